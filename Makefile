@@ -1,0 +1,25 @@
+PYTHON ?= python3
+PHOTOS ?=
+BIN := .venv/bin
+
+.PHONY: setup demo test lint
+
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	touch $@
+
+demo: setup
+	$(BIN)/python -m launch.demo $(if $(PHOTOS),--photos $(PHOTOS))
+
+test: setup
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy

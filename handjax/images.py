@@ -1,0 +1,111 @@
+"""Pictures in and out: every format becomes uint8 RGB, and nothing is ever half-written."""
+
+import io
+import os
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from handjax.errors import InputError
+from handjax.files import atomic_write
+
+IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+MAX_PIXELS = 100_000_000
+
+
+def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "height width 3"]:
+    """Reads a picture as upright RGB.
+
+    Args:
+      path: a picture in any format Pillow reads.
+
+    Returns:
+      uint8 RGB; EXIF orientation applied, alpha over white, first frame of an animation.
+
+    Raises:
+      InputError: the file is missing, empty, truncated, not a picture, or larger than `MAX_PIXELS`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; give the path of a picture")
+    return decode_image(path.read_bytes(), str(path))
+
+
+def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    """Decodes an encoded picture as upright RGB; `name` says in errors where it came from. Raises as `read_image`."""
+    if not data:
+        raise InputError(f"{name}: the file is empty; replace or remove it")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(io.BytesIO(data))
+        if image.width * image.height > MAX_PIXELS:
+            raise InputError(
+                f"{name}: {image.width}x{image.height} pixels are more than {MAX_PIXELS:,}; scale it down first"
+            )
+        image = ImageOps.exif_transpose(image)
+        return np.asarray(_to_rgb(image))
+    except Image.DecompressionBombError as error:
+        raise InputError(f"{name}: the picture is far too large ({error}); scale it down first") from error
+    except UnidentifiedImageError as error:
+        raise InputError(f"{name}: not a picture; give JPEG, PNG, WebP, BMP, TIFF or GIF") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError(f"{name}: the picture is damaged ({error}); replace it") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image, np.float64)
+        scale = 257.0 if values.max(initial=0) > 255 else 1.0
+        image = Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        image = Image.alpha_composite(white, rgba)
+    return image.convert("RGB")
+
+
+def resize(
+    image: UInt8[np.ndarray, "height width channels"], size: tuple[int, int]
+) -> UInt8[np.ndarray, "new_height new_width channels"]:
+    """Resizes with Pillow's antialiased bicubic filter to `size` = (height, width)."""
+    return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
+    """Encodes uint8 grey [h, w] or RGB [h, w, 3] as PNG."""
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write_image(path: str | os.PathLike, image: UInt8[np.ndarray, "height width *channels"]) -> None:
+    """Writes a picture, format by suffix, atomically."""
+    with atomic_write(path) as temporary:
+        Image.fromarray(image).save(temporary)
+
+
+def find_images(inputs: Iterable[str | os.PathLike]) -> list[Path]:
+    """Expands files and folders (searched recursively, sorted) into picture paths.
+
+    Files are taken as they are named, so that an unreadable one is reported and not skipped.
+
+    Raises:
+      InputError: an input does not exist, or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for item in map(Path, inputs):
+        if item.is_dir():
+            inside = sorted(p for p in item.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+            if not inside:
+                raise InputError(f"{item}: the folder holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+            found += inside
+        elif item.exists():
+            found.append(item)
+        else:
+            raise InputError(f"{item}: no such file or folder")
+    return found

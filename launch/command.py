@@ -1,0 +1,73 @@
+"""What every command shares: one-line errors with exit status 2, and the JSON report."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import handjax
+from handjax.errors import UserError
+
+USER_ERROR_STATUS = 2
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command's `main` and exits with its status; a `UserError` becomes one line on stderr and status 2."""
+    _enable_compile_cache()
+    try:
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(USER_ERROR_STATUS)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(status or 0)
+
+
+def _enable_compile_cache() -> None:
+    """Compiled programs outlive the process, so that nobody waits twice; JAX's own variables override it."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "handjax" / "xla"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+
+
+class Report:
+    """Collects a command's items and errors; prints them as the one JSON document of the contract (DESIGN)."""
+
+    def __init__(self, command: str, as_json: bool):
+        self._command = command
+        self._as_json = as_json
+        self._start = time.monotonic()
+        self._items: list[dict[str, Any]] = []
+        self._errors: list[dict[str, str]] = []
+
+    def item(self, item: dict[str, Any], line: str) -> None:
+        """Adds one result; without --json its human-readable `line` is printed at once."""
+        self._items.append(item)
+        if not self._as_json:
+            print(line, flush=True)
+
+    def error(self, source: str, error: UserError) -> None:
+        """Adds one failed input; the line is printed on stderr at once and the batch goes on."""
+        self._errors.append({"input": source, "error": str(error)})
+        print(f"error: {error}", file=sys.stderr, flush=True)
+
+    def finish(self) -> int:
+        """Prints the JSON document if asked for; returns the exit status (2 when an input failed)."""
+        if self._as_json:
+            document = {
+                "command": self._command,
+                "version": handjax.__version__,
+                "seconds": round(time.monotonic() - self._start, 3),
+                "items": self._items,
+                "errors": self._errors,
+            }
+            print(json.dumps(document))
+        return USER_ERROR_STATUS if self._errors else 0

@@ -1,0 +1,21 @@
+"""The `handjax` command: `handjax NAME …` is `python -m launch.NAME …`, from any folder."""
+
+import pkgutil
+import runpy
+import sys
+
+import launch
+
+HELPERS = {"command", "main", "assets"}
+
+
+def main() -> None:
+    """Runs the command named by the first argument; without one, lists the commands."""
+    names = sorted(m.name for m in pkgutil.iter_modules(launch.__path__) if m.name not in HELPERS)
+    if len(sys.argv) < 2 or sys.argv[1] not in names:
+        asked = f"no command {sys.argv[1]!r}; " if len(sys.argv) > 1 and not sys.argv[1].startswith("-") else ""
+        print(f"{asked}usage: handjax COMMAND [options]\ncommands: {', '.join(names)}", file=sys.stderr)
+        sys.exit(0 if len(sys.argv) > 1 and sys.argv[1] in ("-h", "--help") else 2)
+    name = sys.argv.pop(1)
+    sys.argv[0] = f"handjax {name}"
+    runpy.run_module(f"launch.{name}", run_name="__main__")
