@@ -1,0 +1,1 @@
+"""The hand itself: parametric model, topology, cameras, rasteriser, drawing, fitting."""
