@@ -24,7 +24,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
         yield temporary
         if temporary.is_dir() and path.is_dir():
             path.rename(holder / "replaced")
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
 
