@@ -1,0 +1,49 @@
+"""Confidence intervals for the figures the commands report."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+Z_95 = 1.959963984540054
+
+
+def wilson_interval(successes: int, trials: int, z: float = Z_95) -> tuple[float, float]:
+    """Score interval of a proportion; stays inside [0, 1] and is honest at 0 and at all.
+
+    Args:
+      successes: how many of the trials succeeded.
+      trials: number of trials, at least 1.
+      z: normal quantile, 95 % two-sided by default.
+
+    Returns:
+      Lower and upper bound.
+
+    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference".
+    """
+    share = successes / trials
+    centre = share + z * z / (2 * trials)
+    spread = z * math.sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
+    scale = 1 + z * z / trials
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def bootstrap_mean_interval(
+    values: Float[np.ndarray, " n"], seed: int = 0, resamples: int = 2000
+) -> tuple[float, float]:
+    """Percentile bootstrap interval (95 %) of a mean.
+
+    Args:
+      values: the sample.
+      seed: of the resampling; the same seed gives the same interval.
+      resamples: number of bootstrap samples.
+
+    Returns:
+      Lower and upper bound.
+
+    Source: Efron and Tibshirani 1993, "An introduction to the bootstrap", chapter 13.
+    """
+    rng = np.random.default_rng(seed)
+    means = rng.choice(values, (resamples, len(values))).mean(axis=1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
