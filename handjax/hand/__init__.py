@@ -1,1 +1,1 @@
-"""The hand itself: parametric model, topology, cameras, rasteriser, drawing, fitting."""
+"""The hand itself: topology, rotations, the parametric model, cameras, rasteriser, drawing, fitting."""
