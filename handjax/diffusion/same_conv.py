@@ -1,0 +1,88 @@
+"""A stride-1 convolution whose weight gradient is fast on CPUs.
+
+XLA's CPU backend runs the forward pass and the input gradient at the speed of the machine, but the weight gradient
+of a large picture at a fifth of it: it becomes a convolution with a picture-sized window. Here it is what it is by
+definition, one matrix product a kernel tap. Rows of the padded, flattened picture that lie `i·(W+p)+j` apart meet
+in tap (i, j), so that each product reads a contiguous slice and nothing is gathered.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def conv(
+    x: Float[Array, "batch height width cin"], kernel: Float[Array, "kh kw cin cout"]
+) -> Float[Array, "batch height width cout"]:
+    """Plain convolution, stride 1, zero padding to the same size (odd kernels)."""
+    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=DIMENSIONS)
+
+
+@jax.custom_vjp
+def same_conv(
+    x: Float[Array, "batch height width cin"], kernel: Float[Array, "kh kw cin cout"]
+) -> Float[Array, "batch height width cout"]:
+    """`conv` with the weight gradient chosen by the platform the program is lowered for.
+
+    The products of the CPU's weight gradient follow `jax.default_matmul_precision`: at "bfloat16" its operands are
+    rounded to bfloat16 and summed in float32, as TPUs do.
+    """
+    return conv(x, kernel)
+
+
+def _forward(x, kernel):
+    return conv(x, kernel), (x, kernel)
+
+
+def _backward(residuals, cotangent):
+    x, kernel = residuals
+    _, input_gradient = jax.vjp(lambda x: conv(x, kernel), x)
+    kernel_gradient = jax.lax.platform_dependent(
+        x,
+        cotangent,
+        cpu=functools.partial(kernel_gradient_by_taps, kernel_size=kernel.shape[:2]),
+        default=lambda x, g: jax.vjp(lambda k: conv(x, k), kernel)[1](g)[0],
+    )
+    return input_gradient(cotangent)[0], kernel_gradient.astype(kernel.dtype)
+
+
+same_conv.defvjp(_forward, _backward)
+
+
+def kernel_gradient_by_taps(
+    x: Float[Array, "batch height width cin"],
+    cotangent: Float[Array, "batch height width cout"],
+    kernel_size: tuple[int, int],
+) -> Float[Array, "kh kw cin cout"]:
+    """Gradient of sum(conv(x, k)·cotangent) with respect to k: `dk[i, j] = Σ_p x[p + (i, j)]ᵀ cotangent[p]`.
+
+    Args:
+      x: the convolution's input.
+      cotangent: gradient at its output.
+      kernel_size: odd height and width of the kernel.
+
+    Returns:
+      The kernel's gradient, in float32.
+    """
+    kh, kw = kernel_size
+    cin, cout = x.shape[-1], cotangent.shape[-1]
+    rows = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+    pitch = rows.shape[2]
+    rows = rows.reshape(-1, cin)
+    used = rows.shape[0] - (kh - 1) * pitch - (kw - 1)
+    grad = jnp.pad(cotangent, ((0, 0), (0, kh - 1), (0, kw - 1), (0, 0))).reshape(-1, cout)[:used].T
+    if jax.config.jax_default_matmul_precision == "bfloat16":
+        rows, grad = rows.astype(jnp.bfloat16), grad.astype(jnp.bfloat16)
+    # Without the barrier XLA fuses padding and transposition into each of the products' operands.
+    rows, grad = jax.lax.optimization_barrier((rows, grad))
+
+    def tap(offset):
+        window = jax.lax.dynamic_slice_in_dim(rows, offset, used)
+        return jax.lax.dot_general(grad, window, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
+
+    offsets = (jnp.arange(kh)[:, None] * pitch + jnp.arange(kw)).reshape(-1)
+    return jax.lax.map(tap, offsets).swapaxes(1, 2).reshape(kh, kw, cin, cout)
