@@ -1,0 +1,1 @@
+"""What trains on a frozen diffusion model and adds to its features."""
