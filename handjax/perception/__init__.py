@@ -1,0 +1,5 @@
+"""Finding hands: MediaPipe's palm detector and landmark network in Flax, and the geometry around them."""
+
+from handjax.perception.detector import DetectedHand, HandDetector
+
+__all__ = ["DetectedHand", "HandDetector"]
