@@ -1,0 +1,1 @@
+"""What a user calls: find, repair and measure hands in pictures."""
