@@ -1,1 +1,1 @@
-"""Build scripts of the assets the package carries; each runs again from one command."""
+"""Committed recipes of the files in handjax/assets."""
