@@ -1,0 +1,1 @@
+"""Stable Diffusion in Flax: UNet, VAE, text encoder, noise schedules and samplers."""

@@ -1,0 +1,105 @@
+"""The transformer inside the UNet: self-attention, cross-attention to the text, gated feed-forward."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from handjax.diffusion.attention import attention
+from handjax.diffusion.conv import Conv
+from handjax.diffusion.layers import Dense, GroupNorm
+
+# PyTorch's values, which the configs do not carry.
+LAYER_NORM_EPSILON = 1e-5
+GROUP_NORM_EPSILON = 1e-6
+
+
+class Attention(nn.Module):
+    """Multi-head attention from the tokens to `context`, or to themselves."""
+
+    heads: int
+    use_bias: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens channels"], context: Float[Array, "batch words embed"] | None = None
+    ) -> Float[Array, "batch tokens channels"]:
+        channels = x.shape[-1]
+        context = x if context is None else context
+
+        def project(source, name):
+            projected = Dense(channels, use_bias=self.use_bias, dtype=self.dtype, name=name)(source)
+            return projected.reshape(*source.shape[:2], self.heads, channels // self.heads)
+
+        attended = attention(project(x, "to_q"), project(context, "to_k"), project(context, "to_v"))
+        return Dense(channels, dtype=self.dtype, name="to_out_0")(attended.reshape(x.shape))
+
+
+class GEGLU(nn.Module):
+    """A linear layer gated by another through the exact (erf) GELU."""
+
+    features: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens features"]:
+        value, gate = jnp.split(Dense(2 * self.features, dtype=self.dtype, name="proj")(x), 2, axis=-1)
+        return value * jax.nn.gelu(gate, approximate=False)
+
+
+class FeedForward(nn.Module):
+    """GEGLU with four times the channels, and back."""
+
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
+        h = GEGLU(4 * x.shape[-1], dtype=self.dtype, name="net_0")(x)
+        return Dense(x.shape[-1], dtype=self.dtype, name="net_2")(h)
+
+
+class BasicTransformerBlock(nn.Module):
+    """Self-attention, cross-attention and feed-forward, each normalised first and added to its input."""
+
+    heads: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch tokens channels"], context: Float[Array, "batch words embed"]
+    ) -> Float[Array, "batch tokens channels"]:
+        def norm(name):
+            return nn.LayerNorm(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype, use_fast_variance=False, name=name)
+
+        x += Attention(self.heads, dtype=self.dtype, name="attn1")(norm("norm1")(x))
+        x += Attention(self.heads, dtype=self.dtype, name="attn2")(norm("norm2")(x), context)
+        return x + FeedForward(dtype=self.dtype, name="ff")(norm("norm3")(x))
+
+
+class Transformer2DModel(nn.Module):
+    """Transformer blocks over the pixels of a feature map, added to it."""
+
+    heads: int
+    layers: int
+    num_groups: int
+    linear_projection: bool
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width channels"], context: Float[Array, "batch words embed"]
+    ) -> Float[Array, "batch height width channels"]:
+        batch, height, width, channels = x.shape
+
+        def project(tokens, name):
+            if self.linear_projection:
+                return Dense(channels, dtype=self.dtype, name=name)(tokens)
+            maps = tokens.reshape(batch, height, width, channels)
+            return Conv(channels, kernel_size=1, dtype=self.dtype, name=name)(maps).reshape(tokens.shape)
+
+        h = GroupNorm(self.num_groups, GROUP_NORM_EPSILON, self.dtype, name="norm")(x)
+        h = project(h.reshape(batch, height * width, channels), "proj_in")
+        for i in range(self.layers):
+            h = BasicTransformerBlock(self.heads, dtype=self.dtype, name=f"transformer_blocks_{i}")(h, context)
+        return x + project(h, "proj_out").reshape(x.shape)
