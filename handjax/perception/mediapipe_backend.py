@@ -1,6 +1,9 @@
 """The official detector: MediaPipe's Tasks API on the same weights."""
 
+import atexit
 import os
+import weakref
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -8,11 +11,22 @@ from jaxtyping import UInt8
 from handjax.errors import BackendError, WeightsError
 from handjax.perception.hands import DetectedHand
 
+_open_landmarkers: weakref.WeakSet = weakref.WeakSet()
+
+
+@atexit.register
+def _close_landmarkers() -> None:
+    """Registered before MediaPipe's own exit handler, so it runs after it: left open, they print tracebacks."""
+    for landmarker in list(_open_landmarkers):
+        landmarker.close()
+
 
 class MediaPipeBackend:
     """Detects hands in one picture at a time with `mediapipe.tasks.vision.HandLandmarker`."""
 
     def __init__(self, task: str | os.PathLike, max_hands: int, min_score: float):
+        if not Path(task).is_file():
+            raise WeightsError(f"{task}: no such file; give a MediaPipe hand_landmarker.task")
         try:
             import mediapipe
             from mediapipe.tasks.python import BaseOptions, vision
@@ -31,6 +45,7 @@ class MediaPipeBackend:
             ) from error
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"{task}: MediaPipe cannot read it ({error})") from error
+        _open_landmarkers.add(self._landmarker)
         self._mediapipe = mediapipe
 
     def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[DetectedHand]:

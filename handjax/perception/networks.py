@@ -3,6 +3,7 @@
 The architectures are those of the graphs in `hand_landmarker.task` (Zhang et al., "MediaPipe Hands",
 arXiv:2006.10214): a depthwise-separable residual encoder with a feature pyramid, and an EfficientNet-Lite encoder with
 four heads. Layers are called in the order in which the graphs list them: that is how `tflite.py` places the weights.
+Pointwise convolutions are dense layers, which XLA runs up to twice as fast on CPU.
 """
 
 import flax.linen as nn
@@ -74,7 +75,7 @@ class PalmBlock(nn.Module):
         self, x: Float[Array, "batch height width in_features"]
     ) -> Float[Array, "batch new_height new_width features"]:
         y = DepthwiseConv(5, self.stride)(x)
-        y = nn.Conv(self.features, (1, 1))(y)
+        y = nn.Dense(self.features)(y)
         if self.stride == 2:
             x = nn.max_pool(x, (2, 2), (2, 2))
             x = jnp.pad(x, ((0, 0), (0, 0), (0, 0), (0, self.features - x.shape[-1])))
@@ -117,14 +118,14 @@ class PalmDetector(nn.Module):
     def _merge(self, x, finer):
         batch, height, width, features = finer.shape
         x = jax.image.resize(x, (batch, height, width, x.shape[-1]), "bilinear")
-        x = finer + PReLU()(nn.Conv(features, (1, 1))(x))
+        x = finer + PReLU()(nn.Dense(features)(x))
         for _ in range(2):
             x = PalmBlock(features)(x)
         return x
 
     def _heads(self, x, anchors):
-        scores = nn.Conv(anchors, (1, 1))(x)
-        boxes = nn.Conv(anchors * 18, (1, 1))(x)
+        scores = nn.Dense(anchors)(x)
+        boxes = nn.Dense(anchors * 18)(x)
         return scores.reshape(x.shape[0], -1, 1), boxes.reshape(x.shape[0], -1, 18)
 
 
@@ -140,9 +141,9 @@ class InvertedResidual(nn.Module):
     def __call__(
         self, x: Float[Array, "batch height width in_features"]
     ) -> Float[Array, "batch new_height new_width features"]:
-        y = nn.relu6(nn.Conv(self.expanded, (1, 1))(x))
+        y = nn.relu6(nn.Dense(self.expanded)(x))
         y = nn.relu6(DepthwiseConv(self.kernel_size, self.stride)(y))
-        y = nn.Conv(self.features, (1, 1))(y)
+        y = nn.Dense(self.features)(y)
         return y + x if y.shape == x.shape else y
 
 
@@ -164,7 +165,7 @@ class LandmarkNetwork(nn.Module):
         """
         x = nn.relu6(nn.Conv(24, (3, 3), (2, 2))(crops))
         x = nn.relu6(DepthwiseConv(3)(x))
-        x = nn.Conv(16, (1, 1))(x)
+        x = nn.Dense(16)(x)
         x = InvertedResidual(24, 64, 3, stride=2)(x)
         x = InvertedResidual(24, 144, 3)(x)
         x = InvertedResidual(40, 144, 5, stride=2)(x)
@@ -178,7 +179,7 @@ class LandmarkNetwork(nn.Module):
         x = InvertedResidual(192, 672, 5, stride=2)(x)
         for _ in range(3):
             x = InvertedResidual(192, 1152, 5)(x)
-        x = nn.relu6(nn.Conv(1152, (1, 1))(x))
+        x = nn.relu6(nn.Dense(1152)(x))
         x = nn.relu6(DepthwiseConv(3)(x))
         x = x.mean(axis=(1, 2))
         handedness = nn.sigmoid(nn.Dense(1)(x))[:, 0]

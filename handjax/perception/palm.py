@@ -15,8 +15,8 @@ _ANCHOR_GRIDS = ((24, 2), (12, 6))  # cells a side, anchors a cell
 _OVERLAP = 0.3
 _WRIST, _MIDDLE_KNUCKLE = 0, 2
 _HAND_SCALE, _HAND_SHIFT = 2.6, -0.5
-# the hand detector's graph of MediaPipe Tasks says 90 where radians are meant: hands stand 27 degrees off upright
-_TARGET_ANGLE = np.remainder(90.0, 2 * np.pi)
+# the hand detector's graph of MediaPipe Tasks says 90 where radians are meant
+_TARGET_ANGLE = 90.0
 
 
 @flax.struct.dataclass

@@ -96,7 +96,8 @@ def _constant(model: tflite.Model, tensor: tflite.Tensor) -> np.ndarray:
 
 def _flax_layout(kind: int, weights: list[np.ndarray]) -> list[np.ndarray]:
     if kind == tflite.BuiltinOperator.CONV_2D:  # out, height, width, in
-        return [weights[0].transpose(1, 2, 3, 0), weights[1]]
+        kernel = weights[0].transpose(1, 2, 3, 0)
+        return [kernel[0, 0] if kernel.shape[:2] == (1, 1) else kernel, weights[1]]
     if kind == tflite.BuiltinOperator.DEPTHWISE_CONV_2D:  # 1, height, width, features
         return [weights[0].transpose(1, 2, 0, 3), weights[1]]
     if kind == tflite.BuiltinOperator.FULLY_CONNECTED:  # out, in
