@@ -3,6 +3,7 @@
 import ast
 import difflib
 import importlib.util
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -61,15 +62,17 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ml_collections.Froz
       The recipe on top of `default_config`, frozen.
 
     Raises:
-      ConfigError: no such recipe, variant or field, or a value of another type.
+      ConfigError: no such recipe, variant (`get_config` raised ValueError) or field, or a value of another type.
     """
     path, variant = _split_spec(spec)
     get_config = getattr(_import_file(path), "get_config", None)
     if get_config is None:
         raise ConfigError(f"{path}: a recipe needs a function get_config()")
+    if variant and not inspect.signature(get_config).parameters:
+        raise ConfigError(f"{spec}: {path.name} has no variants; leave out :{variant}")
     try:
         recipe = get_config(variant) if variant else get_config()
-    except (TypeError, ValueError) as error:
+    except ValueError as error:
         raise ConfigError(f"{spec}: {error}") from error
     config = default_config()
     config.update(recipe)
@@ -111,7 +114,7 @@ def apply_overrides(config: ml_collections.ConfigDict, overrides: Iterable[str])
         name, equals, text = word.removeprefix(OVERRIDE_PREFIX).partition("=")
         if not word.startswith(OVERRIDE_PREFIX) or not equals:
             raise ConfigError(f"{word!r} is not understood; fields are set by {OVERRIDE_PREFIX}NAME=VALUE")
-        fields = _flatten(config)
+        fields = flatten(config)
         if name not in fields:
             raise ConfigError(f"unknown field {name!r}{_closest(name, fields)} (in {word})")
         *sections, field = name.split(".")
@@ -121,11 +124,12 @@ def apply_overrides(config: ml_collections.ConfigDict, overrides: Iterable[str])
         section[field] = _parse(name, text, fields[name])
 
 
-def _flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:
+    """Returns "optim.lr" -> value for every field."""
     fields: dict[str, Any] = {}
     for key, value in config.items():
         nested = isinstance(value, ml_collections.ConfigDict)
-        fields |= _flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+        fields |= flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return fields
 
 

@@ -57,3 +57,17 @@ class Task(Protocol):
         self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, "batch"]
     ) -> dict[str, UInt8[Array, "height width 3"]]:
         """Draws pictures of a held-out batch (inputs, conditions, results), by name; empty when there are none."""
+
+
+def check_batch(batch: Batch, spec: Mapping[str, jax.ShapeDtypeStruct], batch_size: int) -> None:
+    """Checks that a loader keeps the promise of `Task.batch_spec`.
+
+    Raises:
+      ValueError: another set of names, or an array of another shape or dtype.
+    """
+    if batch.keys() != spec.keys():
+        raise ValueError(f"the loader yields {sorted(batch)}, the task wants {sorted(spec)}")
+    for name, want in spec.items():
+        shape, got = (batch_size, *want.shape), batch[name]
+        if got.shape != shape or got.dtype != want.dtype:
+            raise ValueError(f"batch[{name!r}] is {got.dtype}{got.shape}, the task wants {want.dtype}{shape}")

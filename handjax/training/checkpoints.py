@@ -1,0 +1,126 @@
+"""Checkpoints that survive being killed at any moment: Orbax, with the position in the data beside the state."""
+
+import hashlib
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+import orbax.checkpoint as ocp
+
+from handjax.errors import CheckpointError
+from handjax.training.config import flatten
+from handjax.training.state import TrainState
+from handjax.training.task import PyTree
+
+log = logging.getLogger(__name__)
+
+# Fields that may change between restarts: they decide what is shown and kept, not what is learnt.
+FREE_FIELDS = frozenset({"log_every", "eval_every", "eval_batches", "preview_every", "checkpoint"})
+
+
+class Checkpoints:
+    """Saves and restores a run.
+
+    Items of a checkpoint: params, opt_state, ema, model_state (those that are not empty), data (the iterator's
+    position) and meta (step, seed, recipe, hash of the frozen weights). Frozen weights are not saved.
+    """
+
+    def __init__(self, folder: Path, config: ml_collections.FrozenConfigDict, frozen_hash: str):
+        self._folder = folder
+        self._meta = {"config": _identity(config), "frozen": frozen_hash, "seed": config.seed}
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=config.checkpoint.keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+        )
+        self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
+
+    def save(self, step: int, state: TrainState, data: grain.DatasetIterator) -> None:
+        """Starts to save; the arrays are copied before it returns, the writing goes on in the background."""
+        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
+        meta = ocp.args.JsonSave(self._meta | {"step": step})
+        position = grain.checkpoint.CheckpointSave(data)
+        self._manager.save(step, args=ocp.args.Composite(meta=meta, data=position, **items))
+
+    def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
+        """Restores the newest readable checkpoint.
+
+        Args:
+          state: a state of this run's shapes, returned as it is when there is no checkpoint.
+          data: iterator, moved in place to the position after the restored step.
+
+        Returns:
+          The restored state.
+
+        Raises:
+          CheckpointError: the checkpoint is of another recipe or other frozen weights, or none is readable.
+        """
+        steps = sorted(self._manager.all_steps(), reverse=True)
+        for step in steps:
+            try:
+                restored = self._read(step, state, data)
+            except (ValueError, KeyError, OSError) as error:
+                reason = str(error).splitlines()[0]
+                log.warning("checkpoint of step %d in %s is unreadable (%s)", step, self._folder, reason)
+                continue
+            for unreadable in steps[: steps.index(step)]:
+                self._manager.delete(unreadable)
+            return restored
+        if steps:
+            raise CheckpointError(
+                f"{self._folder}: none of the checkpoints {steps} can be read; remove the folder or use another --workdir"
+            )
+        return state
+
+    def close(self) -> None:
+        """Waits until everything is written."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def _read(self, step: int, state: TrainState, data: grain.DatasetIterator) -> TrainState:
+        meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+        self._check(step, meta)
+        args = {
+            name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
+            for name, tree in _items(state).items()
+        }
+        position = grain.checkpoint.CheckpointRestore(data)
+        restored = self._manager.restore(step, args=ocp.args.Composite(data=position, **args))
+        return state.replace(step=jax.numpy.asarray(step, state.step.dtype), **{name: restored[name] for name in args})
+
+    def _check(self, step: int, meta: dict[str, Any]) -> None:
+        """Raises when a checkpoint is not of this run."""
+        here = f"{self._folder}: the checkpoint of step {step}"
+        advice = "use another --workdir or the old recipe"
+        old, new = meta["config"], self._meta["config"]
+        for name in sorted(old.keys() | new.keys()):
+            if old.get(name) != new.get(name):
+                raise CheckpointError(f"{here} has {name}={old.get(name)}, this run {new.get(name)}; {advice}")
+        if meta["frozen"] != self._meta["frozen"]:
+            raise CheckpointError(f"{here} was trained on other frozen weights than this run; {advice}")
+
+
+def content_hash(tree: PyTree) -> str:
+    """Returns a hash of the names, shapes, dtypes and values of all arrays of `tree`."""
+    digest = hashlib.blake2b(digest_size=16)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _items(state: TrainState) -> dict[str, PyTree]:
+    """The parts of a state that hold arrays; step and seed are in the metadata."""
+    parts = {name: getattr(state, name) for name in ("params", "opt_state", "ema", "model_state")}
+    return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
+
+
+def _identity(config: ml_collections.FrozenConfigDict) -> dict[str, Any]:
+    """The fields a checkpoint depends on, flat; a constant schedule may be trained on for more steps."""
+    free = FREE_FIELDS | ({"steps"} if config.optim.schedule == "constant" else set())
+    fields = {name: value for name, value in flatten(config).items() if name.split(".")[0] not in free}
+    return json.loads(json.dumps(fields))

@@ -1,0 +1,178 @@
+"""The train loop: whatever the task, data in, steps, reports, checkpoints."""
+
+import contextlib
+import itertools
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import grain
+import jax
+import ml_collections
+import numpy as np
+import optax
+from tqdm import tqdm
+from tqdm.contrib.logging import logging_redirect_tqdm
+
+from handjax.errors import ConfigError
+from handjax.files import write_json
+from handjax.training.checkpoints import Checkpoints, content_hash
+from handjax.training.evaluation import HeldOut
+from handjax.training.metrics import MetricsWriter
+from handjax.training.optimizer import make_optimizer
+from handjax.training.parallel import Engine, make_engine
+from handjax.training.state import TrainState, create_state
+from handjax.training.step import Metrics, TrainStep, make_train_step
+from handjax.training.task import Task, check_batch
+
+log = logging.getLogger(__name__)
+
+MakeLoader = Callable[[str], grain.IterDataset]
+"""Split ("train" or "eval") -> batches as `Task.batch_spec` says; "train" never ends."""
+
+DEBUG_STEPS = 5
+
+
+def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
+    """Trains a task up to `config.steps`, from the newest checkpoint in `workdir` if there is one.
+
+    Args:
+      config: a recipe from `load_config`.
+      task: the objective.
+      make_loader: gives the batches; the iterator of "train" is saved with the checkpoints.
+      workdir: receives metrics.jsonl, checkpoints/, previews/, tensorboard/ and config.json.
+
+    Returns:
+      The final state.
+
+    Raises:
+      ConfigError: a field that does not fit.
+      CheckpointError: `workdir` holds another run.
+    """
+    if config.debug:
+        config = _debug(config, task)
+    engine = make_engine(config.parallel.mode, config.batch_size, config.accumulation)
+    run_step, tx = _make_step(config, task, engine)
+    frozen = task.frozen()
+    data = iter(make_loader("train"))
+    checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
+    with contextlib.closing(checkpoints):
+        state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0)
+        state = checkpoints.restore(state, data)
+        resumed = int(state.step)
+        log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
+        write_json(workdir / "config.json", config.to_dict())
+        state, frozen = engine.place(state), engine.place(frozen)
+        held_out = HeldOut(task, engine, frozen, _held_out_batches(config, make_loader))
+        with contextlib.closing(MetricsWriter(workdir, resumed + 1 if resumed else 0)) as metrics:
+            between = _BetweenSteps(config, engine, held_out, checkpoints, metrics, data)
+            if not resumed:
+                between(0, state, {})
+            running = None
+            for number, batch in _progress(data, resumed, config.steps):
+                check_batch(batch, task.batch_spec(), config.batch_size)
+                state, values = run_step(state, frozen, engine.place_batch(batch))
+                jax.block_until_ready(running)  # the devices have one step in hand, never a queue of them
+                running = values
+                between(number, state, values)
+    log.info("step %d reached; results in %s", int(engine.gather(state.step)), workdir)
+    return state
+
+
+def _make_step(
+    config: ml_collections.FrozenConfigDict, task: Task, engine: Engine
+) -> tuple[TrainStep, optax.GradientTransformation]:
+    tx, schedule = make_optimizer(config.optim, config.steps)
+    step = make_train_step(
+        task,
+        tx,
+        schedule,
+        accumulation=config.accumulation,
+        ema_decay=config.ema_decay,
+        axis_name=engine.axis_name,
+    )
+    # On a NaN, JAX repeats the step in pieces, for which its arguments must still be there.
+    return engine.compile(step, donate=not config.debug), tx
+
+
+class _BetweenSteps:
+    """What happens when a step is done: reports, evaluation, previews, checkpoints."""
+
+    def __init__(
+        self,
+        config: ml_collections.FrozenConfigDict,
+        engine: Engine,
+        held_out: HeldOut,
+        checkpoints: Checkpoints,
+        metrics: MetricsWriter,
+        data: grain.DatasetIterator,
+    ):
+        self._config = config
+        self._engine = engine
+        self._held_out = held_out
+        self._checkpoints = checkpoints
+        self._metrics = metrics
+        self._data = data
+        self._steps_since_report, self._last_report = 0, time.monotonic()
+
+    def __call__(self, step: int, state: TrainState, values: Metrics) -> None:
+        """`step` is the number of completed steps, `values` what the last of them reported."""
+        report: dict[str, float] = {}
+        self._steps_since_report += bool(values)
+        if values and self._due(step, self._config.log_every):
+            report |= {name: float(value) for name, value in values.items()}
+            report["examples_per_second"] = self._rate()
+        if self._due(step, self._config.eval_every):
+            report |= self._held_out.evaluate(state)
+        if report:
+            self._metrics.write(step, report)
+        if self._due(step, self._config.preview_every):
+            self._metrics.write_previews(step, self._held_out.preview(state))
+        if step and self._due(step, self._config.checkpoint.every):
+            self._checkpoints.save(step, self._engine.gather(state), self._data)
+        if report:
+            self._steps_since_report, self._last_report = 0, time.monotonic()
+
+    def _due(self, step: int, every: int) -> bool:
+        return every > 0 and (step % every == 0 or step == self._config.steps)
+
+    def _rate(self) -> float:
+        """Of the steps since the last report; the first one includes compilation."""
+        return self._steps_since_report * self._config.batch_size / (time.monotonic() - self._last_report)
+
+
+def _progress(data: grain.DatasetIterator, done: int, steps: int) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
+    """Yields (step number, batch) for the steps that are left, under a progress bar on stderr."""
+    interval = 0.5 if sys.stderr.isatty() else 10.0
+    bar = tqdm(initial=done, total=steps, unit="step", mininterval=interval)
+    with logging_redirect_tqdm([logging.getLogger("handjax")]), bar:
+        for number in range(done + 1, steps + 1):
+            yield number, next(data)
+            bar.update()
+
+
+def _held_out_batches(
+    config: ml_collections.FrozenConfigDict, make_loader: MakeLoader
+) -> list[Mapping[str, np.ndarray]]:
+    """The same few batches at every evaluation, held in memory."""
+    if not (config.eval_every or config.preview_every):
+        return []
+    batches = list(itertools.islice(make_loader("eval"), config.eval_batches))
+    if not batches:
+        raise ConfigError(
+            f"the eval split has no full batch of {config.batch_size}; "
+            "lower batch_size, or set eval_every and preview_every to 0"
+        )
+    return batches
+
+
+def _debug(config: ml_collections.FrozenConfigDict, task: Task) -> ml_collections.FrozenConfigDict:
+    """Turns on JAX's NaN checks, prints the shapes and returns a recipe of a few steps, all of them logged."""
+    jax.config.update("jax_debug_nans", True)
+    for name, spec in task.batch_spec().items():
+        log.info("batch %s: %s%s", name, spec.dtype, (config.batch_size, *spec.shape))
+    short = ml_collections.ConfigDict(config)
+    short.steps, short.log_every = min(config.steps, DEBUG_STEPS), 1
+    return ml_collections.FrozenConfigDict(short)

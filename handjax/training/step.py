@@ -1,0 +1,110 @@
+"""The one pure training step of every task."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+from handjax.training.state import TrainState, step_keys
+from handjax.training.task import Batch, PyTree, Task
+
+Metrics = dict[str, Float[Array, ""]]
+TrainStep = Callable[[TrainState, PyTree, Batch], tuple[TrainState, Metrics]]
+
+
+def make_train_step(
+    task: Task,
+    tx: optax.GradientTransformation,
+    schedule: optax.Schedule,
+    *,
+    accumulation: int = 1,
+    ema_decay: float = 0.0,
+    axis_name: str | None = None,
+) -> TrainStep:
+    """Makes `step(state, frozen, batch) -> (state, metrics)`.
+
+    The objective is sum_k factor_k * (sum_k / weight_k) with sums and weights over the whole batch, so its gradient
+    is the same for any number of micro-batches and devices. A first pass asks `task.loss` for the weights
+    alone: what they do not depend on (as a rule the whole network) is removed by the compiler.
+
+    Args:
+      task: the objective.
+      tx: optimiser of the trainable parameters.
+      schedule: completed steps -> learning rate, only logged.
+      accumulation: number of micro-batches the batch is cut into.
+      ema_decay: of the moving average of the parameters; unused when the state has none.
+      axis_name: the pmap axis over which `batch` is one part; None when `batch` is the global batch.
+
+    Returns:
+      A pure function; differentiates with respect to the trainable parameters only. `metrics` has "loss", every
+      named loss and metric as a mean, "grad_norm" (before clipping) and "lr".
+    """
+
+    def step(state: TrainState, frozen: PyTree, batch: Batch) -> tuple[TrainState, Metrics]:
+        parts = _split((batch, step_keys(state.seed, state.step, batch_index(batch, axis_name))), accumulation)
+
+        def weights(part):
+            losses, _, _ = task.loss(state.params, frozen, state.model_state, *part)
+            return {name: weight for name, (_, weight) in losses.items()}
+
+        totals = _sum_over(weights, parts, axis_name)
+
+        def objective(params, part):
+            losses, model_state, metrics = task.loss(params, frozen, state.model_state, *part)
+            means = {name: mean(total, totals[name]) for name, (total, _) in losses.items()}
+            loss = sum(task.loss_weights[name] * value for name, value in means.items())
+            return loss, ({"loss": loss, **means}, metrics, model_state)
+
+        def gradient(part):
+            return jax.grad(objective, has_aux=True)(state.params, part)
+
+        grads, (losses, terms, model_states) = _sum_over(gradient, parts, axis_name)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        shards = accumulation * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+        new_state = state.replace(
+            step=state.step + 1,
+            params=params,
+            opt_state=opt_state,
+            ema=None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema_decay),
+            model_state=jax.tree.map(lambda total: _divide(total, shards), model_states),
+        )
+        diagnostics = {"grad_norm": optax.global_norm(grads), "lr": jnp.asarray(schedule(state.step))}
+        return new_state, losses | {name: mean(*term) for name, term in terms.items()} | diagnostics
+
+    return step
+
+
+def batch_index(batch: Batch, axis_name: str | None = None) -> Int[Array, "batch"]:
+    """Returns the place of each example in the global batch, of which `batch` is this device's part of the axis."""
+    size = len(jax.tree.leaves(batch)[0])
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size
+    return first + jnp.arange(size)
+
+
+def mean(total: Float[Array, ""], weight: Float[Array, ""]) -> Float[Array, ""]:
+    """Returns sum / weight, and zero where nothing had a weight."""
+    return total / jnp.where(weight > 0, weight, 1)
+
+
+def _split(tree: PyTree, parts: int) -> PyTree:
+    """Cuts the batch axis into [parts, batch / parts]; interleaved, so that a batch sharded over devices stays so."""
+    return jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), tree)
+
+
+def _sum_over(function: Callable, parts: PyTree, axis_name: str | None) -> PyTree:
+    """Adds up `function(part)` over the parts, one after the other, and over the devices of the axis."""
+
+    def add(total, part):
+        return jax.tree.map(jnp.add, total, function(part)), None
+
+    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    total, _ = jax.lax.scan(add, zeros, parts)
+    return total if axis_name is None else jax.lax.psum(total, axis_name)
+
+
+def _divide(total: Array, count: int) -> Array:
+    return total / count if jnp.issubdtype(total.dtype, jnp.inexact) else total // count

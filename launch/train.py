@@ -1,0 +1,43 @@
+"""Trains a recipe: `python -m launch.train --config sgm.py[:variant] [--workdir DIR] [--config.optim.lr=1e-5 …]`."""
+
+import argparse
+import functools
+import logging
+import sys
+from pathlib import Path
+
+from handjax.tasks import make_task, resolve
+from handjax.training.config import config_name, load_config
+from handjax.training.loop import train
+from launch import command
+
+
+def main() -> None:
+    """Trains up to `config.steps`, resuming whatever `--workdir` already holds."""
+    parser = argparse.ArgumentParser(prog="launch.train", description=__doc__, allow_abbrev=False)
+    parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a recipe, as in configs/")
+    parser.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/<recipe>")
+    arguments, overrides = parser.parse_known_args()
+    config = load_config(arguments.config, overrides)
+    _log_to_stderr()
+    task = make_task(config)
+    make_loader = functools.partial(
+        resolve(config.data.loader),
+        config.data,
+        batch_spec=task.batch_spec(),
+        batch_size=config.batch_size,
+        seed=config.seed,
+    )
+    workdir = arguments.workdir or Path("runs") / config_name(arguments.config)
+    train(config, task, lambda split: make_loader(split=split), workdir)
+
+
+def _log_to_stderr() -> None:
+    logger = logging.getLogger("handjax")
+    logger.propagate = False  # Orbax gives the root logger a handler of its own
+    logger.setLevel(logging.INFO)
+    logger.addHandler(logging.StreamHandler(sys.stderr))
+
+
+if __name__ == "__main__":
+    command.run(main)
