@@ -1,0 +1,96 @@
+"""The pictures of a posed hand that models are conditioned on: depth, mask, mesh; and the mask to repaint."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from handjax.conditions.crops import box_side
+from handjax.hand.camera import PinholeCamera
+from handjax.hand.draw import REFERENCE_SIZE, draw_skeleton
+from handjax.hand.rasterize import rasterize
+from handjax.hand.shading import shade
+
+FARTHEST_DEPTH = 0.2
+MASK_PADDING_SHARE = 0.15
+MASK_PADDING_PX = 30
+MESH_COLOR = np.array([0.75, 0.75, 0.75], np.float32)
+
+
+class HandPictures(NamedTuple):
+    """What the camera sees of one hand's mesh, in [0, 1]: silhouette, depth condition and shaded mesh."""
+
+    mask: Float[Array, "height width"]
+    depth: Float[Array, "height width"]
+    mesh: Float[Array, "height width 3"]
+
+
+def normalize_depth(
+    depth: Float[Array, "height width"], mask: Float[Array, "height width"]
+) -> Float[Array, "height width"]:
+    """Scales a hand's depth to the condition: nearest 1, farthest 0.2, background 0.
+
+    Args:
+      depth: metres.
+      mask: 1 on the hand.
+
+    Source: DECISIONS B3.
+    """
+    nearest = jnp.min(depth, where=mask > 0, initial=jnp.inf)
+    farthest = jnp.max(depth, where=mask > 0, initial=-jnp.inf)
+    span = jnp.maximum(farthest - nearest, 1e-6)
+    return jnp.where(mask > 0, 1.0 - (1.0 - FARTHEST_DEPTH) * (depth - nearest) / span, 0.0)
+
+
+@partial(jax.jit, static_argnames="size")
+def hand_pictures(
+    vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"], camera: PinholeCamera, size: int
+) -> HandPictures:
+    """Draws one hand's mesh in a square picture; batch with `jax.vmap`.
+
+    Args:
+      vertices: camera space, metres.
+      faces: vertex indices.
+      camera: of the square picture.
+      size: its side in pixels.
+    """
+    raster = rasterize(vertices, faces, camera, size, size)
+    mesh = shade(raster, jnp.asarray(MESH_COLOR))
+    return HandPictures(raster.mask, normalize_depth(raster.depth, raster.mask), mesh)
+
+
+def inpaint_mask(
+    depth: Float[np.ndarray, "size size"],
+    keypoints: Float[np.ndarray, "21 _"],
+    padding_scale: Float[np.ndarray, "4"] | float = 1.0,
+) -> Float[np.ndarray, "size size"]:
+    """Gives the rectangle to repaint: around depth and keypoints, padded by max(15 % of the box, 30 px at 512).
+
+    Args:
+      depth: the depth condition, 0 on the background.
+      keypoints: pixels.
+      padding_scale: factor of the padding on the left, top, right and bottom; training varies it.
+
+    Returns:
+      {0, 1}, cut off at the picture's edges.
+
+    Source: DECISIONS B4.
+    """
+    size = len(depth)
+    rows, columns = np.flatnonzero(depth.any(axis=1)), np.flatnonzero(depth.any(axis=0))
+    x, y = keypoints[:, 0], keypoints[:, 1]
+    low = np.array([min(x.min(), *columns[:1]), min(y.min(), *rows[:1])])
+    high = np.array([max(x.max(), *columns[-1:] + 1), max(y.max(), *rows[-1:] + 1)])
+    padding = max(MASK_PADDING_SHARE * box_side(keypoints), MASK_PADDING_PX * size / REFERENCE_SIZE)
+    padding = np.broadcast_to(padding_scale, 4) * padding
+    x0, y0 = np.clip(np.floor(low - padding[:2]), 0, size).astype(int)
+    x1, y1 = np.clip(np.ceil(high + padding[2:]), 0, size).astype(int)
+    mask = np.zeros((size, size), np.float32)
+    mask[y0:y1, x0:x1] = 1.0
+    return mask
+
+
+__all__ = ["HandPictures", "draw_skeleton", "hand_pictures", "inpaint_mask", "normalize_depth"]
