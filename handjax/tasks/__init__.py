@@ -1,12 +1,11 @@
 """The registry of training objectives: configs name tasks by string."""
 
-import dataclasses
-import difflib
 import importlib
 import pkgutil
 from typing import Any
 
 from handjax.errors import ConfigError
+from handjax.training.config import did_you_mean
 
 
 def make_task(config: Any) -> Any:
@@ -33,8 +32,7 @@ def resolve(name: str) -> Any:
     """
     known = [module.name for module in pkgutil.iter_modules(__path__)]
     if ":" not in name and name not in known:
-        closest = difflib.get_close_matches(name, known, 1, cutoff=0.0)
-        raise ConfigError(f"task {name!r} is unknown; did you mean {closest[0]!r}? Known: {', '.join(known)}")
+        raise ConfigError(f"task {name!r} is unknown{did_you_mean(name, known)} (known: {', '.join(known)})")
     module_name, _, attribute = (name if ":" in name else f"{__name__}.{name}:make").partition(":")
     try:
         return getattr(importlib.import_module(module_name), attribute)

@@ -1,5 +1,6 @@
 """Checkpoints that survive being killed at any moment: Orbax, with the position in the data beside the state."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -63,30 +64,29 @@ class Checkpoints:
             try:
                 restored = self._read(step, state, data)
             except (ValueError, KeyError, OSError) as error:
-                reason = str(error).splitlines()[0]
-                log.warning("checkpoint of step %d in %s is unreadable (%s)", step, self._folder, reason)
+                log.warning("checkpoint of step %d in %s is unreadable (%s)", step, self._folder, _first_line(error))
                 continue
             for unreadable in steps[: steps.index(step)]:
                 self._manager.delete(unreadable)
             return restored
         if steps:
             raise CheckpointError(
-                f"{self._folder}: none of the checkpoints {steps} can be read; remove the folder or use another --workdir"
+                f"{self._folder}: no checkpoint of {steps} can be read; remove the folder or use another --workdir"
             )
         return state
 
-    def close(self) -> None:
-        """Waits until everything is written."""
+    def wait(self) -> None:
+        """Waits until what `save` started is on disk."""
         self._manager.wait_until_finished()
+
+    def close(self) -> None:
+        """Waits, then frees Orbax's threads."""
         self._manager.close()
 
     def _read(self, step: int, state: TrainState, data: grain.DatasetIterator) -> TrainState:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
         self._check(step, meta)
-        args = {
-            name: ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, tree))
-            for name, tree in _items(state).items()
-        }
+        args = {name: ocp.args.StandardRestore(_shapes(tree)) for name, tree in _items(state).items()}
         position = grain.checkpoint.CheckpointRestore(data)
         restored = self._manager.restore(step, args=ocp.args.Composite(data=position, **args))
         return state.replace(step=jax.numpy.asarray(step, state.step.dtype), **{name: restored[name] for name in args})
@@ -103,6 +103,33 @@ class Checkpoints:
             raise CheckpointError(f"{here} was trained on other frozen weights than this run; {advice}")
 
 
+def restore_params(workdir: Path, like: PyTree) -> tuple[int, PyTree]:
+    """Reads the parameters worth keeping (the moving average where there is one) of a run's newest checkpoint.
+
+    Args:
+      workdir: of the run.
+      like: a tree of arrays of the same shapes and dtypes, as `Task.init` gives.
+
+    Returns:
+      The step and the parameters.
+
+    Raises:
+      CheckpointError: there is no checkpoint, or it holds other parameters.
+    """
+    folder = (workdir / "checkpoints").absolute()
+    steps = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
+    if not steps:
+        raise CheckpointError(f"{folder}: there is no checkpoint; give the --workdir of a launch.train run")
+    step = max(steps)
+    items = folder / str(step)
+    item = items / "ema" if (items / "ema").exists() else items / "params"
+    try:
+        with contextlib.closing(ocp.StandardCheckpointer()) as checkpointer:
+            return step, checkpointer.restore(item, _shapes(like))
+    except (ValueError, KeyError, OSError) as error:
+        raise CheckpointError(f"{item}: not the parameters of this task ({_first_line(error)})") from error
+
+
 def content_hash(tree: PyTree) -> str:
     """Returns a hash of the names, shapes, dtypes and values of all arrays of `tree`."""
     digest = hashlib.blake2b(digest_size=16)
@@ -117,6 +144,14 @@ def _items(state: TrainState) -> dict[str, PyTree]:
     """The parts of a state that hold arrays; step and seed are in the metadata."""
     parts = {name: getattr(state, name) for name in ("params", "opt_state", "ema", "model_state")}
     return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
+
+
+def _shapes(tree: PyTree) -> PyTree:
+    return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _identity(config: ml_collections.FrozenConfigDict) -> dict[str, Any]:

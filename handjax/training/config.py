@@ -4,6 +4,7 @@ import ast
 import difflib
 import importlib.util
 import inspect
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -80,6 +81,18 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ml_collections.Froz
     return ml_collections.FrozenConfigDict(config)
 
 
+def read_config(workdir: Path) -> ml_collections.FrozenConfigDict:
+    """Reads the recipe that a training run has left in its folder.
+
+    Raises:
+      ConfigError: `workdir` is not the folder of a training run.
+    """
+    path = workdir / "config.json"
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give the --workdir of a launch.train run")
+    return ml_collections.FrozenConfigDict(json.loads(path.read_text()))
+
+
 def config_name(spec: str) -> str:
     """Returns a short name of a recipe for folders: "sgm.py:tiny" gives "sgm-tiny"."""
     path, _, variant = spec.partition(":")
@@ -92,7 +105,7 @@ def _split_spec(spec: str) -> tuple[Path, str]:
         if path.is_file():
             return path, variant
     known = sorted(p.name for p in CONFIG_FOLDER.glob("[!_]*.py"))
-    raise ConfigError(f"{name}: no such recipe{_closest(name, known)}; configs/ has {', '.join(known)}")
+    raise ConfigError(f"{name}: no such recipe{did_you_mean(name, known)}; configs/ has {', '.join(known)}")
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -115,8 +128,10 @@ def apply_overrides(config: ml_collections.ConfigDict, overrides: Iterable[str])
         if not word.startswith(OVERRIDE_PREFIX) or not equals:
             raise ConfigError(f"{word!r} is not understood; fields are set by {OVERRIDE_PREFIX}NAME=VALUE")
         fields = flatten(config)
+        if any(field.startswith(f"{name}.") for field in fields):
+            raise ConfigError(f"{name!r} is a section; set one of its fields, as {name}.FIELD (in {word})")
         if name not in fields:
-            raise ConfigError(f"unknown field {name!r}{_closest(name, fields)} (in {word})")
+            raise ConfigError(f"unknown field {name!r}{did_you_mean(name, fields)} (in {word})")
         *sections, field = name.split(".")
         section = config
         for key in sections:
@@ -150,6 +165,7 @@ def _parse(name: str, text: str, current: Any) -> Any:
     return value
 
 
-def _closest(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Returns "; did you mean …?" for the closest known name, or nothing when none is close."""
     matches = difflib.get_close_matches(name, list(known), 1, cutoff=0.4)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -119,6 +119,7 @@ class _BetweenSteps:
 
     def __call__(self, step: int, state: TrainState, values: Metrics) -> None:
         """`step` is the number of completed steps, `values` what the last of them reported."""
+        self._checkpoints.wait()  # a save overlaps with one step, so that a kill repeats at most one interval
         report: dict[str, float] = {}
         self._steps_since_report += bool(values)
         if values and self._due(step, self._config.log_every):
