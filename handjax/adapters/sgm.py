@@ -5,7 +5,6 @@ Read `SGM.__call__` from top to bottom with section "Structure-Guided Modulation
 
 import dataclasses
 import math
-from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -13,7 +12,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from handjax.adapters.hint_stem import SAME_AS_TORCH, HintStem
+from handjax.adapters.hint_stem import HintStem
+from handjax.diffusion.conv import Conv
+from handjax.diffusion.layers import Dense
 from handjax.errors import ConfigError
 
 
@@ -67,12 +68,12 @@ class SGMOutput:
 
     Args:
         mid_residual: added to the mid block's output.
-        down_residuals: added to the skip connections, None where a level is not named; None without `levels`.
+        down_residuals: added to the skip connections, zero where a level is not named; None without `levels`.
         attention_map: A of Eq. 10 in [0, 1], maximum 1.
     """
 
     mid_residual: Float[Array, "batch mid_height mid_width mid_channels"]
-    down_residuals: tuple[Float[Array, "batch _ _ _"] | None, ...] | None
+    down_residuals: tuple[Float[Array, "batch _h _w _c"], ...] | None
     attention_map: Float[Array, "batch height width"]
 
 
@@ -119,7 +120,7 @@ def modulate(
 class StructureAttention(nn.Module):
     """Depth features that have attended to the skeleton. Source: SGMHand Eq. 1-5."""
 
-    dtype: Any = jnp.float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -127,8 +128,8 @@ class StructureAttention(nn.Module):
     ) -> tuple[Float[Array, "batch height width c"], Float[Array, "batch n n"]]:
         """Returns the structure-aware depth features and the relevance matrix."""
         batch, height, width, channels = depth.shape
-        depth_tokens = nn.Conv(channels, (1, 1), dtype=self.dtype, name="phi_depth")(depth)  # Eq. 1
-        skeleton_tokens = nn.Conv(channels, (1, 1), dtype=self.dtype, name="phi_skeleton")(skeleton)  # Eq. 2
+        depth_tokens = Conv(channels, kernel_size=1, dtype=self.dtype, name="phi_depth")(depth)  # Eq. 1
+        skeleton_tokens = Conv(channels, kernel_size=1, dtype=self.dtype, name="phi_skeleton")(skeleton)  # Eq. 2
         depth_tokens = depth_tokens.reshape(batch, height * width, channels)
         skeleton_tokens = skeleton_tokens.reshape(batch, height * width, channels)
         weights = relevance(depth_tokens, skeleton_tokens)
@@ -140,7 +141,7 @@ class StructureAttention(nn.Module):
 class FeatureModulator(nn.Module):
     """Channels of the depth features scaled and shifted by the skeleton as a whole. Source: SGMHand Eq. 6-9."""
 
-    dtype: Any = jnp.float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -149,8 +150,8 @@ class FeatureModulator(nn.Module):
         """Returns the modulated features."""
         channels = features.shape[-1]
         context = skeleton.mean(axis=(1, 2))  # Eq. 6
-        gamma = nn.sigmoid(nn.Dense(channels, dtype=self.dtype, name="gamma")(context))  # Eq. 7
-        beta = nn.Dense(channels, dtype=self.dtype, name="beta")(context)  # Eq. 8
+        gamma = nn.sigmoid(Dense(channels, dtype=self.dtype, name="gamma")(context))  # Eq. 7
+        beta = Dense(channels, dtype=self.dtype, name="beta")(context)  # Eq. 8
         return modulate(features, gamma, beta)
 
 
@@ -158,26 +159,18 @@ class HintPyramid(nn.Module):
     """Features of one condition picture at the UNet's levels, from latent to twice the mid block's resolution."""
 
     config: SGMConfig
-    dtype: Any = jnp.float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, picture: Float[Array, "batch height width 3"]) -> list[Float[Array, "batch _ _ _"]]:
+    def __call__(self, picture: Float[Array, "batch height width 3"]) -> list[Float[Array, "batch _h _w _c"]]:
         """Returns one map a level; the last has `fusion_channels`."""
         config = self.config
         strides = len(config.unet_channels) - 2
         stem_channels = config.unet_channels[0] if strides else config.fusion_channels
         levels = [HintStem(config.stem_channels, stem_channels, dtype=self.dtype, name="stem")(picture)]
         for step in range(strides):
-            levels.append(
-                nn.Conv(
-                    config.fusion_channels,
-                    (3, 3),
-                    strides=(2, 2),
-                    padding=SAME_AS_TORCH,
-                    dtype=self.dtype,
-                    name=f"down_{step}",
-                )(nn.silu(levels[-1]))
-            )
+            down = Conv(config.fusion_channels, stride=2, dtype=self.dtype, name=f"down_{step}")
+            levels.append(down(nn.silu(levels[-1])))
         return levels
 
 
@@ -192,7 +185,7 @@ class SGM(nn.Module):
     """
 
     config: SGMConfig
-    dtype: Any = jnp.float32
+    dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(
@@ -225,32 +218,26 @@ class SGM(nn.Module):
         if config.modulator:
             features = FeatureModulator(self.dtype, name="modulator")(features, skeleton_features)
 
-        mid_residual = self._zero_conv(config.unet_channels[-1], (3, 3), "output_mid", stride=2)(features)
+        mid_residual = self._zero_conv(config.unet_channels[-1], "output_mid", kernel_size=3, stride=2)(features)
         down_residuals = self._down_residuals(features, depth_levels, skeleton_levels) if config.levels else None
         return SGMOutput(mid_residual, down_residuals, divide_by_maximum(attention_map))
 
     def _down_residuals(self, features, depth_levels, skeleton_levels):
         """The modulated features, upsampled and joined with the hints' finer ones, for the named levels' skips."""
-        joined = {}
-        for level in self.config.levels:
+        config, joined = self.config, {}
+        for level in config.levels:
             factor = 2 ** (len(depth_levels) - 1 - level)
             upsampled = jnp.repeat(jnp.repeat(features, factor, axis=1), factor, axis=2)
             stacked = jnp.concatenate([upsampled, depth_levels[level], skeleton_levels[level]], axis=-1)
-            channels = self.config.unet_channels[level]
-            join = nn.Conv(channels, (3, 3), padding=SAME_AS_TORCH, dtype=self.dtype, name=f"join_{level}")
-            joined[level] = nn.silu(join(stacked))
+            channels = config.unet_channels[level]
+            joined[level] = nn.silu(Conv(channels, dtype=self.dtype, name=f"join_{level}")(stacked))
+        batch, height, width, _ = depth_levels[0].shape
         return tuple(
-            self._zero_conv(channels, (1, 1), f"output_skip_{skip}")(joined[level]) if level in joined else None
-            for skip, (level, channels) in enumerate(self.config.skips)
+            self._zero_conv(channels, f"output_skip_{skip}")(joined[level])
+            if level in joined
+            else jnp.zeros((batch, -(-height // 2**level), -(-width // 2**level), channels), self.dtype)
+            for skip, (level, channels) in enumerate(config.skips)
         )
 
-    def _zero_conv(self, features: int, size: tuple[int, int], name: str, stride: int = 1) -> nn.Conv:
-        return nn.Conv(
-            features,
-            size,
-            strides=(stride, stride),
-            padding=SAME_AS_TORCH if size == (3, 3) else "VALID",
-            kernel_init=nn.initializers.zeros,
-            dtype=self.dtype,
-            name=name,
-        )
+    def _zero_conv(self, features: int, name: str, kernel_size: int = 1, stride: int = 1) -> Conv:
+        return Conv(features, kernel_size, stride, dtype=self.dtype, kernel_init=nn.initializers.zeros, name=name)

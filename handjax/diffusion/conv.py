@@ -19,6 +19,7 @@ class Conv(nn.Module):
         kernel_size: odd height and width of the kernel.
         stride: of both axes.
         padding: zeros (before, after) on both axes; None keeps the size at stride 1.
+        kernel_init: of the kernel.
         dtype: of the computation; parameters are float32.
     """
 
@@ -27,11 +28,12 @@ class Conv(nn.Module):
     stride: int = 1
     padding: tuple[int, int] | None = None
     dtype: jnp.dtype = jnp.float32
+    kernel_init: nn.initializers.Initializer = KERNEL_INIT
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width cin"]) -> Float[Array, "batch h w cout"]:
         size = self.kernel_size
-        kernel = self.param("kernel", KERNEL_INIT, (size, size, x.shape[-1], self.features))
+        kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
         x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
         if size == 1 and self.stride == 1:

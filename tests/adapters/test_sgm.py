@@ -118,7 +118,7 @@ def test_every_output_is_exactly_zero_at_initialisation():
     module = SGM(dataclasses.replace(TINY, levels=(0, 1)))
     output, _ = module.init_with_output(jax.random.key(0), DEPTH, SKELETON)
     assert output.mid_residual.shape == (2, 2, 2, 32) and not output.mid_residual.any()
-    assert all(residual is None or not residual.any() for residual in output.down_residuals)
+    assert not any(residual.any() for residual in output.down_residuals)
     assert output.attention_map.shape == (2, 4, 4)
     np.testing.assert_allclose(output.attention_map.max(axis=(1, 2)), 1)
 
@@ -136,7 +136,8 @@ def test_sizes_of_stable_diffusion():
     output, variables = jax.eval_shape(lambda *p: module.init_with_output(jax.random.key(0), *p), *pictures)
     assert output.mid_residual.shape == (1, 8, 8, 1280)
     assert output.attention_map.shape == (1, 16, 16)
-    assert [None if r is None else r.shape[1:] for r in output.down_residuals] == [(64, 64, 320)] * 3 + [None] * 9
+    sizes = [(r.shape[1], r.shape[3]) for r in output.down_residuals]
+    assert sizes == [*[(64, 320)] * 3, (32, 320), *[(32, 640)] * 2, (16, 640), *[(16, 1280)] * 2, *[(8, 1280)] * 3]
     assert variables["params"]["attention"]["phi_depth"]["kernel"].shape == (1, 1, 640, 640)
 
 
@@ -170,8 +171,8 @@ def test_levels_reach_only_the_skip_connections_they_name():
     variables = random_like(module.init(jax.random.key(0), DEPTH, SKELETON))
     residuals = module.apply(variables, DEPTH, SKELETON).down_residuals
     # conv_in, then (block, downsampler) of level 0, (block, downsampler) of level 1, block of level 2
-    shapes = [None if residual is None else residual.shape[1:] for residual in residuals]
-    assert shapes == [None, None, (4, 4, 16), (4, 4, 24), None, None]
+    assert [r.shape[1:] for r in residuals] == [(8, 8, 16)] * 2 + [(4, 4, 16), (4, 4, 24), (2, 2, 24), (2, 2, 32)]
+    assert [bool(jnp.abs(r).max() > 0) for r in residuals] == [False, False, True, True, False, False]
 
 
 def test_a_level_without_skip_connection_of_its_own_is_refused():
