@@ -68,7 +68,11 @@ class PmapEngine:
     axis_name = DATA_AXIS
 
     def place(self, tree: PyTree) -> PyTree:
-        return jax.device_put_replicated(tree, jax.local_devices())
+        """One copy a device, stacked on a new first axis, as pmap wants it."""
+        devices = jax.local_devices()
+        mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+        stacked = jax.tree.map(lambda x: np.broadcast_to(x, (len(devices), *np.shape(x))), jax.device_get(tree))
+        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
 
     def gather(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x[0], tree)

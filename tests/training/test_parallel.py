@@ -26,7 +26,8 @@ task = make_task(config)
 load = lambda split: make_loader(config.data, batch_spec=task.batch_spec(), batch_size=8, seed=0, split=split)
 state = train(config, task, load, Path(sys.argv[1]))
 state = make_engine(config.parallel.mode, 8, 1).gather(state)
-print(json.dumps([jax.device_count(), jax.tree.map(lambda x: x.tolist(), [state.params, state.ema, state.model_state])]))
+trees = [state.params, state.ema, state.model_state]
+print(json.dumps([jax.device_count(), jax.tree.map(lambda x: x.tolist(), trees)]))
 """
 
 
