@@ -8,6 +8,7 @@ twist. The same angles mean the mirrored pose on a left hand.
 Source: order of the angles: Wu et al., "ISB Recommendation on Definitions of Joint Coordinate Systems", part II, 2005.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -36,6 +37,7 @@ def _unit(vectors: Float[Array, "*batch 3"]) -> Float[Array, "*batch 3"]:
     return vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)
 
 
+@jax.default_matmul_precision("highest")
 def palm_frame(joints: Float[Array, "16 3"]) -> Float[Array, "3 3"]:
     """Axes of a right palm: columns radial (to the thumb), distal (to the fingers), dorsal (out of its back)."""
     knuckles = joints[jnp.array(_KNUCKLES)]
@@ -45,6 +47,7 @@ def palm_frame(joints: Float[Array, "16 3"]) -> Float[Array, "3 3"]:
     return jnp.stack([radial, distal, jnp.cross(distal, radial)], axis=-1)
 
 
+@jax.default_matmul_precision("highest")
 def frames_of_skeleton(joints: Float[Array, "16 3"], tips: Float[Array, "5 3"]) -> Float[Array, "16 3 3"]:
     """Anatomical frames of a right hand at rest.
 
@@ -62,6 +65,7 @@ def frames_of_skeleton(joints: Float[Array, "16 3"], tips: Float[Array, "5 3"]) 
     return jnp.stack([flexion, jnp.cross(bones, flexion), bones], axis=-1)
 
 
+@jax.default_matmul_precision("highest")
 def joint_frames(model: HandModel) -> Float[Array, "16 3 3"]:
     """Anatomical frames of a model's mean shape at rest; a left hand's are the mirrored rotation axes."""
     mirror = jnp.array([1.0 if model.side == "right" else -1.0, 1.0, 1.0])
@@ -71,6 +75,7 @@ def joint_frames(model: HandModel) -> Float[Array, "16 3 3"]:
     return frames if model.side == "right" else frames * jnp.array([1.0, -1.0, -1.0])[:, None]
 
 
+@jax.default_matmul_precision("highest")
 def pose_from_angles(model: HandModel, angles: Float[Array, "16 3"]) -> Float[Array, "16 3"]:
     """Pose of a hand given its joint angles.
 
@@ -85,6 +90,7 @@ def pose_from_angles(model: HandModel, angles: Float[Array, "16 3"]) -> Float[Ar
     return matrix_to_axis_angle(frames @ euler_to_matrix(angles) @ frames.mT)
 
 
+@jax.default_matmul_precision("highest")
 def angles_from_pose(model: HandModel, pose: Float[Array, "16 3"]) -> Float[Array, "16 3"]:
     """Joint angles of a pose; the inverse of `pose_from_angles` for abductions below a quarter turn.
 

@@ -7,6 +7,7 @@ the origin: a right hand shows its palm to the camera, fingers up, thumb to the 
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
@@ -101,6 +102,7 @@ def mirror_pose(pose: Float[Array, "*batch 16 3"]) -> Float[Array, "*batch 16 3"
     return pose * jnp.array([1.0, -1.0, -1.0])
 
 
+@jax.default_matmul_precision("highest")
 def shape_hand(model: HandModel, betas: Float[Array, "S"]) -> Float[Array, "V 3"]:
     """Vertices at rest of a hand of the given shape.
 
@@ -114,11 +116,13 @@ def shape_hand(model: HandModel, betas: Float[Array, "S"]) -> Float[Array, "V 3"
     return model.template + model.shapedirs @ betas
 
 
+@jax.default_matmul_precision("highest")
 def rest_joints(model: HandModel, rest_vertices: Float[Array, "V 3"]) -> Float[Array, "16 3"]:
     """Joints at rest of a shaped hand, metres."""
     return model.joint_regressor @ rest_vertices
 
 
+@jax.default_matmul_precision("highest")
 def pose_hand_matrices(
     model: HandModel,
     rotations: Float[Array, "16 3 3"],

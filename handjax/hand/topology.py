@@ -96,15 +96,15 @@ people. Hinges keep 3 degrees of play for the fit's sake.
 FLEXION_DIRECTIONS = np.array(
     [
         (0.0, 0.0, -1.0),
-        *[(-0.35, 0.0, -1.0)] * 3,
-        *[(-0.1, 0.0, -1.0)] * 3,
-        *[(0.25, 0.0, -1.0)] * 3,
-        *[(0.1, 0.0, -1.0)] * 3,
+        *[(-0.03, 0.0, -1.0)] * 3,
+        *[(0.0, 0.0, -1.0)] * 3,
+        *[(0.03, 0.0, -1.0)] * 3,
+        *[(0.0, 0.0, -1.0)] * 3,
         *[(-1.0, 0.0, -0.2)] * 3,
     ]
 )
 """(16, 3) where each bone's far end moves when its joint bends, as (radial, distal, dorsal) parts, not normalised.
 
-Fingers lean towards each other, so that their tips point at the scaphoid in a fist; the thumb's pad faces the ulnar
-side.
+Index and little finger lean towards the middle, because the tips of bent fingers point at the scaphoid; the thumb's
+pad faces the ulnar side.
 """

@@ -16,7 +16,6 @@ from launch.assets import makehuman
 SAMPLES = 400
 SEED = 0
 SHAPE_DIRECTIONS = 9
-_REGRESSOR_VERTICES = 150
 METRES = 0.1
 
 # two neighbours on the closed edge loops around the arm: 14 mm above the wrist joint, and below the elbow
@@ -36,6 +35,13 @@ _THUMB_BASE_SHIFT = 0.25
 # standard deviation of adults' hand length over its mean: Gordon et al., "2012 Anthropometric Survey of U.S. Army
 # Personnel", 2014, women and men together
 _SIZE_SPREAD = 0.06
+
+# half the length over which the skin goes from one bone to the next, metres: about a third of the joint's thickness
+_BLEND = {"mcp": 0.014, "pip": 0.007, "dip": 0.006}
+_SMOOTHING_ROUNDS = 4
+# vertices nearest to a joint among which the regressor chooses
+_REGRESSOR_VERTICES = 150
+_CUBE_METACARPALS = {"index": 1, "middle": 2, "ring": 3, "little": 4}
 
 
 @dataclass(frozen=True)
@@ -146,12 +152,6 @@ def straightening(joints: np.ndarray, tips: np.ndarray) -> np.ndarray:
     return rotations
 
 
-# half the length over which the skin goes from one bone to the next, metres: about a third of the joint's thickness
-_BLEND = {"mcp": 0.011, "pip": 0.008, "dip": 0.007}
-_SMOOTHING_ROUNDS = 3
-_CUBE_METACARPALS = {"index": 1, "middle": 2, "ring": 3, "little": 4}
-
-
 def _smooth(weights: np.ndarray, quads: np.ndarray) -> np.ndarray:
     """Averages the weights of each vertex with the mean of its neighbours', a few times."""
     edges = np.concatenate([quads[:, [k, (k + 1) % 4]] for k in range(4)])
@@ -193,7 +193,7 @@ def skin_weights(arm: Arm, vertices: np.ndarray, joints: np.ndarray, bones: dict
             if k:
                 weights[:, mcp + k - 1] -= passed
             weights[:, mcp + k] = beyond = passed
-    weights[:, 0] = 1 - weights[:, 1:].sum(1)
+    weights[:, 0] = (1 - weights[:, 1:].sum(1)).clip(0)
     return _smooth(weights, arm.quads)
 
 
