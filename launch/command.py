@@ -5,7 +5,6 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import handjax
@@ -16,7 +15,6 @@ USER_ERROR_STATUS = 2
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits with its status; a `UserError` becomes one line on stderr and status 2."""
-    _enable_compile_cache()
     try:
         status = main()
     except UserError as error:
@@ -29,13 +27,6 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(status or 0)
-
-
-def _enable_compile_cache() -> None:
-    """Compiled programs outlive the process, so that nobody waits twice; JAX's own variables override it."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(home / "handjax" / "xla"))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
 class Report:
