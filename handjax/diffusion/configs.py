@@ -37,22 +37,22 @@ TEXT_MODELS = ("clip_text_model", "clip")
 ACTIVATIONS = ("quick_gelu", "gelu")
 
 
-def _as_tuples(document: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(value) if isinstance(value, list) else value for key, value in document.items()}
+def _settings(document: dict[str, Any]) -> dict[str, Any]:
+    """The keys that are set, lists as tuples."""
+    given = {key: value for key, value in document.items() if value is not None and not key.startswith("_")}
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
 
 
 def _select_fields(cls: type, document: dict[str, Any]) -> dict[str, Any]:
     names = {field.name for field in dataclasses.fields(cls)}
-    return {key: value for key, value in _as_tuples(document).items() if key in names}
+    return {key: value for key, value in _settings(document).items() if key in names}
 
 
 def _check_rest(cls: type, document: dict[str, Any], fixed: dict[str, Any], class_name: str) -> None:
-    """Refuses every key that is neither a field of `cls`, nor unset, nor at the value that is built in."""
+    """Refuses every key that is neither a field of `cls` nor at the value that is built in."""
     names = {field.name for field in dataclasses.fields(cls)}
-    for key, value in document.items():
-        if key in names or key.startswith("_") or value is None:
-            continue
-        if key not in fixed or value != fixed[key]:
+    for key, value in _settings(document).items():
+        if key not in names and (key not in fixed or value != fixed[key]):
             raise WeightsError(
                 f"{class_name} config: {key}={value!r} is not supported; use Stable Diffusion 1.x or 2.x"
             )
@@ -73,7 +73,7 @@ class UNetConfig:
         upcast_attention: kept for the way back; attention's softmax is always float32 here.
     """
 
-    sample_size: int | None = None
+    sample_size: int = 64
     in_channels: int = 4
     out_channels: int = 4
     down_block_types: tuple[str, ...] = (*("CrossAttnDownBlock2D",) * 3, "DownBlock2D")
@@ -112,7 +112,7 @@ class UNetConfig:
     @classmethod
     def from_diffusers(cls, document: dict[str, Any]) -> Self:
         """Reads unet/config.json. Raises WeightsError where it describes another architecture."""
-        _check_rest(cls, _as_tuples(document), UNET_FIXED, "UNet")
+        _check_rest(cls, document, UNET_FIXED, "UNet")
         return cls(**_select_fields(cls, document))
 
     def to_diffusers(self) -> dict[str, Any]:
@@ -154,7 +154,7 @@ class VAEConfig:
     def from_diffusers(cls, document: dict[str, Any]) -> Self:
         """Reads vae/config.json. Raises WeightsError where it describes another architecture."""
         config = cls(**_select_fields(cls, document))
-        _check_rest(cls, _as_tuples(document), {**VAE_FIXED, **config._block_types()}, "VAE")
+        _check_rest(cls, document, {**VAE_FIXED, **config._block_types()}, "VAE")
         return config
 
     def to_diffusers(self) -> dict[str, Any]:

@@ -64,9 +64,7 @@ class NoiseSchedule:
             if document.get(key, value) != value:
                 raise WeightsError(f"scheduler config: {key}={document[key]!r} unsupported; set it to {value!r}")
         if document.get("trained_betas") is not None:
-            raise WeightsError(
-                "scheduler config: trained_betas unsupported; use beta_start and beta_end"
-            )
+            raise WeightsError("scheduler config: trained_betas unsupported; use beta_start and beta_end")
         names = {field.name for field in dataclasses.fields(cls)}
         return cls(**{key: value for key, value in document.items() if key in names})
 

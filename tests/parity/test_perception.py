@@ -35,7 +35,8 @@ def test_raw_outputs_are_those_of_litert(member, module, size):
     expected = [interpreter.get_tensor(output["index"]) for output in interpreter.get_output_details()]
     outputs = jax.jit(module.apply)(load_parameters(TASK_FILE, member, module, size), image)
     for ours, theirs in zip(outputs, expected, strict=True):
-        np.testing.assert_allclose(ours, theirs.reshape(ours.shape), rtol=1e-5, atol=1e-4)
+        in_pixels = np.abs(theirs).max() > 100
+        np.testing.assert_allclose(ours, theirs.reshape(ours.shape), rtol=0, atol=5e-4 if in_pixels else 1e-4)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,46 @@
+"""Prompts to token ids, by the tokenizer in a model's folder."""
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from handjax.errors import WeightsError
+
+FILES = ("vocab.json", "merges.txt")
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer:
+    """CLIP's tokenizer, transformers' implementation.
+
+    Args:
+        folder: with vocab.json and merges.txt.
+        length: tokens in a prompt, start and end included; longer prompts are cut, shorter ones padded.
+    """
+
+    folder: str
+    length: int = 77
+
+    def __call__(self, prompts: Sequence[str]) -> Int[np.ndarray, "batch tokens"]:
+        """Encodes prompts.
+
+        Raises:
+            WeightsError: the folder lacks a file.
+        """
+        encoded = _load(self.folder)(list(prompts), padding="max_length", max_length=self.length, truncation=True)
+        return np.asarray(encoded["input_ids"], np.int32)
+
+
+@functools.lru_cache
+def _load(folder: str):
+    missing = [name for name in FILES if not (Path(folder) / name).is_file()]
+    if missing:
+        raise WeightsError(f"{folder}: {', '.join(missing)} missing; copy the tokenizer folder of the model")
+    # Imported here because transformers takes seconds to import.
+    from transformers import CLIPTokenizer
+
+    return CLIPTokenizer.from_pretrained(folder)

@@ -1,0 +1,75 @@
+"""Guidance and the guide hook."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handjax.diffusion.samplers import DDIM, compose_guides, guided_denoise, sample
+from handjax.diffusion.schedules import NoiseSchedule
+
+SCHEDULE = NoiseSchedule()
+Z = jax.random.normal(jax.random.key(0), (2, 4, 4, 4))
+
+
+def predict(z, timesteps, inputs):
+    return z * inputs["gain"][:, None, None, None] + timesteps[:, None, None, None] / 1000
+
+
+CONDITIONAL, UNCONDITIONAL = {"gain": jnp.array([0.5, 0.7])}, {"gain": jnp.array([0.2, 0.3])}
+
+
+def test_perfect_denoiser_recovers_the_picture():
+    x0 = jax.random.normal(jax.random.key(1), Z.shape)
+
+    def denoise(z, t):
+        signal, sigma = SCHEDULE.signal_and_noise(t)
+        return (z - signal * x0) / sigma
+
+    schedule = NoiseSchedule(set_alpha_to_one=True)
+    got, _ = sample(DDIM(schedule, steps=10), denoise, Z, jax.random.key(2))
+    np.testing.assert_allclose(got, x0, atol=1e-4)
+
+
+def test_classifier_free_guidance():
+    t = jnp.float32(400)
+    batch = jnp.full(2, t)
+    conditional, unconditional = predict(Z, batch, CONDITIONAL), predict(Z, batch, UNCONDITIONAL)
+    got = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 7.5)(Z, t)
+    np.testing.assert_allclose(got, unconditional + 7.5 * (conditional - unconditional), rtol=1e-5, atol=1e-5)
+    plain = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1)(Z, t)
+    np.testing.assert_array_equal(plain, conditional)
+
+
+def test_guides_see_every_step_and_compose_in_order():
+    denoise = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 3.0)
+
+    def count(carry, z, t, epsilon, denoise):
+        return carry.at[0].add(1).at[1].set(t), epsilon
+
+    def descend(carry, z, t, epsilon, denoise):
+        gradient = jax.grad(lambda z: jnp.square(denoise(z, t)).sum())(z)
+        return carry + jnp.abs(gradient).mean(), epsilon + 0.1 * gradient
+
+    def double(carry, z, t, epsilon, denoise):
+        return carry, 2 * epsilon
+
+    sampler = DDIM(SCHEDULE, steps=5)
+    plain, nothing = sample(sampler, denoise, Z, jax.random.key(2))
+    assert nothing is None
+    watched, carry = sample(sampler, denoise, Z, jax.random.key(2), count, jnp.zeros(2))
+    np.testing.assert_array_equal(watched, plain)
+    np.testing.assert_array_equal(carry, [5, 1])
+
+    both = compose_guides(descend, double)
+    got, (strength, _) = sample(sampler, denoise, Z, jax.random.key(2), both, (jnp.zeros(()), None))
+    other, _ = sample(sampler, denoise, Z, jax.random.key(2), compose_guides(double, descend), (None, jnp.zeros(())))
+    assert strength > 0
+    assert np.abs(got - plain).max() > 1e-2 and np.abs(got - other).max() > 1e-2
+
+
+def test_eta_adds_noise_that_the_key_decides():
+    denoise = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1)
+    draws = ((0, 1), (0, 2), (1, 1), (1, 2))
+    runs = [sample(DDIM(SCHEDULE, 5, eta), denoise, Z, jax.random.key(key))[0] for eta, key in draws]
+    np.testing.assert_array_equal(runs[0], runs[1])
+    assert np.abs(runs[2] - runs[3]).max() > 0.1
