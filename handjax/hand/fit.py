@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
@@ -16,12 +17,14 @@ from jaxtyping import Array, Float
 from handjax.hand.angles import joint_frames
 from handjax.hand.camera import PinholeCamera, WeakPerspectiveCamera, default_camera, project, weak_to_translation
 from handjax.hand.least_squares import levenberg_marquardt
-from handjax.hand.model import HandModel, pose_hand_matrices
+from handjax.hand.model import HandModel
 from handjax.hand.rotations import axis_angle_to_matrix, euler_to_matrix, matrix_to_axis_angle
-from handjax.hand.topology import JOINT_LIMITS
+from handjax.hand.topology import JOINT_LIMITS, MANO_TO_OPENPOSE
 
 ITERATIONS = 20
 PALM = jnp.array([0, 1, 5, 9, 13, 17])
+# MANO's indices of each finger's three joints and tip, thumb to little
+CHAINS = MANO_TO_OPENPOSE[1:].reshape(5, 4)
 CURLS = (0.2, 0.9)
 
 # Standard deviations that weigh the terms against one another. Keypoints are read to 1 % of the hand's extent; a
@@ -54,9 +57,22 @@ class HandFit:
     error_px: Float[Array, "batch"]
 
 
+class _Skeleton(NamedTuple):
+    """A model reduced to what its keypoints need: the wrist and, finger by finger, bones from the wrist to the tip.
+
+    Exact for tips that move with one joint, as fingertips do.
+    """
+
+    wrist: Float[Array, "3"]
+    wrist_dirs: Float[Array, "3 S"]
+    bones: Float[Array, "5 4 3"]
+    bone_dirs: Float[Array, "5 4 3 S"]
+    frames: Float[Array, "5 3 3 3"]
+
+
 class _Unknowns(NamedTuple):
     turn: Float[Array, "3"]  # after the starting rotation, axis-angle
-    angles: Float[Array, "15 3"]
+    angles: Float[Array, "5 3 3"]
     betas: Float[Array, "S"]
     place: Float[Array, "3"]  # x / z, y / z, log z of the wrist
     log_world_scale: Float[Array, ""]
@@ -93,41 +109,46 @@ def fit_hand(
     """
     camera = default_camera(*size) if camera is None else camera
     skeleton = _skeleton(model)
-    frames = joint_frames(model)
 
     def fit_one(observed: _Observed) -> HandFit:
-        rotations, starts = _starts(skeleton, frames, observed, camera)
-        ends, costs = jax.vmap(lambda r, s: _descend(skeleton, frames, observed, camera, r, s))(rotations, starts)
+        rotations, starts = _starts(skeleton, observed, camera)
+        ends, costs = jax.vmap(lambda r, s: _descend(skeleton, observed, camera, r, s))(rotations, starts)
         best = jnp.argmin(costs)
         rotation, end = rotations[best], jax.tree.map(lambda leaf: leaf[best], ends)
-        turns = _turns(frames, rotation, end)
-        translation = _translation(end)
-        projected = project(camera, pose_hand_matrices(skeleton, turns, end.betas, translation).keypoints)
-        distance = jnp.linalg.norm(projected - observed.keypoints, axis=-1)
+        projected = project(camera, _keypoints(skeleton, rotation, end))
         weight = observed.confidence / jnp.maximum(observed.confidence.sum(), 1e-6)
-        return HandFit(matrix_to_axis_angle(turns), end.betas, translation, camera, weight @ distance)
+        error = weight @ jnp.linalg.norm(projected - observed.keypoints, axis=-1)
+        pose = jnp.zeros((16, 3)).at[0].set(matrix_to_axis_angle(axis_angle_to_matrix(end.turn) @ rotation))
+        pose = pose.at[CHAINS[:, :3]].set(matrix_to_axis_angle(_finger_turns(skeleton, end.angles)))
+        return HandFit(pose, end.betas, _translation(end), camera, error)
 
     return jax.vmap(fit_one)(_Observed(keypoints, confidence, world))
 
 
-def _skeleton(model: HandModel) -> HandModel:
-    """The model reduced to the 21 vertices that its keypoints depend on: the joints and the fingertips.
-
-    Exact for tips that move with one joint, as fingertips do.
-    """
+def _skeleton(model: HandModel) -> _Skeleton:
     pick = jnp.concatenate([model.joint_regressor, model.tip_regressor])
-    return model.replace(
-        template=pick @ model.template,
-        shapedirs=jnp.einsum("kv,vas->kas", pick, model.shapedirs),
-        skin_weights=jnp.concatenate([jnp.eye(16), model.tip_regressor @ model.skin_weights]),
-        joint_regressor=jnp.eye(16, 21),
-        tip_regressor=jnp.eye(5, 21, k=16),
-    )
+    points, dirs = pick @ model.template, jnp.einsum("kv,vas->kas", pick, model.shapedirs)
+    starts = np.concatenate([np.zeros((5, 1), int), CHAINS[:, :3]], axis=1)
+    frames = joint_frames(model)[CHAINS[:, :3]]
+    return _Skeleton(points[0], dirs[0], points[CHAINS] - points[starts], dirs[CHAINS] - dirs[starts], frames)
 
 
-def _turns(frames, rotation, unknowns: _Unknowns) -> Float[Array, "16 3 3"]:
-    fingers = frames[1:] @ euler_to_matrix(unknowns.angles) @ frames[1:].mT
-    return jnp.concatenate([(axis_angle_to_matrix(unknowns.turn) @ rotation)[None], fingers])
+def _finger_turns(skeleton: _Skeleton, angles: Float[Array, "5 3 3"]) -> Float[Array, "5 3 3 3"]:
+    return skeleton.frames @ euler_to_matrix(angles) @ skeleton.frames.mT
+
+
+def _keypoints(skeleton: _Skeleton, rotation: Float[Array, "3 3"], unknowns: _Unknowns) -> Float[Array, "21 3"]:
+    """Keypoints in camera space, all fingers at once."""
+    turns = _finger_turns(skeleton, unknowns.angles)
+    bones = skeleton.bones + skeleton.bone_dirs @ unknowns.betas
+    wrist = skeleton.wrist + skeleton.wrist_dirs @ unknowns.betas + _translation(unknowns)
+    turn = jnp.tile(axis_angle_to_matrix(unknowns.turn) @ rotation, (5, 1, 1))
+    points = [jnp.tile(wrist, (5, 1))]
+    for level in range(4):
+        points.append(points[-1] + jnp.einsum("fab,fb->fa", turn, bones[:, level]))
+        if level < 3:
+            turn = turn @ turns[:, level]
+    return jnp.concatenate([wrist[None], jnp.stack(points[1:], axis=1).reshape(20, 3)])
 
 
 def _translation(unknowns: _Unknowns) -> Float[Array, "3"]:
@@ -135,24 +156,23 @@ def _translation(unknowns: _Unknowns) -> Float[Array, "3"]:
     return jnp.stack([unknowns.place[0] * depth, unknowns.place[1] * depth, depth])
 
 
-def _descend(skeleton, frames, observed: _Observed, camera, rotation, start: _Unknowns):
+def _descend(skeleton, observed: _Observed, camera, rotation, start: _Unknowns):
     """The unknowns at the end of the descent from one start, and their cost."""
     flat, unravel = ravel_pytree(start)
 
     def residuals(vector):
-        return _residuals(skeleton, frames, observed, camera, rotation, unravel(vector))
+        return _residuals(skeleton, observed, camera, rotation, unravel(vector))
 
     end, cost = levenberg_marquardt(residuals, flat, ITERATIONS)
     return unravel(end), cost
 
 
-def _residuals(skeleton, frames, observed, camera, rotation, unknowns: _Unknowns) -> Float[Array, "residuals"]:
-    turns = _turns(frames, rotation, unknowns)
-    points = pose_hand_matrices(skeleton, turns, unknowns.betas, _translation(unknowns)).keypoints
+def _residuals(skeleton, observed, camera, rotation, unknowns: _Unknowns) -> Float[Array, "residuals"]:
+    points = _keypoints(skeleton, rotation, unknowns)
     in_view = jnp.maximum(points[:, 2:], 1e-3)
     pixels = project(camera, jnp.concatenate([points[:, :2], in_view], axis=1))
     weight = jnp.sqrt(observed.confidence)[:, None]
-    lower, upper = jnp.moveaxis(jnp.asarray(JOINT_LIMITS[1:], jnp.float32), -1, 0)
+    lower, upper = jnp.moveaxis(jnp.asarray(JOINT_LIMITS[CHAINS[:, :3]], jnp.float32), -1, 0)
     terms = [
         weight * _robust((pixels - observed.keypoints) / (KEYPOINT_SIGMA * _extent(observed))),
         (jax.nn.relu(unknowns.angles - upper) + jax.nn.relu(lower - unknowns.angles)) / LIMIT_SIGMA,
@@ -188,7 +208,7 @@ def _extent(observed: _Observed) -> Float[Array, ""]:
     return jnp.maximum(jnp.max(high - low), 1.0)
 
 
-def _starts(skeleton, frames, observed, camera) -> tuple[Float[Array, "starts 3 3"], _Unknowns]:
+def _starts(skeleton, observed, camera) -> tuple[Float[Array, "starts 3 3"], _Unknowns]:
     """Rotations and unknowns to start from: each likely rotation with open and with curled fingers."""
     if observed.world is None:
         likely = _rotations_of_flat_palm(skeleton, observed)
@@ -196,19 +216,18 @@ def _starts(skeleton, frames, observed, camera) -> tuple[Float[Array, "starts 3 
         likely = _rotation_of_palm(skeleton, observed)[None]
     rotations, unknowns = [], []
     for flexion in CURLS:
-        angles = jnp.zeros((15, 3)).at[:, 0].set(flexion)
+        angles = jnp.zeros((5, 3, 3)).at[..., 0].set(flexion)
         for rotation in likely:
             rotations.append(rotation)
-            unknowns.append(_place(skeleton, frames, observed, camera, rotation, angles))
+            unknowns.append(_place(skeleton, observed, camera, rotation, angles))
     return jnp.stack(rotations), jax.tree.map(lambda *leaves: jnp.stack(leaves), *unknowns)
 
 
-def _place(skeleton, frames, observed, camera, rotation, angles) -> _Unknowns:
+def _place(skeleton, observed, camera, rotation, angles) -> _Unknowns:
     """Unknowns that put a rotated, curled hand of mean shape where weak perspective sees it."""
-    count = skeleton.shapedirs.shape[-1]
-    unknowns = _Unknowns(jnp.zeros(3), angles, jnp.zeros(count), jnp.zeros(3), jnp.zeros(()))
-    turns = _turns(frames, rotation, unknowns)
-    points = pose_hand_matrices(skeleton, turns, unknowns.betas, jnp.zeros(3)).keypoints
+    betas = jnp.zeros(skeleton.wrist_dirs.shape[-1])
+    unknowns = _Unknowns(jnp.zeros(3), angles, betas, jnp.zeros(3), jnp.zeros(()))
+    points = _keypoints(skeleton, rotation, unknowns) - _translation(unknowns)
     center, seen_center = _center(points, observed.confidence), _center(observed.keypoints, observed.confidence)
     spread = observed.confidence @ jnp.sum((points - center)[:, :2] ** 2, axis=-1)
     seen_spread = observed.confidence @ jnp.sum((observed.keypoints - seen_center) ** 2, axis=-1)
@@ -233,8 +252,8 @@ def _rotation_of_palm(skeleton, observed) -> Float[Array, "3 3"]:
 
 
 def _resting_keypoints(skeleton) -> Float[Array, "21 3"]:
-    identity = jnp.tile(jnp.eye(3), (16, 1, 1))
-    return pose_hand_matrices(skeleton, identity, jnp.zeros(skeleton.shapedirs.shape[-1]), jnp.zeros(3)).keypoints
+    """Keypoints of straight fingers relative to the wrist."""
+    return jnp.concatenate([jnp.zeros((1, 3)), skeleton.bones.cumsum(axis=1).reshape(20, 3)])
 
 
 def _rotations_of_flat_palm(skeleton, observed) -> Float[Array, "2 3 3"]:
