@@ -1,6 +1,7 @@
 """The hand detector a user calls: `HandDetector.load().detect(image)`."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +14,15 @@ from handjax.perception.hands import DetectedHand
 from handjax.perception.mediapipe_backend import MediaPipeBackend
 
 TASK_FILE = Path(__file__).parents[1] / "assets" / "hand_landmarker.task"
-BACKENDS = {"flax": FlaxBackend, "mediapipe": MediaPipeBackend}
 
 
 class Backend(Protocol):
     """What finds hands in one picture."""
 
     def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[DetectedHand]: ...
+
+
+BACKENDS: dict[str, Callable[[Path, int, float], Backend]] = {"flax": FlaxBackend, "mediapipe": MediaPipeBackend}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The default detector: MediaPipe's hand landmarker as pure JAX functions."""
 
+import dataclasses
 import os
 from functools import partial
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import flax.struct
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Bool, Float, UInt8
 
 from handjax.perception.hands import DetectedHand
 from handjax.perception.landmarks import Hands, drop_duplicates, place_hand
@@ -15,6 +16,9 @@ from handjax.perception.networks import LANDMARK_SIZE, PALM_SIZE, LandmarkNetwor
 from handjax.perception.palm import decode_palms, hand_region, suppress
 from handjax.perception.regions import Picture, Region, cut_out, letterbox_region, pad_picture
 from handjax.perception.tflite import load_parameters
+
+# GPUs and TPUs shorten float32 products by default; points would move
+_PRECISION = "float32"
 
 
 @flax.struct.dataclass
@@ -47,12 +51,12 @@ def detect_hands(weights: HandWeights, picture: Picture, max_hands: int, min_sco
     """
     regions, found = find_regions(weights, picture, max_hands, min_score)
     hands = jax.vmap(read_hand, in_axes=(None, None, 0, None))(weights, picture, regions, min_score)
-    return drop_duplicates(hands.replace(valid=hands.valid & found))
+    return drop_duplicates(dataclasses.replace(hands, valid=hands.valid & found))
 
 
 def find_regions(
     weights: HandWeights, picture: Picture, max_hands: int, min_score: float
-) -> tuple[Region, Float[Array, "hands"]]:
+) -> tuple[Region, Bool[Array, "hands"]]:
     """Detects palms; returns the regions around their hands and which of them are valid."""
     frame = _letterbox(picture)
     return _palm_regions(weights.palm, frame, picture.size, max_hands, min_score)
@@ -77,7 +81,8 @@ def _crop(picture: Picture, region: Region) -> Float[Array, "size size 3"]:
 
 @partial(jax.jit, static_argnames="max_hands")
 def _palm_regions(variables, frame, size, max_hands, min_score):
-    boxes, logits = PalmDetector().apply(variables, frame[None])
+    with jax.default_matmul_precision(_PRECISION):
+        boxes, logits = PalmDetector().apply(variables, frame[None])
     palms = suppress(decode_palms(boxes[0], logits[0], min_score), max_hands)
     regions = jax.vmap(hand_region, in_axes=(0, 0, None))(palms.boxes, palms.keypoints, letterbox_region(size))
     return regions, palms.valid
@@ -85,7 +90,8 @@ def _palm_regions(variables, frame, size, max_hands, min_score):
 
 @jax.jit
 def _place(variables, crop, region, min_score):
-    landmarks, presence, right, world = LandmarkNetwork().apply(variables, crop[None])
+    with jax.default_matmul_precision(_PRECISION):
+        landmarks, presence, right, world = LandmarkNetwork().apply(variables, crop[None])
     return place_hand(landmarks[0], presence[0], right[0], world[0], region, min_score)
 
 
@@ -102,17 +108,16 @@ class FlaxBackend:
 
     def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[DetectedHand]:
         """Finds hands in a picture."""
-        picture = jax.device_put(pad_picture(image))
-        regions, found = find_regions(self._weights, picture, self._max_hands, self._min_score)
-        count = int(found.sum())
-        if not count:
-            return []
+        picture = pad_picture(image)
+        regions, found = jax.device_get(find_regions(self._weights, picture, self._max_hands, self._min_score))
         hands = [
             read_hand(self._weights, picture, jax.tree.map(lambda x, i=i: x[i], regions), self._min_score)
-            for i in range(count)
+            for i in np.flatnonzero(found)
         ]
-        hands = _drop_duplicates(jax.tree.map(lambda *xs: jax.numpy.stack(xs), *hands))
-        return _to_list(jax.device_get(hands))
+        if not hands:
+            return []
+        hands = jax.tree.map(lambda *fields: np.stack(fields), *jax.device_get(hands))
+        return _to_list(jax.device_get(_drop_duplicates(hands)))
 
 
 def _to_list(hands: Hands) -> list[DetectedHand]:
@@ -120,8 +125,8 @@ def _to_list(hands: Hands) -> list[DetectedHand]:
         DetectedHand.from_landmarks(
             side="right" if hands.right[i] >= 0.5 else "left",
             score=float(max(hands.right[i], 1 - hands.right[i])),
-            keypoints=hands.keypoints[i],
-            world=hands.world[i],
+            keypoints=np.asarray(hands.keypoints[i]),
+            world=np.asarray(hands.world[i]),
         )
         for i in np.flatnonzero(hands.valid)
     ]

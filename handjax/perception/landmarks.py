@@ -1,5 +1,7 @@
 """From the landmark network's raw output to hands in the picture."""
 
+import dataclasses
+
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
@@ -73,7 +75,7 @@ def drop_duplicates(hands: Hands) -> Hands:
     for later in range(1, valid.shape[0]):
         repeated = (same[later, :later] & valid[:later]).any()
         valid = valid.at[later].set(valid[later] & ~repeated)
-    return hands.replace(valid=valid)
+    return dataclasses.replace(hands, valid=valid)
 
 
 def _box_overlaps(places: Float[Array, "hands 21 2"]) -> Float[Array, "hands hands"]:

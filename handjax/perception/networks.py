@@ -6,6 +6,8 @@ four heads. Layers are called in the order in which the graphs list them: that i
 Pointwise convolutions are dense layers, which XLA runs up to twice as fast on CPU.
 """
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -28,31 +30,41 @@ class DepthwiseConv(nn.Module):
         shape = (self.kernel_size, self.kernel_size, 1, x.shape[-1])
         kernel = self.param("kernel", nn.initializers.lecun_normal(), shape)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        # XLA's grouped convolution is many times slower on CPU than the same sum written out
-        y = jax.lax.platform_dependent(x, kernel, cpu=self._shifted_sum, default=self._grouped_convolution)
-        return y + bias
+        return _depthwise(x, kernel, self.stride) + bias
 
-    def _shifted_sum(self, x, kernel):
-        size, stride = self.kernel_size, self.stride
-        rows, columns = (-(-extent // stride) for extent in x.shape[1:3])
-        pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        windows = (
-            x[:, dy : dy + stride * rows : stride, dx : dx + stride * columns : stride] * kernel[dy, dx, 0]
-            for dy in range(size)
-            for dx in range(size)
-        )
-        return sum(windows)
 
-    def _grouped_convolution(self, x, kernel):
-        return jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            (self.stride, self.stride),
-            "SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            feature_group_count=x.shape[-1],
-        )
+# jitted so that layers of one shape are traced once, not each for itself
+@partial(jax.jit, static_argnames="stride")
+def _depthwise(
+    x: Float[Array, "batch height width features"], kernel: Float[Array, "size size 1 features"], stride: int
+) -> Float[Array, "batch new_height new_width features"]:
+    # XLA's grouped convolution is many times slower on CPU than the same sum written out
+    return jax.lax.platform_dependent(
+        x, kernel, cpu=partial(_shifted_sum, stride=stride), default=partial(_grouped_convolution, stride=stride)
+    )
+
+
+def _shifted_sum(x, kernel, stride):
+    size = kernel.shape[0]
+    rows, columns = (-(-extent // stride) for extent in x.shape[1:3])
+    pads = jax.lax.padtype_to_pads(x.shape[1:3], (size, size), (stride, stride), "SAME")
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return sum(
+        x[:, dy : dy + stride * rows : stride, dx : dx + stride * columns : stride] * kernel[dy, dx, 0]
+        for dy in range(size)
+        for dx in range(size)
+    )
+
+
+def _grouped_convolution(x, kernel, stride):
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        (stride, stride),
+        "SAME",
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        feature_group_count=x.shape[-1],
+    )
 
 
 class PReLU(nn.Module):
@@ -99,7 +111,7 @@ class PalmDetector(nn.Module):
           and score logits; anchors in the order of `palm.anchor_centers`.
         """
         x = PReLU()(nn.Conv(32, (5, 5), (2, 2))(images))
-        levels = []
+        levels: list[jax.Array] = []
         for features in (32, 64, 128, 256, 256):
             if levels:
                 x = PalmBlock(features, stride=2)(x)

@@ -35,7 +35,7 @@ def pad_picture(image: UInt8[np.ndarray, "height width 3"]) -> Picture:
     height, width = image.shape[:2]
     pixels = np.zeros((1 << (height * width - 1).bit_length(), 3), np.uint8)
     pixels[: height * width] = image.reshape(-1, 3)
-    return Picture(pixels=pixels, size=np.array([height, width], np.int32))
+    return Picture(pixels=jnp.asarray(pixels), size=jnp.array([height, width], jnp.int32))
 
 
 def letterbox_region(size: Int[Array, "2"]) -> Region:
