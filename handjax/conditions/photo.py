@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from handjax.conditions.pictures import draw_skeleton, hand_pictures, inpaint_mask
+from handjax.conditions.pictures import hand_pictures, inpaint_mask
 from handjax.hand.camera import PinholeCamera
+from handjax.hand.draw import draw_skeleton
 from handjax.hand.fit import HandFit, fit_hand
 from handjax.hand.model import HandModel, load_open_hand, mirror_pose, pose_hand
 from handjax.perception.hands import DetectedHand, Side
@@ -127,15 +128,13 @@ def _draw(model: HandModel, fit: HandFit, keypoints, is_left, size: int) -> dict
         return pictures | {"skeleton": draw_skeleton(points, size, size)}
 
     # one at a time: the rasteriser's loop would otherwise run for all hands as long as for the slowest
-    return jax.lax.map(
-        lambda hand: draw(*hand), (fit.pose, fit.betas, fit.translation, fit.camera, keypoints, is_left)
-    )
+    return jax.lax.map(lambda hand: draw(*hand), (fit.pose, fit.betas, fit.translation, fit.camera, keypoints, is_left))
 
 
 def _mirror_left(fit: HandFit, is_left, size: int) -> HandFit:
     flip = jnp.where(is_left[:, None], jnp.array([-1.0, 1.0, 1.0]), 1.0)
     center_x = jnp.where(is_left, size - fit.camera.center[:, 0], fit.camera.center[:, 0])
-    return fit._replace(
+    return fit.replace(
         pose=jnp.where(is_left[:, None, None], mirror_pose(fit.pose), fit.pose),
         translation=fit.translation * flip,
         camera=PinholeCamera(fit.camera.focal, fit.camera.center.at[:, 0].set(center_x)),

@@ -10,18 +10,17 @@ from jaxtyping import Array, Float, Int
 
 from handjax.conditions.crops import box_side
 from handjax.hand.camera import PinholeCamera
-from handjax.hand.draw import REFERENCE_SIZE, draw_skeleton
+from handjax.hand.draw import REFERENCE_SIZE
 from handjax.hand.rasterize import rasterize
-from handjax.hand.shading import shade
 
 FARTHEST_DEPTH = 0.2
 MASK_PADDING_SHARE = 0.15
 MASK_PADDING_PX = 30
-MESH_COLOR = np.array([0.75, 0.75, 0.75], np.float32)
+MESH_AMBIENT = 0.25
 
 
 class HandPictures(NamedTuple):
-    """What the camera sees of one hand's mesh, in [0, 1]: silhouette, depth condition and shaded mesh."""
+    """What the camera sees of one hand's mesh, in [0, 1]: silhouette, depth condition, mesh lit from the camera."""
 
     mask: Float[Array, "height width"]
     depth: Float[Array, "height width"]
@@ -58,7 +57,8 @@ def hand_pictures(
       size: its side in pixels.
     """
     raster = rasterize(vertices, faces, camera, size, size)
-    mesh = shade(raster, jnp.asarray(MESH_COLOR))
+    headlight = MESH_AMBIENT + (1.0 - MESH_AMBIENT) * jnp.abs(raster.normals[..., 2])
+    mesh = jnp.broadcast_to((headlight * raster.mask)[..., None], (size, size, 3))
     return HandPictures(raster.mask, normalize_depth(raster.depth, raster.mask), mesh)
 
 
@@ -91,6 +91,3 @@ def inpaint_mask(
     mask = np.zeros((size, size), np.float32)
     mask[y0:y1, x0:x1] = 1.0
     return mask
-
-
-__all__ = ["HandPictures", "draw_skeleton", "hand_pictures", "inpaint_mask", "normalize_depth"]

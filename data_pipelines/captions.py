@@ -1,0 +1,93 @@
+"""Where the captions of photos come from: a file beside them, their folder's name, the hand's own pose."""
+
+import csv
+import dataclasses
+import json
+import string
+from pathlib import Path
+
+from handjax.errors import InputError
+
+DEFAULT_TEMPLATE = "a photo of {hand}"
+_FIELDS = {"caption", "folder", "hand"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Captions:
+    """Writes the caption of each hand.
+
+    Attributes:
+      given: path relative to the photos' folder → caption.
+      template: text in which {caption} is the given caption, {folder} the name of the photo's folder and {hand} the
+        hand in words, as "an open left hand, all fingers extended". None is the given caption, and "a photo of
+        {hand}" for photos without one.
+    """
+
+    given: dict[str, str]
+    template: str | None = None
+
+    @classmethod
+    def load(cls, folder: Path, template: str | None = None) -> "Captions":
+        """Reads captions.json ({path: caption}), captions.csv (path,caption) and photo.txt beside photo.jpg.
+
+        Raises:
+          InputError: a file that cannot be read as that, or a template with other fields.
+        """
+        _check_template(template)
+        given = {path.relative_to(folder).with_suffix("").as_posix(): _read(path) for path in folder.rglob("*.txt")}
+        if (folder / "captions.csv").is_file():
+            given |= _read_csv(folder / "captions.csv")
+        if (folder / "captions.json").is_file():
+            given |= _read_json(folder / "captions.json")
+        return cls(given, template)
+
+    def write(self, photo: Path, folder: Path, hand: str) -> str:
+        """Gives the caption of a hand.
+
+        Args:
+          photo: path of the photo.
+          folder: of all photos.
+          hand: the hand in words, without article.
+        """
+        relative = photo.relative_to(folder)
+        given = self.given.get(relative.as_posix(), self.given.get(relative.with_suffix("").as_posix(), ""))
+        template = self.template or ("{caption}" if given else DEFAULT_TEMPLATE)
+        return template.format(caption=given, folder=photo.parent.name, hand=with_article(hand))
+
+
+def with_article(phrase: str) -> str:
+    """Puts "a" or "an" before a phrase."""
+    return f"{'an' if phrase[:1] in 'aeiou' else 'a'} {phrase}"
+
+
+def _check_template(template: str | None) -> None:
+    try:
+        fields = {name for _, name, _, _ in string.Formatter().parse(template or "") if name is not None}
+    except ValueError as error:
+        raise InputError(f"caption {template!r}: {error}; write {{hand}}, {{folder}} or {{caption}}") from error
+    if fields - _FIELDS:
+        raise InputError(f"caption {template!r}: no field {min(fields - _FIELDS)!r}; there are hand, folder, caption")
+
+
+def _read(path: Path) -> str:
+    try:
+        return " ".join(path.read_text("utf-8").split())
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not a text in UTF-8 ({error}); save it as UTF-8") from error
+
+
+def _read_csv(path: Path) -> dict[str, str]:
+    rows = list(csv.reader(path.read_text("utf-8").splitlines()))
+    if any(len(row) != 2 for row in rows if row):
+        raise InputError(f"{path}: every line needs two columns, the photo's path and its caption")
+    return {row[0]: row[1] for row in rows if row}
+
+
+def _read_json(path: Path) -> dict[str, str]:
+    try:
+        captions = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: not JSON ({error})") from error
+    if not isinstance(captions, dict) or not all(isinstance(text, str) for text in captions.values()):
+        raise InputError(f"{path}: must be one object that maps a photo's path to its caption")
+    return captions

@@ -1,0 +1,245 @@
+"""Batches for training from prepared hand records: shuffled, augmented, sharded by process, resumable."""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import grain
+import jax
+import numpy as np
+from PIL import Image
+
+from data_pipelines.features import RecordSource, open_records
+from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
+from handjax.conditions.crops import box_side
+from handjax.conditions.pictures import inpaint_mask
+from handjax.errors import ConfigError, InputError
+from handjax.hand.draw import draw_skeleton
+from handjax.record import HandRecord
+
+Example = dict[str, np.ndarray]
+_RECORD_FIELDS = ("image", "mask", "depth", "keypoints", "keypoints_valid", "box_side", "input_ids")
+_WEIGHT_MARK = "@"
+_MASK_PADDING_RANGE = (0.5, 2.0)
+_BATCHES_AHEAD = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class LoaderConfig:
+    """The fields of a recipe's `data` section.
+
+    Attributes:
+      path: folders of prepared records, separated by commas. Records of "folder@3" are seen three times as often.
+      image_size: side of the examples in pixels.
+      shuffle: whether every pass over the records has its own order.
+      augment: whether the training split is augmented by the four fields that follow (see `Augmentation`).
+      crop_scale, max_shift, max_rotation, flip_prob: see `Augmentation`.
+      full_mask_prob: how often a training example's whole picture is to be painted.
+      tokenizer: folder of the CLIP tokenizer for `input_ids`.
+      max_length: number of tokens of a caption.
+      read_threads: threads that make batches ahead of time.
+      loader: names this module in the recipe.
+    """
+
+    path: str
+    image_size: int = 512
+    shuffle: bool = True
+    augment: bool = True
+    crop_scale: tuple[float, float] = (1.3, 1.9)
+    max_shift: float = 0.15
+    max_rotation: float = 15.0
+    flip_prob: float = 0.5
+    full_mask_prob: float = 0.0
+    tokenizer: str = ""
+    max_length: int = 77
+    read_threads: int = 2
+    loader: str = ""
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> "LoaderConfig":
+        """Reads a ConfigDict.
+
+        Raises:
+          ConfigError: a field that this loader does not know.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(set(config) - known)
+        if unknown:
+            raise ConfigError(
+                f"data.{unknown[0]} is unknown to data_pipelines.loader; it has {', '.join(sorted(known))}"
+            )
+        return cls(**dict(config))
+
+
+def make_loader(
+    config: Mapping[str, Any],
+    batch_spec: Mapping[str, jax.ShapeDtypeStruct],
+    batch_size: int,
+    seed: int,
+    split: str,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.IterDataset:
+    """Makes the endless stream of this process's batches.
+
+    The stream of examples depends on the seed alone. Process p gets rows p·b to (p+1)·b of every global batch, so any
+    number of processes sees the same batches in the same order.
+
+    Args:
+      config: the recipe's `data` section (`LoaderConfig`).
+      batch_spec: field → shape and dtype of one example; only these fields are made. Known are image [s, s, 3] in
+        [-1, 1], mask [s, s, 1] (1 is to be painted), depth [s, s, 1], skeleton [s, s, 3], keypoints [21, 2] (pixels of
+        the example), keypoints_valid [], box_side [] (longer side of the tight box, pixels), input_ids [max_length].
+      batch_size: of the global batch.
+      seed: of order and augmentation.
+      split: "train", or "eval" for the plain window and mask of repair.
+      process_index: of this process.
+      process_count: must divide `batch_size`.
+
+    Returns:
+      An IterDataset whose iterator has `get_state` and `set_state`.
+
+    Raises:
+      ConfigError: a field, shape or size that does not fit.
+      InputError: no such records, or records without a field asked for.
+    """
+    options = LoaderConfig.from_config(config)
+    if batch_size % process_count:
+        raise ConfigError(f"batch_size {batch_size} cannot be divided among {process_count} processes")
+    make_example = _ExampleMaker(options, batch_spec, training=split == "train")
+    sources, weights = _open_sources(options.path, split)
+    _check(make_example(sources[0][0], np.random.default_rng(0)), batch_spec)
+    datasets = [_endless(source, seed + number, options.shuffle) for number, source in enumerate(sources)]
+    examples = grain.MapDataset.mix(datasets, weights) if len(datasets) > 1 else datasets[0]
+    batches = examples.seed(seed).random_map(make_example).batch(batch_size // process_count)
+    share = batches[process_index::process_count]
+    if "skeleton" in batch_spec:
+        share = share.map(functools.partial(_add_skeletons, size=options.image_size))
+    return share.to_iter_dataset(
+        grain.ReadOptions(num_threads=options.read_threads, prefetch_buffer_size=_BATCHES_AHEAD)
+    )
+
+
+def _open_sources(paths: str, split: str) -> tuple[list[RecordSource], list[float]]:
+    """The data sets that have the split, and the share of each: its number of records times its weight."""
+    if not paths.strip():
+        raise InputError("data.path is empty; prepare records with launch.precompute and name their folder")
+    sources, weights = [], []
+    for item in paths.split(","):
+        path, _, weight = item.strip().partition(_WEIGHT_MARK)
+        try:
+            factor = float(weight or 1)
+        except ValueError:
+            raise ConfigError(f"data.path: {weight!r} in {item!r} is not a weight; write FOLDER@NUMBER") from None
+        source = open_records(path, split)
+        if source is not None and factor > 0:
+            sources.append(source)
+            weights.append(len(source) * factor)
+    if not sources:
+        raise InputError(f"{paths}: no records in the {split!r} split; prepare more pictures or another fraction")
+    return sources, [weight / sum(weights) for weight in weights]
+
+
+def _endless(source: RecordSource, seed: int, shuffle: bool) -> grain.MapDataset:
+    dataset = grain.MapDataset.source(source)
+    return (dataset.shuffle(seed=seed % 2**32) if shuffle else dataset).repeat()
+
+
+def _check(example: Example, batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    for name, spec in batch_spec.items():
+        if name == "skeleton":
+            continue
+        made = example[name]
+        if made.shape != spec.shape or made.dtype != spec.dtype:
+            raise ConfigError(
+                f"the task takes {name} {spec.dtype}{list(spec.shape)}, data gives {made.dtype}{list(made.shape)}; "
+                "set data.image_size and data.max_length to the model's"
+            )
+
+
+class _ExampleMaker:
+    """Makes the fields of one example from a record and the example's own randomness."""
+
+    def __init__(self, options: LoaderConfig, batch_spec: Mapping[str, jax.ShapeDtypeStruct], training: bool):
+        names = set(batch_spec) - {"skeleton"}
+        unknown = sorted(names - set(_RECORD_FIELDS))
+        if unknown:
+            raise ConfigError(f"the task asks for {unknown[0]!r}; records give {', '.join(_RECORD_FIELDS)}, skeleton")
+        # the skeleton is drawn for the whole batch at once, from its keypoints
+        self._names = names | ({"keypoints", "keypoints_valid"} if "skeleton" in batch_spec else set())
+        self._options = options
+        self._training = training
+        self._augmentation = (
+            Augmentation(options.crop_scale, options.max_shift, options.max_rotation, options.flip_prob)
+            if training and options.augment
+            else Augmentation()
+        )
+        self._tokenize = _tokenizer(options.tokenizer, options.max_length) if "input_ids" in names else None
+
+    def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
+        record_side = Image.open(io.BytesIO(record.image)).width
+        window = draw_window(record_side, self._options.image_size, self._augmentation, rng)
+        makers: dict[str, Callable[[], np.ndarray]] = {
+            "image": lambda: window.photo(record.image),
+            "mask": lambda: self._mask(record, window, rng)[..., None],
+            "depth": lambda: window.map(_need(record, "depth"))[..., None],
+            "keypoints": lambda: _keypoints(record, window),
+            "keypoints_valid": lambda: np.bool_(record.keypoints_2d is not None),
+            "box_side": lambda: np.float32(box_side(_keypoints(record, window))),
+            "input_ids": lambda: self._tokenize(_caption(record, window)),
+        }
+        return {name: makers[name]() for name in sorted(self._names)}
+
+    def _mask(self, record: HandRecord, window: Window, rng: np.random.Generator) -> np.ndarray:
+        size = window.size
+        if self._training and rng.random() < self._options.full_mask_prob:
+            return np.ones((size, size), np.float32)
+        padding = rng.uniform(*_MASK_PADDING_RANGE, 4) if self._training and self._options.augment else 1.0
+        return inpaint_mask(
+            window.map(_need(record, "depth")), window.points(_need(record, "keypoints_2d")[:, :2]), padding
+        )
+
+
+def _need(record: HandRecord, name: str) -> Any:
+    value = getattr(record, name)
+    if value is None:
+        raise InputError(f"record {record.id} has no {name}, which the task needs; prepare it with launch.precompute")
+    return value
+
+
+def _keypoints(record: HandRecord, window: Window) -> np.ndarray:
+    """Keypoints in the window; NaN would poison a batch, so a record without them has all in the centre, not valid."""
+    if record.keypoints_2d is None:
+        return np.full((21, 2), window.size / 2, np.float32)
+    return window.points(record.keypoints_2d[:, :2])
+
+
+def _caption(record: HandRecord, window: Window) -> str:
+    caption = record.caption or ""
+    return swap_sides(caption) if window.mirrored else caption
+
+
+def _add_skeletons(batch: Example, size: int) -> Example:
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        skeletons = np.asarray(_draw_skeletons(batch["keypoints"], batch["keypoints_valid"], size))
+    return batch | {"skeleton": skeletons}
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _draw_skeletons(keypoints, valid, size: int):
+    return jax.vmap(lambda points, seen: draw_skeleton(points, size, size, seen * jax.numpy.ones(21)))(keypoints, valid)
+
+
+def _tokenizer(folder: str, max_length: int) -> Callable[[str], np.ndarray]:
+    from transformers import CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+
+    @functools.lru_cache(maxsize=65_536)
+    def tokenize(caption: str) -> np.ndarray:
+        ids = tokenizer(caption, padding="max_length", truncation=True, max_length=max_length)["input_ids"]
+        return np.asarray(ids, np.int32)
+
+    return tokenize

@@ -1,0 +1,39 @@
+"""Which records train and which are held out: decided by name, so that it holds when the data set grows."""
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
+EVAL_FRACTION = 0.1
+
+
+def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> dict[str, list[str]]:
+    """Divides names into "train" and "eval".
+
+    Args:
+      names: of pictures, not of hands: two hands of one picture must not be on both sides.
+      eval_fraction: expected share that is held out. Above 0, two or more names hold out at least one.
+
+    Returns:
+      Split → names in their given order; empty splits are left out.
+    """
+    place = {name: int(hashlib.sha256(name.encode()).hexdigest()[:15], 16) / 16**15 for name in names}
+    held_out = {name for name in place if place[name] < eval_fraction}
+    if not held_out and eval_fraction > 0 and len(place) > 1:
+        held_out = {min(place, key=place.__getitem__)}
+    splits = {
+        "train": [name for name in place if name not in held_out],
+        "eval": [name for name in place if name in held_out],
+    }
+    return {split: members for split, members in splits.items() if members}
+
+
+def drop_empty(splits: Mapping[str, Iterator[T]]) -> dict[str, Iterator[T]]:
+    """Leaves out splits that yield nothing, which TFDS cannot write."""
+    kept = {}
+    for split, examples in splits.items():
+        for first in itertools.islice(examples, 1):
+            kept[split] = itertools.chain([first], examples)
+    return kept
