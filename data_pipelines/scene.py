@@ -17,6 +17,7 @@ from handjax.hand.model import HandModel, pose_hand
 from handjax.hand.rasterize import Raster, rasterize
 from handjax.hand.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from handjax.hand.sampling import sample_pose
+from handjax.hand.shading import interpolate
 
 SUPERSAMPLING = 2
 OCCLUDER_SHARE = 0.2
@@ -120,10 +121,7 @@ def _shade(
     power, around = jax.random.uniform(power_key, (2,), minval=jnp.array([0.4, 0.2]), maxval=jnp.array([1.1, 0.6]))
     tint, sky, ground = jax.random.uniform(tint_key, (3, 3), minval=0.8, maxval=1.1)
 
-    corner = [model.faces[:, i][jnp.maximum(raster.face_index, 0)] for i in range(3)]
-    color = jnp.stack(
-        [sum(raster.barycentric[..., i] * albedo[:, c][corner[i]] for i in range(3)) for c in range(3)], axis=-1
-    )
+    color = interpolate(raster, albedo[model.faces])
     normals = raster.normals * -jnp.sign(raster.normals[..., 2:] + 1e-9)  # the far side of an open arm is seen as well
     facing = (normals @ lamp)[..., None]
     direct = jnp.clip((facing + SKIN_SCATTER) / (1 + SKIN_SCATTER), 0.0, None)

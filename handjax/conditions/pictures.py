@@ -12,6 +12,7 @@ from handjax.conditions.crops import box_side
 from handjax.hand.camera import PinholeCamera
 from handjax.hand.draw import REFERENCE_SIZE
 from handjax.hand.rasterize import rasterize
+from handjax.hand.shading import Lighting, even_environment, shade
 
 FARTHEST_DEPTH = 0.2
 MASK_PADDING_SHARE = 0.15
@@ -57,8 +58,8 @@ def hand_pictures(
       size: its side in pixels.
     """
     raster = rasterize(vertices, faces, camera, size, size)
-    headlight = MESH_AMBIENT + (1.0 - MESH_AMBIENT) * jnp.abs(raster.normals[..., 2])
-    mesh = jnp.broadcast_to((headlight * raster.mask)[..., None], (size, size, 3))
+    light = Lighting(jnp.array([0.0, 0.0, -1.0]), jnp.full(3, 1.0 - MESH_AMBIENT), even_environment(MESH_AMBIENT))
+    mesh = shade(raster, jnp.ones((size, size, 3)), light)
     return HandPictures(raster.mask, normalize_depth(raster.depth, raster.mask), mesh)
 
 
