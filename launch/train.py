@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+from handjax.errors import InputError
 from handjax.tasks import make_task, resolve
 from handjax.training.config import config_name, load_config
 from handjax.training.loop import train
@@ -29,6 +30,10 @@ def main() -> None:
         seed=config.seed,
     )
     workdir = arguments.workdir or Path("runs") / config_name(arguments.config)
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{workdir}: cannot be a folder ({error.strerror}); use another --workdir") from error
     train(config, task, lambda split: make_loader(split=split), workdir)
 
 

@@ -17,6 +17,15 @@ from handjax.errors import ConfigError
 
 CONFIG_FOLDER = Path(handjax.__file__).parents[1] / "configs"
 OVERRIDE_PREFIX = "--config."
+POSITIVE_FIELDS = (
+    "steps",
+    "batch_size",
+    "accumulation",
+    "log_every",
+    "eval_batches",
+    "checkpoint.every",
+    "checkpoint.keep",
+)
 
 
 def default_config() -> ml_collections.ConfigDict:
@@ -63,7 +72,7 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ml_collections.Froz
       The recipe on top of `default_config`, frozen.
 
     Raises:
-      ConfigError: no such recipe, variant (`get_config` raised ValueError) or field, or a value of another type.
+      ConfigError: no such recipe, variant (`get_config` raised ValueError) or field, or a value that does not fit.
     """
     path, variant = _split_spec(spec)
     get_config = getattr(_import_file(path), "get_config", None)
@@ -78,6 +87,7 @@ def load_config(spec: str, overrides: Iterable[str] = ()) -> ml_collections.Froz
     config = default_config()
     config.update(recipe)
     apply_overrides(config, overrides)
+    _check(config)
     return ml_collections.FrozenConfigDict(config)
 
 
@@ -137,6 +147,15 @@ def apply_overrides(config: ml_collections.ConfigDict, overrides: Iterable[str])
         for key in sections:
             section = section[key]
         section[field] = _parse(name, text, fields[name])
+
+
+def _check(config: ml_collections.ConfigDict) -> None:
+    fields = flatten(config)
+    for name in POSITIVE_FIELDS:
+        if fields[name] < 1:
+            raise ConfigError(f"{name}={fields[name]} is too small; it must be at least 1")
+    if not 0 <= config.seed < 2**32:
+        raise ConfigError(f"seed={config.seed} does not fit; use 0 to {2**32 - 1}")
 
 
 def flatten(config: ml_collections.ConfigDict, prefix: str = "") -> dict[str, Any]:

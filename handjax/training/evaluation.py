@@ -1,6 +1,6 @@
 """Held-out terms and preview pictures, on the same batches with the same noise throughout a run."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
@@ -8,13 +8,13 @@ import numpy as np
 from handjax.training.parallel import Engine
 from handjax.training.state import TrainState, held_out_keys
 from handjax.training.step import batch_index, mean
-from handjax.training.task import PyTree, Task
+from handjax.training.task import Batch, PyTree, Task
 
 
 class HeldOut:
     """Measures the parameters worth keeping (the moving average where there is one) on held-out batches."""
 
-    def __init__(self, task: Task, engine: Engine, frozen: PyTree, batches: Sequence[Mapping[str, np.ndarray]]):
+    def __init__(self, task: Task, engine: Engine, frozen: PyTree, batches: Sequence[Batch]):
         """`frozen` is placed by `engine`."""
         self._loss_weights = task.loss_weights
         self._engine = engine
@@ -35,7 +35,7 @@ class HeldOut:
         """Returns the task's pictures of the first held-out batch."""
         return jax.device_get(self._run(self._preview, state, self._batches[0]))
 
-    def _run(self, function: Callable, state: TrainState, batch: Mapping[str, np.ndarray]) -> Iterable:
+    def _run(self, function: Callable, state: TrainState, batch: Batch) -> Iterable:
         state = self._engine.gather(state)
         batch = self._engine.place_held_out(batch)
         return function(state.best_params, self._frozen, state.model_state, batch, state.seed)

@@ -11,7 +11,6 @@ from pathlib import Path
 import grain
 import jax
 import ml_collections
-import numpy as np
 import optax
 from tqdm import tqdm
 from tqdm.contrib.logging import logging_redirect_tqdm
@@ -25,7 +24,7 @@ from handjax.training.optimizer import make_optimizer
 from handjax.training.parallel import Engine, make_engine
 from handjax.training.state import TrainState, create_state
 from handjax.training.step import Metrics, TrainStep, make_train_step
-from handjax.training.task import Task, check_batch
+from handjax.training.task import Batch, Task, check_batch
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +50,13 @@ def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Make
       ConfigError: a field that does not fit.
       CheckpointError: `workdir` holds another run.
     """
-    if config.debug:
-        config = _debug(config, task)
+    if not config.debug:
+        return _train(config, task, make_loader, workdir)
+    with jax.debug_nans(True):  # the global switch is lost as soon as any library uses this context
+        return _train(_shorten(config), task, make_loader, workdir)
+
+
+def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
     engine = make_engine(config.parallel.mode, config.batch_size, config.accumulation)
     run_step, tx = _make_step(config, task, engine)
     frozen = task.frozen()
@@ -60,6 +64,8 @@ def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Make
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
     with contextlib.closing(checkpoints):
         state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0)
+        if config.debug:
+            _log_shapes(state, task.batch_spec())
         state = checkpoints.restore(state, data)
         resumed = int(state.step)
         log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
@@ -93,8 +99,7 @@ def _make_step(
         ema_decay=config.ema_decay,
         axis_name=engine.axis_name,
     )
-    # On a NaN, JAX repeats the step in pieces, for which its arguments must still be there.
-    return engine.compile(step, donate=not config.debug), tx
+    return engine.compile(step), tx
 
 
 class _BetweenSteps:
@@ -129,6 +134,7 @@ class _BetweenSteps:
             report |= self._held_out.evaluate(state)
         if report:
             self._metrics.write(step, report)
+            log.info("step %d  %s", step, "  ".join(f"{name} {value:.4g}" for name, value in report.items()))
         if self._due(step, self._config.preview_every):
             self._metrics.write_previews(step, self._held_out.preview(state))
         if step and self._due(step, self._config.checkpoint.every):
@@ -144,7 +150,7 @@ class _BetweenSteps:
         return self._steps_since_report * self._config.batch_size / (time.monotonic() - self._last_report)
 
 
-def _progress(data: grain.DatasetIterator, done: int, steps: int) -> Iterator[tuple[int, Mapping[str, np.ndarray]]]:
+def _progress(data: grain.DatasetIterator, done: int, steps: int) -> Iterator[tuple[int, Batch]]:
     """Yields (step number, batch) for the steps that are left, under a progress bar on stderr."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
     bar = tqdm(initial=done, total=steps, unit="step", mininterval=interval)
@@ -154,9 +160,7 @@ def _progress(data: grain.DatasetIterator, done: int, steps: int) -> Iterator[tu
             bar.update()
 
 
-def _held_out_batches(
-    config: ml_collections.FrozenConfigDict, make_loader: MakeLoader
-) -> list[Mapping[str, np.ndarray]]:
+def _held_out_batches(config: ml_collections.FrozenConfigDict, make_loader: MakeLoader) -> list[Batch]:
     """The same few batches at every evaluation, held in memory."""
     if not (config.eval_every or config.preview_every):
         return []
@@ -169,11 +173,16 @@ def _held_out_batches(
     return batches
 
 
-def _debug(config: ml_collections.FrozenConfigDict, task: Task) -> ml_collections.FrozenConfigDict:
-    """Turns on JAX's NaN checks, prints the shapes and returns a recipe of a few steps, all of them logged."""
-    jax.config.update("jax_debug_nans", True)
-    for name, spec in task.batch_spec().items():
-        log.info("batch %s: %s%s", name, spec.dtype, (config.batch_size, *spec.shape))
+def _log_shapes(state: TrainState, batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
+    trees = {"parameter": state.params, "model state": state.model_state, "batch": dict(batch_spec)}
+    for title, tree in trees.items():
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            log.info("%s %s: %s%s", title, name, leaf.dtype, leaf.shape)
+
+
+def _shorten(config: ml_collections.FrozenConfigDict) -> ml_collections.FrozenConfigDict:
+    """A few steps, all of them logged."""
     short = ml_collections.ConfigDict(config)
     short.steps, short.log_every = min(config.steps, DEBUG_STEPS), 1
     return ml_collections.FrozenConfigDict(short)

@@ -1,6 +1,5 @@
 """Two ways to run the pure step on this machine's devices: jit over a mesh, or pmap."""
 
-from collections.abc import Mapping
 from typing import Protocol
 
 import jax
@@ -27,20 +26,20 @@ class Engine(Protocol):
     def gather(self, tree: PyTree) -> PyTree:
         """Returns a placed tree as plain arrays: what is evaluated and saved."""
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    def place_batch(self, batch: Batch) -> Batch:
         """Cuts the batch axis of a training batch over the devices."""
 
-    def place_held_out(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    def place_held_out(self, batch: Batch) -> Batch:
         """Puts a batch beside gathered weights."""
 
-    def compile(self, step: TrainStep, *, donate: bool) -> TrainStep:
-        """Returns the step for placed arguments; with `donate` it reuses the memory of the state."""
+    def compile(self, step: TrainStep) -> TrainStep:
+        """Returns the step for placed arguments; it reuses the memory of the state it is given."""
 
 
 class JitEngine:
     """One program over a mesh with a "data" axis; the compiler inserts the communication."""
 
-    axis_name = None
+    axis_name: str | None = None
 
     def __init__(self) -> None:
         mesh = jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
@@ -53,19 +52,19 @@ class JitEngine:
     def gather(self, tree: PyTree) -> PyTree:
         return tree
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    def place_batch(self, batch: Batch) -> Batch:
         return jax.device_put(dict(batch), self._batched)
 
     place_held_out = place_batch
 
-    def compile(self, step: TrainStep, *, donate: bool) -> TrainStep:
-        return jax.jit(step, donate_argnums=(0,) if donate else (), out_shardings=self._replicated)
+    def compile(self, step: TrainStep) -> TrainStep:
+        return jax.jit(step, donate_argnums=(0,), out_shardings=self._replicated)
 
 
 class PmapEngine:
     """The classic data-parallel path: one program a device, sums by `psum`."""
 
-    axis_name = DATA_AXIS
+    axis_name: str | None = DATA_AXIS
 
     def place(self, tree: PyTree) -> PyTree:
         """One copy a device, stacked on a new first axis, as pmap wants it."""
@@ -77,15 +76,15 @@ class PmapEngine:
     def gather(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x[0], tree)
 
-    def place_batch(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    def place_batch(self, batch: Batch) -> Batch:
         devices = jax.local_device_count()
         return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), dict(batch))
 
-    def place_held_out(self, batch: Mapping[str, np.ndarray]) -> Batch:
+    def place_held_out(self, batch: Batch) -> Batch:
         return jax.device_put(dict(batch))
 
-    def compile(self, step: TrainStep, *, donate: bool) -> TrainStep:
-        pmapped = jax.pmap(step, self.axis_name, donate_argnums=(0,) if donate else ())
+    def compile(self, step: TrainStep) -> TrainStep:
+        pmapped = jax.pmap(step, self.axis_name, donate_argnums=(0,))
 
         def run(state: TrainState, frozen: PyTree, batch: Batch) -> tuple[TrainState, Metrics]:
             state, metrics = pmapped(state, frozen, batch)

@@ -13,8 +13,7 @@ from handjax.training.task import PyTree, Task
 _INIT_STREAM, _HELD_OUT_STREAM, _FIRST_STEP_STREAM = range(3)
 
 
-@flax.struct.dataclass
-class TrainState:
+class TrainState(flax.struct.PyTreeNode):
     """What a checkpoint holds and a step replaces; nothing else survives a restart."""
 
     step: Int[Array, ""]

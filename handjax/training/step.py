@@ -96,13 +96,12 @@ def _split(tree: PyTree, parts: int) -> PyTree:
 
 def _sum_over(function: Callable, parts: PyTree, axis_name: str | None) -> PyTree:
     """Adds up `function(part)` over the parts, one after the other, and over the devices of the axis."""
-
-    def add(total, part):
-        return jax.tree.map(jnp.add, total, function(part)), None
-
-    shapes = jax.eval_shape(function, jax.tree.map(lambda x: x[0], parts))
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    total, _ = jax.lax.scan(add, zeros, parts)
+    first = jax.tree.map(lambda x: x[0], parts)
+    if len(jax.tree.leaves(parts)[0]) == 1:
+        total = function(first)
+    else:
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(function, first))
+        total, _ = jax.lax.scan(lambda total, part: (jax.tree.map(jnp.add, total, function(part)), None), zeros, parts)
     return total if axis_name is None else jax.lax.psum(total, axis_name)
 
 

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
 PyTree = Any
-Batch = Mapping[str, Array]
-Terms = dict[str, tuple[Float[Array, ""], Float[Array, ""]]]
+Batch = Mapping[str, Array | np.ndarray]
+Term = tuple[Float[Array, ""], Float[Array, ""]]
+Terms = dict[str, Term]
 """Name -> (sum over the examples, weight of the sum). The mean of the whole batch is sum / weight, and it stays
 the same when the batch is cut into micro-batches or over devices, because sums and weights are added first."""
 

@@ -33,6 +33,8 @@ def test_overrides_are_typed():
         (TOY, "--config.step=1", "unknown field 'step'; did you mean 'steps'"),
         (TOY, "--config.steps=2.5", "steps takes int"),
         (TOY, "--config.debug=1", "debug takes bool"),
+        (TOY, "--config.batch_size=0", "batch_size=0 is too small"),
+        (TOY, "--config.seed=-1", "seed=-1 does not fit"),
         (TOY, "--config.optim=1", "'optim' is a section"),
         (TOY, "--steps=1", "fields are set by --config.NAME=VALUE"),
         (f"{TOY}:smal", "--config.steps=1", "unknown variant 'smal'"),
