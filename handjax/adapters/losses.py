@@ -3,17 +3,11 @@
 from typing import Literal
 
 import jax.numpy as jnp
-from flax.linen import max_pool
 from jaxtyping import Array, Bool, Float
 
 Term = tuple[Float[Array, ""], Float[Array, ""]]
 DISC_SHARE_OF_BOX = 0.03
 MIN_DISC_CELLS = 0.5
-
-
-def latent_mask(mask: Float[Array, "batch height width 1"], factor: int) -> Float[Array, "batch _ _ 1"]:
-    """Brings a {0, 1} mask to latent resolution; a cell with any masked pixel is masked. Source: DECISIONS B1."""
-    return max_pool(mask, (factor, factor), strides=(factor, factor))
 
 
 def masked_mse(

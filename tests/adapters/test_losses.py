@@ -1,17 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
 
-from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, latent_mask, masked_mse
+from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, masked_mse
 
 RNG = np.random.default_rng(0)
-
-
-def test_latent_mask_keeps_a_single_pixel():
-    mask = np.zeros((1, 16, 16, 1), np.float32)
-    mask[0, 9, 3] = 1
-    expected = np.zeros((4, 4))
-    expected[2, 0] = 1
-    np.testing.assert_array_equal(latent_mask(jnp.asarray(mask), 4)[0, :, :, 0], expected)
 
 
 def test_masked_mse_divides_by_the_samples_own_mask():

@@ -1,0 +1,161 @@
+"""What an inpainting UNet sees besides the noisy latents: the mask and the picture without what it hides."""
+
+import dataclasses
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from flax.linen import max_pool
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
+
+from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.samplers import DDIM, guided_denoise, sample
+
+
+def hide(
+    images: Float[Array, "batch height width c"], mask: Float[Array, "batch height width 1"]
+) -> Float[Array, "batch height width c"]:
+    """Greys out what is to be painted. Source: DECISIONS B1.
+
+    Args:
+        images: in [-1, 1].
+        mask: painted where at least 0.5.
+    """
+    return images * (mask < 0.5)
+
+
+def latent_mask(mask: Float[Array, "batch height width 1"], factor: int) -> Float[Array, "batch _h _w 1"]:
+    """Brings a mask to latent resolution; a cell with any pixel to be painted is painted. Source: DECISIONS B1."""
+    binary = (mask >= 0.5).astype(jnp.float32)
+    return max_pool(binary, (factor, factor), strides=(factor, factor))
+
+
+def inpainting_input(
+    noisy: Float[Array, "batch h w latent"],
+    mask: Float[Array, "batch h w 1"],
+    hidden: Float[Array, "batch h w latent"],
+) -> Float[Array, "batch h w cin"]:
+    """Stacks the UNet's input.
+
+    Args:
+        noisy: noisy latents.
+        mask: at latent resolution.
+        hidden: scaled latents of the picture that `hide` gives.
+
+    Source:
+        DECISIONS B1.
+    """
+    return jnp.concatenate([noisy, mask, hidden], axis=-1)
+
+
+@flax.struct.dataclass
+class NoisyExamples:
+    """A batch to denoise: the UNet's input, and what it should predict.
+
+    Args:
+        sample: noisy latents, mask, latents of the hidden picture.
+        target: noise or velocity, as the model's schedule says.
+        mask: at latent resolution.
+    """
+
+    sample: Float[Array, "batch h w cin"]
+    timesteps: Float[Array, "batch"]
+    target: Float[Array, "batch h w latent"]
+    mask: Float[Array, "batch h w 1"]
+
+
+def add_training_noise(
+    model: StableDiffusion,
+    images: Float[Array, "batch height width 3"],
+    mask: Float[Array, "batch height width 1"],
+    rng: Key[Array, "batch"],
+) -> NoisyExamples:
+    """Draws a timestep, uniformly, and noise for each example.
+
+    Args:
+        model: its VAE and noise schedule are used.
+        images: in [-1, 1].
+        mask: 1 is to be painted.
+        rng: one key an example.
+    """
+    latents, hidden = jnp.split(model.encode(jnp.concatenate([images, hide(images, mask)])), 2)
+    time_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(rng)
+    steps = model.schedule.num_train_timesteps
+    timesteps = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(time_keys).astype(jnp.float32)
+    noise = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:]))(noise_keys)
+    small_mask = latent_mask(mask, model.vae.config.factor)
+    noisy = model.schedule.add_noise(latents, noise, timesteps)
+    return NoisyExamples(
+        sample=inpainting_input(noisy, small_mask, hidden),
+        timesteps=timesteps,
+        target=model.schedule.training_target(latents, noise, timesteps),
+        mask=small_mask,
+    )
+
+
+def drop_captions(
+    ids: Int[Array, "batch words"], empty: Int[Array, "words"], probability: float, rng: Key[Array, "batch"]
+) -> Int[Array, "batch words"]:
+    """Replaces some captions by the empty one, so that the model learns both branches of classifier-free guidance.
+
+    Source: Ho and Salimans 2022, algorithm 1.
+    """
+    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, probability))(rng)
+    return jnp.where(dropped[:, None], empty, ids)
+
+
+@dataclasses.dataclass(frozen=True)
+class Painter:
+    """Paints what a mask hides.
+
+    Args:
+        sampler: the sampler.
+        guidance_scale: of the prompt; 1 leaves the empty prompt out.
+    """
+
+    sampler: DDIM
+    guidance_scale: float
+
+    def __call__(
+        self,
+        model: StableDiffusion,
+        images: Float[Array, "batch height width 3"],
+        mask: Float[Array, "batch height width 1"],
+        context: Float[Array, "batch words embed"],
+        empty_context: Float[Array, "batch words embed"],
+        noise: Float[Array, "batch h w latent"],
+        rng: PRNGKeyArray,
+        residuals: dict[str, Any] | None = None,
+    ) -> Float[Array, "batch height width 3"]:
+        """Returns the whole decoded pictures, nominally in [-1, 1].
+
+        Args:
+            model: an inpainting model.
+            images: in [-1, 1].
+            mask: 1 is to be painted.
+            context: text embedding of the prompts.
+            empty_context: text embedding of the empty prompt.
+            noise: standard normal, where sampling starts.
+            rng: key of the fresh noise of stochastic samplers.
+            residuals: an adapter's, as `UNet.__call__` takes them; added with and without the prompt.
+        """
+        given = {
+            "mask": latent_mask(mask, model.vae.config.factor),
+            "hidden": model.encode(hide(images, mask)),
+            "residuals": residuals or {},
+        }
+
+        def predict(z, timesteps, inputs):
+            latents = inpainting_input(z, inputs["mask"], inputs["hidden"])
+            return model.predict(latents, timesteps, inputs["context"], **inputs["residuals"])
+
+        denoise = guided_denoise(
+            predict,
+            model.schedule,
+            {**given, "context": context},
+            {**given, "context": empty_context},
+            self.guidance_scale,
+        )
+        latents, _ = sample(self.sampler, denoise, noise, rng)
+        return model.decode(latents)

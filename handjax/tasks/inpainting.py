@@ -1,0 +1,121 @@
+"""A latent diffusion model that paints what a mask hides: UNet and text encoder together, on a frozen autoencoder."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from handjax.diffusion.configs import TextConfig, UNetConfig
+from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
+from handjax.diffusion.model import StableDiffusion, find_model, initial_params, load_vae
+from handjax.diffusion.samplers import DDIM
+from handjax.diffusion.schedules import NoiseSchedule
+from handjax.diffusion.text_encoder import TextEncoder
+from handjax.diffusion.tokenizer import Tokenizer
+from handjax.diffusion.unet import UNet
+from handjax.preview import from_model_range, sheet
+
+PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
+
+
+@dataclasses.dataclass(frozen=True)
+class InpaintingTask:
+    """Noise prediction on all latents, by an inpainting model from scratch.
+
+    Args:
+        model: the networks; only its VAE has weights.
+        image_size: side of the training pictures in pixels.
+        caption_dropout: share of examples that train without their caption.
+
+    Source:
+        Rombach et al. 2022, Eq. 2; DECISIONS B1.
+    """
+
+    model: StableDiffusion
+    image_size: int
+    caption_dropout: float
+
+    @property
+    def loss_weights(self):
+        return {"noise_mse": 1.0}
+
+    def batch_spec(self):
+        size, words = self.image_size, self.model.tokenizer.length
+        return {
+            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
+            "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
+            "input_ids": jax.ShapeDtypeStruct((words,), jnp.int32),
+        }
+
+    def init(self, rng):
+        draw = jax.jit(initial_params, static_argnums=0)
+        unet_rng, text_rng = jax.random.split(rng)
+        return {"unet": draw(self.model.unet, unet_rng), "text_encoder": draw(self.model.text_encoder, text_rng)}, {}
+
+    def frozen(self):
+        return self.model
+
+    def loss(self, trainable, frozen, state, batch, rng):
+        noise_rng, drop_rng = jax.vmap(jax.random.split, out_axes=1)(rng)
+        ids = drop_captions(batch["input_ids"], self._empty_ids(), self.caption_dropout, drop_rng)
+        return self._noise_loss(self.assemble(trainable, frozen), batch, ids, noise_rng), state, {}
+
+    def evaluate(self, trainable, frozen, state, batch, rng):
+        return self._noise_loss(self.assemble(trainable, frozen), batch, batch["input_ids"], rng)
+
+    def preview(self, trainable, frozen, state, batch, rng):
+        model = self.assemble(trainable, frozen)
+        batch, rng = jax.tree.map(lambda x: x[:PREVIEW_EXAMPLES], (batch, rng))
+        image, mask = batch["image"], batch["mask"]
+        latent_size = self.image_size // model.vae.config.factor
+        shape = (latent_size, latent_size, model.vae.config.latent_channels)
+        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(rng)
+        context = model.embed_ids(batch["input_ids"])
+        empty = model.embed_ids(jnp.broadcast_to(self._empty_ids(), batch["input_ids"].shape))
+        paint = Painter(DDIM(model.schedule, PREVIEW_STEPS), PREVIEW_GUIDANCE)
+        painted = paint(model, image, mask, context, empty, noise, rng[0])
+        generated = paint(model, image, jnp.ones_like(mask), context, empty, noise, rng[0])
+        columns = (image, hide(image, mask), painted, generated)
+        return {"inpainted": sheet(*map(from_model_range, columns))}
+
+    def assemble(self, trainable, frozen: StableDiffusion) -> StableDiffusion:
+        """Returns the whole model with the trained weights in it."""
+        return frozen.replace(unet_params=trainable["unet"], text_params=trainable["text_encoder"])
+
+    def _noise_loss(self, model, batch, ids, rng):
+        noisy = add_training_noise(model, batch["image"], batch["mask"], rng)
+        predicted = model.predict(noisy.sample, noisy.timesteps, model.embed_ids(ids))
+        squared = jnp.square(predicted - noisy.target).mean(axis=(1, 2, 3))
+        return {"noise_mse": (squared.sum(), jnp.float32(len(squared)))}
+
+    def _empty_ids(self):
+        return jnp.asarray(self.model.tokenizer([""])[0])
+
+
+def make(config: Any) -> InpaintingTask:
+    """Makes the task of a recipe with `vae` (a folder with a trained one), `unet`, `text_encoder` (fields of their
+    configs), `data.tokenizer`, `data.image_size` and `caption_dropout`.
+    """
+    vae, vae_params = load_vae(config.vae)
+    text = TextConfig(**config.text_encoder.to_dict())
+    latent_channels = vae.config.latent_channels
+    unet = UNetConfig(
+        **config.unet.to_dict(),
+        in_channels=2 * latent_channels + 1,
+        out_channels=latent_channels,
+        cross_attention_dim=text.hidden_size,
+        sample_size=config.data.image_size // vae.config.factor,
+    )
+    model = StableDiffusion(
+        unet_params=None,
+        vae_params=jax.tree.map(np.asarray, vae_params),
+        text_params=None,
+        unet=UNet(unet),
+        vae=vae,
+        text_encoder=TextEncoder(text),
+        schedule=NoiseSchedule(),
+        tokenizer=Tokenizer(str(find_model(config.data.tokenizer)), text.max_position_embeddings),
+    )
+    return InpaintingTask(model, config.data.image_size, config.caption_dropout)
