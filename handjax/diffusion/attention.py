@@ -4,9 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-# Scores of a batch element and head that fit a core's cache; above it they are computed a block of rows at a time.
-PLAIN_SCORES = 1024 * 1024
-QUERY_BLOCK = 256
+# Scores that fit a core's cache: 1 MiB. Above it CPUs spend their time on moving the scores.
+BLOCK_SCORES = 2**18
 
 
 def attention(
@@ -24,12 +23,13 @@ def attention(
         bias: added to the scores, broadcast over its axes of length 1.
 
     Returns:
-        The attended values in the dtype of `v`. Long sequences never hold all scores at once.
+        The attended values in the dtype of `v`.
     """
-    queries, keys = q.shape[1], k.shape[1]
-    if queries * keys <= PLAIN_SCORES or queries % QUERY_BLOCK:
+    batch, queries, heads, _ = q.shape
+    if batch * heads * queries * k.shape[1] <= BLOCK_SCORES:
         return plain_attention(q, k, v, bias)
-    return chunked_attention(q, k, v, bias)
+    # Only the branch of the platform that the program is lowered for is compiled.
+    return jax.lax.platform_dependent(q, k, v, bias, cpu=blocked_attention, default=plain_attention)
 
 
 def plain_attention(q, k, v, bias=None):
@@ -39,25 +39,28 @@ def plain_attention(q, k, v, bias=None):
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
 
 
-def chunked_attention(q, k, v, bias=None):
-    """`attention` a head and a block of queries at a time, scores recomputed for the gradient."""
+def blocked_attention(q, k, v, bias=None):
+    """`attention` one head and one block of queries at a time; scores are computed again for the gradient."""
     batch, queries, heads, dim = q.shape
-    bias = jnp.zeros((1, 1, 1, 1), jnp.float32) if bias is None else bias
-    bias = jnp.broadcast_to(bias, (*bias.shape[:2], queries, k.shape[1])) if bias.shape[2] > 1 else bias
+    keys = k.shape[1]
+    bias = jnp.zeros((1, 1, 1, keys)) if bias is None else bias
+    bias = jnp.broadcast_to(bias, (batch, heads, bias.shape[2], keys)).reshape(batch * heads, -1, keys)
+    q, k, v = (a.swapaxes(1, 2).reshape(batch * heads, -1, dim) for a in (q * dim**-0.5, k, v))
+    rows = max(n for n in range(1, queries + 1) if queries % n == 0 and n * keys <= max(BLOCK_SCORES, keys))
 
     @jax.checkpoint
-    def block(index):
-        sample, head, start = index
-        rows = jax.lax.dynamic_slice(q, (sample, start, head, 0), (1, QUERY_BLOCK, 1, dim))
-        columns = (jax.lax.dynamic_slice(a, (sample, 0, head, 0), (1, a.shape[1], 1, dim)) for a in (k, v))
-        return plain_attention(rows, *columns, bias_of(sample, head, start))[0, :, 0]
+    def block(q, k, v, bias):
+        weights = jax.nn.softmax(jnp.dot(q, k.T, preferred_element_type=jnp.float32) + bias)
+        return weights.astype(v.dtype) @ v
 
-    def bias_of(sample, head, start):
-        at = [i if n > 1 else 0 for i, n in zip((sample, head, start), bias.shape[:3], strict=True)]
-        size = (1, 1, QUERY_BLOCK if bias.shape[2] > 1 else 1, bias.shape[3])
-        return jax.lax.dynamic_slice(bias, (*at, 0), size)
+    def head(arrays):
+        q, k, v, bias = arrays
+        if rows == queries:
+            return block(q, k, v, bias)
+        if len(bias) == 1:
+            return jax.lax.map(lambda q: block(q, k, v, bias), q.reshape(-1, rows, dim))
+        blocks = (q.reshape(-1, rows, dim), bias.reshape(-1, rows, keys))
+        return jax.lax.map(lambda a: block(a[0], k, v, a[1]), blocks)
 
-    grid = jnp.meshgrid(*(jnp.arange(n) for n in (batch, heads, queries // QUERY_BLOCK)), indexing="ij")
-    sample, head, chunk = (axis.reshape(-1) for axis in grid)
-    out = jax.lax.map(block, (sample, head, chunk * QUERY_BLOCK))
+    out = jax.lax.map(head, (q, k, v, bias))
     return out.reshape(batch, heads, queries, dim).swapaxes(1, 2)
