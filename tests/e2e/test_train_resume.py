@@ -16,7 +16,7 @@ from handjax.tasks import make_task
 from handjax.training.checkpoints import restore_params
 from handjax.training.config import load_config
 
-STEPS, EVERY, KILLS = 400, 20, 3
+STEPS, EVERY, KILLS = 240, 20, 3
 TOY = "tests/training/toy_config.py:slow"
 TOY_FIELDS = [f"--config.steps={STEPS}", f"--config.checkpoint.every={EVERY}", "--config.log_every=1"]
 
@@ -76,4 +76,4 @@ def _check_kills(tmp_path: Path, config: str, fields: list[str], every: int, lon
 
 
 def test_killed_toy_run_ends_bit_identical(tmp_path):
-    _check_kills(tmp_path, TOY, TOY_FIELDS, EVERY, longest_delay=1.0)
+    _check_kills(tmp_path, TOY, TOY_FIELDS, EVERY, longest_delay=0.8)
