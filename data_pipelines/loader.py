@@ -15,6 +15,8 @@ from data_pipelines.features import RecordSource, open_records
 from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
 from handjax.conditions.crops import box_side
 from handjax.conditions.pictures import inpaint_mask
+from handjax.diffusion.model import find_model
+from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.record import HandRecord
@@ -24,6 +26,7 @@ _RECORD_FIELDS = ("image", "mask", "depth", "keypoints", "keypoints_valid", "box
 _WEIGHT_MARK = "@"
 _MASK_PADDING_RANGE = (0.5, 2.0)
 _BATCHES_AHEAD = 4
+_CAPTIONS_KEPT = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +40,7 @@ class LoaderConfig:
       augment: whether the training split is augmented by the four fields that follow (see `Augmentation`).
       crop_scale, max_shift, max_rotation, flip_prob: see `Augmentation`.
       full_mask_prob: how often a training example's whole picture is to be painted.
-      tokenizer: folder of the CLIP tokenizer for `input_ids`.
+      tokenizer: folder of the CLIP tokenizer for `input_ids`, or its name in the package's assets.
       max_length: number of tokens of a caption.
       read_threads: threads that make batches ahead of time.
       loader: names this module in the recipe.
@@ -116,7 +119,7 @@ def make_loader(
     batches = examples.seed(seed).random_map(make_example).batch(batch_size // process_count)
     share = batches[process_index::process_count]
     if "skeleton" in batch_spec:
-        share = share.map(functools.partial(_add_skeletons, size=options.image_size))
+        share = share.map(functools.partial(_add_skeletons, names=tuple(batch_spec), size=options.image_size))
     return share.to_iter_dataset(
         grain.ReadOptions(num_threads=options.read_threads, prefetch_buffer_size=_BATCHES_AHEAD)
     )
@@ -221,10 +224,11 @@ def _caption(record: HandRecord, window: Window) -> str:
     return swap_sides(caption) if window.mirrored else caption
 
 
-def _add_skeletons(batch: Example, size: int) -> Example:
+def _add_skeletons(batch: Example, names: tuple[str, ...], size: int) -> Example:
     with jax.default_device(jax.local_devices(backend="cpu")[0]):
         skeletons = np.asarray(_draw_skeletons(batch["keypoints"], batch["keypoints_valid"], size))
-    return batch | {"skeleton": skeletons}
+    batch = batch | {"skeleton": skeletons}
+    return {name: batch[name] for name in names}
 
 
 @functools.partial(jax.jit, static_argnames="size")
@@ -233,13 +237,10 @@ def _draw_skeletons(keypoints, valid, size: int):
 
 
 def _tokenizer(folder: str, max_length: int) -> Callable[[str], np.ndarray]:
-    from transformers import CLIPTokenizer
+    tokenizer = Tokenizer(str(find_model(folder)), max_length)
 
-    tokenizer = CLIPTokenizer.from_pretrained(folder)
-
-    @functools.lru_cache(maxsize=65_536)
+    @functools.lru_cache(maxsize=_CAPTIONS_KEPT)
     def tokenize(caption: str) -> np.ndarray:
-        ids = tokenizer(caption, padding="max_length", truncation=True, max_length=max_length)["input_ids"]
-        return np.asarray(ids, np.int32)
+        return tokenizer([caption])[0]
 
     return tokenize

@@ -14,7 +14,7 @@ from handjax.conditions.crops import RECORD_CROP_SCALE, box_side, crop_image, ha
 from handjax.conditions.photo import BATCH, HandConditions, conditions_from_hands
 from handjax.errors import InputError
 from handjax.hand.describe import describe_hand
-from handjax.images import read_image
+from handjax.images import read_image, resize
 from handjax.perception import DetectedHand, HandDetector
 from handjax.record import HandRecord
 
@@ -113,8 +113,9 @@ def _find_hands(path: Path, detector: HandDetector, failures: Failures) -> list[
 
 
 def _records(hands: Sequence[CroppedHand], size: int, photos: PhotoSet, failures: Failures) -> Iterator[HandRecord]:
+    crops = [resize(cropped.image, (size, size)) for cropped in hands]
     scaled = [hand_in_crop(cropped.hand, _whole(cropped), size) for cropped in hands]
-    for cropped, conditions in zip(hands, conditions_from_hands(scaled, size), strict=True):
+    for cropped, conditions in zip(hands, conditions_from_hands(crops, scaled), strict=True):
         error = conditions.fit_error_px / box_side(conditions.keypoints)
         if error < MAX_FIT_ERROR:
             yield _record(cropped, conditions, size, photos)

@@ -62,7 +62,7 @@ def skin_map(model: HandModel) -> SkinMap:
     to_nail = jnp.linalg.norm(rest[:, None] - nail_center, axis=-1)
     nails = (faces_back * jnp.clip(2.0 - to_nail / _NAIL_RADIUS, 0.0, 1.0)).max(axis=1)
     return SkinMap(
-        palm=jax.nn.sigmoid(-6.0 * normals[:, 2]) * (rest[:, 1] < 0.02),
+        palm=jax.nn.sigmoid(-6.0 * normals[:, 2]) * jax.nn.sigmoid(-150.0 * rest[:, 1]),
         tips=jnp.exp(-((to_tip.min(axis=1) / _TIP_RADIUS) ** 2)),
         nails=nails,
         rest=rest,
