@@ -5,6 +5,7 @@ Read `SGM.__call__` from top to bottom with section "Structure-Guided Modulation
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -75,6 +76,11 @@ class SGMOutput:
     mid_residual: Float[Array, "batch mid_height mid_width mid_channels"]
     down_residuals: tuple[Float[Array, "batch _h _w _c"], ...] | None
     attention_map: Float[Array, "batch height width"]
+
+    @property
+    def residuals(self) -> dict[str, Any]:
+        """The residuals as keyword arguments of `UNet.__call__`."""
+        return {"mid_residual": self.mid_residual, "down_residuals": self.down_residuals}
 
 
 def relevance(

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
 from handjax.diffusion.schedules import NoiseSchedule
@@ -78,6 +78,12 @@ class StableDiffusion:
         """Images, nominally in [-1, 1], of latents as the UNet sees them."""
         return self.vae.apply({"params": self.vae_params}, self.vae.unscale(latents), method="decode")
 
+    def initial_noise(self, rng: Key[Array, "batch"], image_size: int) -> Float[Array, "batch h w latent"]:
+        """Standard normal latents for square pictures of `image_size` pixels, where sampling starts."""
+        side = image_size // self.vae.config.factor
+        shape = (side, side, self.vae.config.latent_channels)
+        return jax.vmap(lambda key: jax.random.normal(key, shape))(rng)
+
     def predict(
         self,
         sample: Float[Array, "batch h w cin"],
@@ -90,7 +96,7 @@ class StableDiffusion:
 
 
 def find_model(name: str | Path) -> Path:
-    """Returns the folder `name`, or that of the model of this name in the package's assets when there is no such folder."""
+    """Returns the folder `name`, or the model of this name in the package's assets when there is no such folder."""
     return ASSETS / name if not Path(name).exists() and (ASSETS / name).exists() else Path(name)
 
 

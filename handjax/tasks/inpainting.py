@@ -69,9 +69,7 @@ class InpaintingTask:
         model = self.assemble(trainable, frozen)
         batch, rng = jax.tree.map(lambda x: x[:PREVIEW_EXAMPLES], (batch, rng))
         image, mask = batch["image"], batch["mask"]
-        latent_size = self.image_size // model.vae.config.factor
-        shape = (latent_size, latent_size, model.vae.config.latent_channels)
-        noise = jax.vmap(lambda key: jax.random.normal(key, shape))(rng)
+        noise = model.initial_noise(rng, self.image_size)
         context = model.embed_ids(batch["input_ids"])
         empty = model.embed_ids(jnp.broadcast_to(self._empty_ids(), batch["input_ids"].shape))
         paint = Painter(DDIM(model.schedule, PREVIEW_STEPS), PREVIEW_GUIDANCE)

@@ -1,0 +1,150 @@
+"""SGMHand: the structure-guided modulation learns on a frozen inpainting model."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+
+from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, masked_mse
+from handjax.adapters.sgm import SGM, SGMConfig, SGMOutput
+from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
+from handjax.diffusion.model import INDEX, StableDiffusion, find_model, load_stable_diffusion
+from handjax.diffusion.samplers import DDIM
+from handjax.errors import ConfigError, WeightsError
+from handjax.preview import from_model_range, heat_map, sheet
+from handjax.training.task import Terms
+
+PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
+REDUCTIONS = ("mean", "sum")
+
+
+@dataclasses.dataclass(frozen=True)
+class SGMTask:
+    """Masked noise prediction plus the keypoint-aware term; only the module is trainable.
+
+    Args:
+        model: the inpainting model with its weights.
+        sgm: the module.
+        image_size: side of the training pictures in pixels.
+        ka_weight: lambda_attn.
+        ka_reduction: over the pixels of the attention map (DECISIONS A4).
+        caption_dropout: share of examples that train without their caption.
+
+    Source:
+        SGMHand Eq. 10-12, DECISIONS A.
+    """
+
+    model: StableDiffusion
+    sgm: SGM
+    image_size: int
+    ka_weight: float
+    ka_reduction: Literal["mean", "sum"]
+    caption_dropout: float
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """Eq. 12."""
+        return {"mmse": 1.0, "ka": self.ka_weight}
+
+    def batch_spec(self):
+        size, words = self.image_size, self.model.tokenizer.length
+        return {
+            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
+            "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
+            "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
+            "skeleton": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
+            "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
+            "keypoints_valid": jax.ShapeDtypeStruct((), jnp.bool_),
+            "box_side": jax.ShapeDtypeStruct((), jnp.float32),
+            "input_ids": jax.ShapeDtypeStruct((words,), jnp.int32),
+        }
+
+    def init(self, rng):
+        depth = jnp.zeros((1, self.image_size, self.image_size, 1))
+        skeleton = jnp.zeros((1, self.image_size, self.image_size, 3))
+        return jax.jit(self.sgm.init)(rng, depth, skeleton)["params"], {}
+
+    def frozen(self):
+        return self.model
+
+    def loss(self, trainable, frozen, state, batch, rng):
+        noise_rng, drop_rng = jax.vmap(jax.random.split, out_axes=1)(rng)
+        ids = drop_captions(batch["input_ids"], self._empty_ids(), self.caption_dropout, drop_rng)
+        return self._terms(trainable, frozen, batch, ids, noise_rng), state, {}
+
+    def evaluate(self, trainable, frozen, state, batch, rng):
+        return self._terms(trainable, frozen, batch, batch["input_ids"], rng)
+
+    def preview(self, trainable, frozen, state, batch, rng):
+        batch, rng = jax.tree.map(lambda x: x[:PREVIEW_EXAMPLES], (batch, rng))
+        image, mask = batch["image"], batch["mask"]
+        output = self._modulation(trainable, batch)
+        painted = Painter(DDIM(frozen.schedule, PREVIEW_STEPS), PREVIEW_GUIDANCE)(
+            frozen,
+            image,
+            mask,
+            context=frozen.embed_ids(batch["input_ids"]),
+            empty_context=frozen.embed_ids(jnp.broadcast_to(self._empty_ids(), batch["input_ids"].shape)),
+            noise=frozen.initial_noise(rng, self.image_size),
+            rng=rng[0],
+            residuals=output.residuals,
+        )
+        attention = heat_map(output.attention_map, image.shape[1:3])
+        hidden = from_model_range(hide(image, mask))
+        columns = (from_model_range(image), hidden, batch["depth"], batch["skeleton"], attention)
+        return {"repair": sheet(*columns, from_model_range(painted))}
+
+    def _terms(self, trainable, frozen: StableDiffusion, batch, ids, rng) -> Terms:
+        noisy = add_training_noise(frozen, batch["image"], batch["mask"], rng)
+        output = self._modulation(trainable, batch)
+        context = frozen.embed_ids(ids)
+        predicted = frozen.predict(noisy.sample, noisy.timesteps, context, **output.residuals)
+        attention = output.attention_map
+        pose_mask = keypoint_mask(batch["keypoints"], batch["box_side"], self.image_size, attention.shape[-1])
+        return {
+            "mmse": masked_mse(predicted, noisy.target, noisy.mask),
+            "ka": keypoint_aware_loss(attention, pose_mask, batch["keypoints_valid"], self.ka_reduction),
+        }
+
+    def _modulation(self, trainable, batch) -> SGMOutput:
+        return self.sgm.apply({"params": trainable}, batch["depth"], batch["skeleton"])
+
+    def _empty_ids(self):
+        return jnp.asarray(self.model.tokenizer([""])[0])
+
+
+def make(config: Any) -> SGMTask:
+    """Makes the task of a recipe with `model` (a folder or the name of an embedded model), `dtype` (of the frozen
+    weights and of all computation), `sgm` (fields of `SGMConfig`), `loss`, `caption_dropout` and `data.image_size`.
+
+    Raises:
+        WeightsError: the model is not there.
+        ConfigError: a value that does not fit.
+    """
+    if not (find_model(config.model) / INDEX).is_file():
+        raise WeightsError(
+            f"{config.model}: no diffusion model here; `hf download {config.model} --local-dir {config.model}` "
+            "gets it, or train with `--config sgm.py:tiny`, which needs no download"
+        )
+    if config.loss.ka_reduction not in REDUCTIONS:
+        raise ConfigError(f"loss.ka_reduction={config.loss.ka_reduction!r} is unknown; use one of {REDUCTIONS}")
+    dtype = jnp.dtype(config.dtype)
+    model = load_stable_diffusion(config.model, dtype)
+    size, unit = config.data.image_size, model.vae.config.factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
+    if size % unit:
+        raise ConfigError(f"data.image_size={size} is no multiple of {unit}, as this model needs")
+    sgm = SGMConfig(
+        unet_channels=model.unet.config.block_out_channels,
+        layers_per_block=model.unet.config.layers_per_block,
+        **config.sgm.to_dict(),
+    )
+    return SGMTask(
+        model=model,
+        sgm=SGM(sgm, dtype),
+        image_size=size,
+        ka_weight=config.loss.ka_weight,
+        ka_reduction=config.loss.ka_reduction,
+        caption_dropout=config.caption_dropout,
+    )
