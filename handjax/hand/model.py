@@ -144,11 +144,15 @@ def pose_hand_matrices(
     """
     rest = shape_hand(model, betas)
     rest_skeleton = rest_joints(model, rest)
-    turns, joints = [rotations[0]], [rest_skeleton[0]]
-    for child, parent in enumerate(MANO_PARENTS[1:], start=1):
-        turns.append(turns[parent] @ rotations[child])
-        joints.append(joints[parent] + turns[parent] @ (rest_skeleton[child] - rest_skeleton[parent]))
-    turn, joint = jnp.stack(turns), jnp.stack(joints)
+    # five fingers of three joints each, all with the wrist as root: their chains are followed side by side
+    bones = (rest_skeleton[1:] - rest_skeleton[MANO_PARENTS[1:]]).reshape(5, 3, 3)
+    bends = rotations[1:].reshape(5, 3, 3, 3)
+    turns, joints = [jnp.broadcast_to(rotations[0], (5, 3, 3))], [jnp.broadcast_to(rest_skeleton[0], (5, 3))]
+    for k in range(3):
+        joints.append(joints[k] + jnp.einsum("fab,fb->fa", turns[k], bones[:, k]))
+        turns.append(turns[k] @ bends[:, k])
+    turn = jnp.concatenate([rotations[:1], jnp.stack(turns[1:], axis=1).reshape(15, 3, 3)])
+    joint = jnp.concatenate([rest_skeleton[:1], jnp.stack(joints[1:], axis=1).reshape(15, 3)])
     shift = joint - jnp.einsum("jab,jb->ja", turn, rest_skeleton)
     blended_turn = jnp.einsum("vj,jab->vab", model.skin_weights, turn)
     vertices = jnp.einsum("vab,vb->va", blended_turn, rest) + model.skin_weights @ shift + translation

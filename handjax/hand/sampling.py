@@ -21,8 +21,8 @@ def sample_angles(key: PRNGKeyArray) -> Float[Array, "16 3"]:
     """Random joint angles within the limits of motion; the wrist's are zero.
 
     Half of the hands curl all fingers alike, half make gestures in which each finger is open or closed. Bent fingers
-    close ranks, the last joint follows the middle one by two thirds, and the thumb opposes more the more the hand is
-    closed.
+    close ranks, the last joint follows the middle one, the thumb opposes more the more the hand is closed, and a fist
+    closes no further than its fingertips reach the palm.
 
     Args:
         key: random key.
@@ -30,8 +30,8 @@ def sample_angles(key: PRNGKeyArray) -> Float[Array, "16 3"]:
     Returns:
         Flexion, abduction and twist of each joint in MANO's order, radians.
 
-    Source: the two thirds and the loss of abduction in flexion: Lin, Wu and Huang, "Modeling the Constraints of Human
-        Hand Motion", 2000.
+    Source: the coupling of the last joints and the loss of abduction in flexion: Lin, Wu and Huang, "Modeling the
+        Constraints of Human Hand Motion", 2000.
     """
     keys = jax.random.split(key, 8)
     alike = jax.random.uniform(keys[0]) + 0.1 * jax.random.normal(keys[1], (4,))
@@ -43,14 +43,14 @@ def sample_angles(key: PRNGKeyArray) -> Float[Array, "16 3"]:
     wiggle = jnp.radians(2.0) * jax.random.normal(keys[7], (4,))
 
     angles = jnp.zeros((16, 3))
-    angles = angles.at[_MCP, 0].set(jnp.radians(-12 + 98 * knuckle))
+    angles = angles.at[_MCP, 0].set(jnp.radians(-12 + 91 * knuckle))
     angles = angles.at[_MCP, 1].set((1 - knuckle) * (spread * _SPREAD + (1 - spread) * _TOGETHER) + wiggle)
-    angles = angles.at[_PIP, 0].set(jnp.radians(105 * middle))
-    angles = angles.at[_DIP, 0].set(jnp.radians(105 * 2 / 3 * (0.8 * middle + 0.2 * last)))
+    angles = angles.at[_PIP, 0].set(jnp.radians(96 * middle))
+    angles = angles.at[_DIP, 0].set(jnp.radians(46 * (0.8 * middle + 0.2 * last)))
     base, knuckle, last = opposition
-    angles = angles.at[_CMC].set(jnp.radians(jnp.array([-15 + 50 * base, 8 - 4 * base, 15 * base])))
-    angles = angles.at[_THUMB_MCP, 0].set(jnp.radians(-5 + 55 * knuckle))
-    angles = angles.at[_IP, 0].set(jnp.radians(-12 + 72 * last))
+    angles = angles.at[_CMC].set(jnp.radians(jnp.array([-15 + 42 * base, 11 * base, 5 - 10 * base])))
+    angles = angles.at[_THUMB_MCP, 0].set(jnp.radians(-5 + 52 * knuckle))
+    angles = angles.at[_IP, 0].set(jnp.radians(-12 + 62 * last))
     return angles.clip(*jnp.moveaxis(jnp.asarray(JOINT_LIMITS), -1, 0))
 
 
