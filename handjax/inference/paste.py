@@ -1,7 +1,7 @@
 """A repaired crop goes back into its picture: colours matched, seam feathered, all other bytes untouched."""
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image, ImageFilter
 
 from handjax.images import resize
@@ -14,7 +14,7 @@ def paste_back(
     image: UInt8[np.ndarray, "height width 3"],
     repaired: UInt8[np.ndarray, "size size 3"],
     mask: Float[np.ndarray, "size size"],
-    box: tuple[int, int, int, int],
+    box: Int[np.ndarray, "4"],
 ) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
     """Blends a repaired square crop into the picture it came from.
 
@@ -30,7 +30,7 @@ def paste_back(
     Source: DECISIONS B2, B6.
     """
     height, width = image.shape[:2]
-    x0, y0, x1, y1 = box
+    x0, y0, x1, y1 = (int(edge) for edge in box)
     side = x1 - x0
     inside = (slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width)))
     of_crop = (slice(inside[0].start - y0, inside[0].stop - y0), slice(inside[1].start - x0, inside[1].stop - x0))

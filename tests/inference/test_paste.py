@@ -18,7 +18,7 @@ def centre_mask(size: int) -> np.ndarray:
 @pytest.mark.parametrize("box", [(10, 5, 50, 45), (-20, -10, 30, 40), (50, 30, 100, 80)])
 def test_only_masked_pixels_change(image, box):
     repaired = np.full((32, 32, 3), 90, np.uint8)
-    result, changed = paste_back(image, repaired, centre_mask(32), box)
+    result, changed = paste_back(image, repaired, centre_mask(32), np.array(box))
     np.testing.assert_array_equal(result[~changed], image[~changed])
     assert (result[changed] != image[changed]).mean() > 0.8
     x0, y0, x1, y1 = box
@@ -32,7 +32,7 @@ def test_centre_is_the_repaired_picture_and_tint_is_removed():
     image = np.full((64, 64, 3), 100, np.uint8)
     repaired = np.full((64, 64, 3), (110, 95, 100), np.uint8)
     repaired[28:36, 28:36] = (150, 135, 140)
-    result, _ = paste_back(image, repaired, centre_mask(64), (0, 0, 64, 64))
+    result, _ = paste_back(image, repaired, centre_mask(64), np.array([0, 0, 64, 64]))
     assert result[32, 32].tolist() == [140, 140, 140]
     assert result[20, 20].tolist() == [100, 100, 100]
 

@@ -1,0 +1,207 @@
+"""Repairs the hands of a picture: find, cut out, condition, inpaint, judge, paste back."""
+
+import dataclasses
+from functools import partial
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt8
+
+from handjax.adapters.sgm import SGM
+from handjax.conditions.crops import RECORD_CROP_SCALE, box_side, crop_image, hand_box, hand_in_crop
+from handjax.conditions.photo import conditions_from_hand
+from handjax.diffusion.inpainting import Painter
+from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.samplers import DDIM
+from handjax.hand.describe import describe_hand
+from handjax.inference.paste import paste_back
+from handjax.perception import DetectedHand, HandDetector
+from handjax.preview import from_model_range
+
+Status = Literal["fixed", "failed"]
+MAX_KEYPOINT_ERROR = 0.15
+"""A repair counts when the detector finds its keypoints this close to the condition, as a share of the box."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RepairSettings:
+    """How hands are repainted.
+
+    Args:
+      steps: of the sampler.
+      guidance_scale: of the prompt.
+      candidates: pictures painted for each hand; the one closest to the conditions is kept.
+    """
+
+    steps: int = 30
+    guidance_scale: float = 2.0
+    candidates: int = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class HandRepair:
+    """What became of one hand.
+
+    Attributes:
+      status: "fixed", or "failed" where no candidate was a hand of the wanted pose; its pixels are then the input's.
+      reason: why, in words.
+      box: tight box of the keypoints, pixels.
+      score_before: the detector's score in the input.
+      score_after: the detector's score in the result; None where it finds no hand.
+      keypoint_error: mean distance of the result's keypoints from the condition, share of the box; None likewise.
+    """
+
+    status: Status
+    reason: str
+    box: tuple[float, float, float, float]
+    score_before: float
+    score_after: float | None
+    keypoint_error: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Refinement:
+    """The repaired picture, where it may differ from the input, and what became of each hand (none: none was found)."""
+
+    image: UInt8[np.ndarray, "height width 3"]
+    changed: Bool[np.ndarray, "height width"]
+    hands: list[HandRepair]
+
+
+@dataclasses.dataclass(frozen=True)
+class Refiner:
+    """Repairs hands with an inpainting model that SGM steers.
+
+    Args:
+      model: an inpainting model.
+      sgm: the module that was trained on it.
+      sgm_params: its parameters.
+      detector: finds the hands, and judges the repairs.
+      settings: how hands are repainted.
+    """
+
+    model: StableDiffusion
+    sgm: SGM
+    sgm_params: Any
+    detector: HandDetector
+    settings: RepairSettings = RepairSettings()
+
+    @property
+    def size(self) -> int:
+        """Side of the crops the model paints, in pixels."""
+        return self.model.unet.config.sample_size * self.model.vae.config.factor
+
+    def __call__(
+        self, image: UInt8[np.ndarray, "height width 3"], prompt: str | None = None, seed: int = 0
+    ) -> Refinement:
+        """Repairs every hand that the detector finds, the surest first.
+
+        Args:
+          image: the picture; not changed.
+          prompt: describes the picture; by default each hand as it is seen.
+          seed: of the noise; the same seed gives the same result.
+
+        Returns:
+          The picture with each hand repaired that could be; a failure leaves that hand as it was.
+        """
+        result, changed, repairs = image, np.zeros(image.shape[:2], bool), []
+        for number, hand in enumerate(self.detector.detect(image)):
+            result, region, repair = self._repair(
+                result, hand, prompt, jax.random.fold_in(jax.random.key(seed), number)
+            )
+            changed |= region
+            repairs.append(repair)
+        return Refinement(result, changed, repairs)
+
+    def paint(
+        self,
+        images: Float[np.ndarray, "batch size size 3"],
+        mask: Float[np.ndarray, "batch size size 1"],
+        depth: Float[np.ndarray, "batch size size 1"],
+        skeleton: Float[np.ndarray, "batch size size 3"],
+        input_ids: Int[np.ndarray, "batch words"],
+        rng: PRNGKeyArray,
+    ) -> UInt8[np.ndarray, "batch size size 3"]:
+        """Repaints crops by their conditions.
+
+        Args:
+          images: at the model's size, in [-1, 1].
+          mask: 1 is to be painted.
+          depth: as DECISIONS B3.
+          skeleton: as DECISIONS B3.
+          input_ids: tokens of the prompts.
+          rng: key of the noise.
+
+        Returns:
+          The whole decoded crops.
+        """
+        painter = Painter(DDIM(self.model.schedule, self.settings.steps), self.settings.guidance_scale)
+        empty_ids = self.model.tokenizer([""])
+        inputs = (images, mask, depth, skeleton, input_ids, empty_ids)
+        return np.asarray(_paint(painter, self.sgm, self.model, self.sgm_params, *inputs, rng))
+
+    def _repair(self, image, hand: DetectedHand, prompt: str | None, rng):
+        box = hand_box(hand.keypoints)
+        crop = crop_image(image, box, self.size)
+        conditions = conditions_from_hand(crop, hand_in_crop(hand, box, self.size))
+        count = self.settings.candidates
+        prompt = prompt or f"a photo of a {describe_hand(hand.world, hand.side)}"
+        pictures = (to_model_range(crop), conditions.inpaint_mask, conditions.depth, conditions.skeleton)
+        alike = (np.repeat(picture.reshape(1, self.size, self.size, -1), count, axis=0) for picture in pictures)
+        candidates = self.paint(*alike, self.model.tokenizer([prompt] * count), rng)
+        pasted = [paste_back(image, painted, conditions.inpaint_mask, box) for painted in candidates]
+        judged = [self.judge(picture, hand) for picture, _ in pasted]
+        best = min(range(count), key=lambda i: judged[i][0])
+        error, score = judged[best]
+        untouched = np.zeros(image.shape[:2], bool)
+        repair = partial(HandRepair, box=tuple(hand.box.tolist()), score_before=hand.score, score_after=score)
+        if score is None:
+            reason = f"the detector finds no hand in any of {count} candidates"
+            return image, untouched, repair("failed", reason, keypoint_error=None)
+        if error > MAX_KEYPOINT_ERROR:
+            reason = f"keypoints of the best of {count} candidates are off by {error:.0%} of the box"
+            return image, untouched, repair("failed", reason, keypoint_error=error)
+        return *pasted[best], repair("fixed", f"keypoints within {error:.1%} of the box", keypoint_error=error)
+
+    def judge(self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> tuple[float, float | None]:
+        """Looks for a hand where it should be.
+
+        Args:
+          image: a picture with a repaired hand.
+          hand: what the repair was conditioned on, pixels of `image`.
+
+        Returns:
+          Mean keypoint distance from the condition as a share of the box, and the detector's score; infinity and
+          None where no hand is found.
+        """
+        box = hand_box(hand.keypoints, RECORD_CROP_SCALE)
+        wanted = hand_in_crop(hand, box).keypoints[:, :2]
+        found = [
+            (float(np.linalg.norm(one.keypoints[:, :2] - wanted, axis=1).mean()) / box_side(wanted), float(one.score))
+            for one in self.detector.detect(crop_image(image, box))
+        ]
+        return min(found, default=(float("inf"), None))
+
+
+@partial(jax.jit, static_argnames=("painter", "sgm"))
+def _paint(painter, sgm, model, sgm_params, images, mask, depth, skeleton, input_ids, empty_ids, rng):
+    noise_key, sampler_key = jax.random.split(rng)
+    output: Any = sgm.apply({"params": sgm_params}, depth, skeleton)
+    painted = painter(
+        model,
+        images,
+        mask,
+        context=model.embed_ids(input_ids),
+        empty_context=model.embed_ids(jnp.broadcast_to(empty_ids, input_ids.shape)),
+        noise=model.initial_noise(jax.random.split(noise_key, len(images)), images.shape[1]),
+        rng=sampler_key,
+        residuals=output.residuals,
+    )
+    return jnp.round(from_model_range(painted) * 255).astype(jnp.uint8)
+
+
+def to_model_range(image: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+    """Brings bytes to [-1, 1]."""
+    return image.astype(np.float32) / 127.5 - 1

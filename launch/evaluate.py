@@ -1,0 +1,108 @@
+"""Measures a model on held-out pictures: `python -m launch.evaluate --suite inpainting --data DIR`."""
+
+import argparse
+import functools
+import importlib.metadata
+import platform
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+from tqdm import tqdm
+
+import handjax
+from data_pipelines.features import open_records
+from data_pipelines.loader import make_loader
+from handjax.errors import InputError
+from handjax.files import write_json
+from handjax.images import write_image
+from handjax.inference.evaluate import evaluate_inpainting
+from handjax.inference.refine import Refiner, RepairSettings
+from launch import command
+from launch.refine import add_model_arguments, load_refiner
+
+BATCH = 8
+
+
+def main() -> int:
+    """Runs a suite, prints its figures and writes them with what they were measured with."""
+    parser = argparse.ArgumentParser(prog="launch.evaluate", description=__doc__)
+    parser.add_argument("--suite", choices=["inpainting"], required=True, help="what is measured")
+    parser.add_argument("--data", required=True, help="prepared records; their held-out split is used")
+    parser.add_argument("--limit", type=int, default=200, help="number of pictures")
+    parser.add_argument("--out", type=Path, help="folder for figures.json and sheet.png")
+    add_model_arguments(parser)
+    arguments = parser.parse_args()
+
+    report = command.Report("evaluate", arguments.json)
+    refiner = load_refiner(arguments, RepairSettings(arguments.steps, arguments.guidance_scale, candidates=1))
+    batches = held_out_batches(arguments.data, refiner, arguments.limit)
+    with tqdm(total=arguments.limit, unit="picture") as bar:
+        done = functools.partial(lambda bar, n: bar.update(n - bar.n), bar)
+        figures, sheet = evaluate_inpainting(refiner, batches, arguments.limit, arguments.seed, done)
+    if arguments.out:
+        document = {"suite": arguments.suite, "figures": figures, "settings": settings_of(arguments), **environment()}
+        write_json(arguments.out / "figures.json", document)
+        write_image(arguments.out / "sheet.png", sheet)
+    for name, values in figures.items():
+        report.item({"name": name, **values}, describe(name, values))
+    return report.finish()
+
+
+def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
+    """The "eval" split in fixed order, no record twice.
+
+    Raises:
+      InputError: there are fewer records than asked for.
+    """
+    source = open_records(path, "eval")
+    if source is None or len(source) < limit:
+        count = 0 if source is None else len(source)
+        raise InputError(f"{path}: {count} held-out records, fewer than --limit {limit}; prepare more or ask for fewer")
+    tokenizer = refiner.model.tokenizer
+    config = ml_collections.ConfigDict(
+        {"path": path, "image_size": refiner.size, "tokenizer": tokenizer.folder, "max_length": tokenizer.length}
+    )
+    config.shuffle = False
+    size = refiner.size
+    spec = {
+        "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
+        "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
+        "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
+        "skeleton": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
+        "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
+        "box_side": jax.ShapeDtypeStruct((), jnp.float32),
+        "input_ids": jax.ShapeDtypeStruct((tokenizer.length,), jnp.int32),
+    }
+    return make_loader(config, spec, BATCH, seed=0, split="eval")
+
+
+def describe(name: str, values: dict[str, Any]) -> str:
+    """One line of figures."""
+    low, high = values["detection_rate_95"]
+    line = f"{name:12} hand found in {values['detection_rate']:.1%} [{low:.1%}, {high:.1%}] of {values['pictures']}"
+    if values["keypoint_error"] is None:
+        return line
+    low, high = values["keypoint_error_95"]
+    return f"{line}, keypoints off by {values['keypoint_error']:.1%} [{low:.1%}, {high:.1%}] of the box"
+
+
+def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What decides the figures."""
+    names = ("data", "limit", "model", "method", "backend", "steps", "guidance_scale", "seed")
+    return {name: getattr(arguments, name) for name in names}
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, for committed figures."""
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "grain", "numpy")}
+    return {
+        "machine": {"processor": platform.machine(), "devices": [device.device_kind for device in jax.devices()]},
+        "versions": {"handjax": handjax.__version__, "python": platform.python_version(), **versions},
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)

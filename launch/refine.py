@@ -1,0 +1,139 @@
+"""Repairs the hands in pictures: `python -m launch.refine IMAGE… --out DIR`.
+
+Writes DIR/NAME.png, and DIR/NAME_mask.png that is white where the picture may differ from the input; every other
+pixel is the input's.
+"""
+
+import argparse
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from handjax.adapters.files import load_sgm
+from handjax.diffusion.model import find_model, load_stable_diffusion
+from handjax.errors import ConfigError, InputError, UserError, WeightsError
+from handjax.images import find_images, read_image, write_image
+from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
+from handjax.perception import HandDetector
+from handjax.tasks import make_task
+from handjax.training.checkpoints import restore_params
+from handjax.training.config import read_config
+from launch import command
+
+NOT_FOUND = "no hand was found; crop closer to the hand, or name pictures that show one"
+INPAINTING_CHANNELS = 9
+
+
+def main() -> int:
+    """Repairs every picture; one that fails is reported and the rest goes on."""
+    parser = argparse.ArgumentParser(prog="launch.refine", description=__doc__)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures or folders of pictures")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--prompt", help="describes the picture (default: each hand as it is seen)")
+    parser.add_argument("--candidates", type=int, default=RepairSettings.candidates, help="painted for each hand")
+    add_model_arguments(parser)
+    arguments = parser.parse_args()
+    settings = RepairSettings(arguments.steps, arguments.guidance_scale, arguments.candidates)
+
+    report = command.Report("refine", arguments.json)
+    refiner = load_refiner(arguments, settings)
+    images = find_images(arguments.images)
+    for path, name in zip(images, unique_names(images), strict=True):
+        try:
+            refinement = refiner(read_image(path), arguments.prompt, arguments.seed)
+            report.item(*describe(path, arguments.out, name, refinement))
+            if not refinement.hands:
+                raise InputError(f"{path}: {NOT_FOUND}")
+        except UserError as error:
+            report.error(str(path), error)
+    return report.finish()
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `load_refiner` reads, and --seed and --json."""
+    parser.add_argument("--model", default="tiny_inpainting", help="inpainting model, a folder in the diffusers layout")
+    parser.add_argument("--adapter", type=Path, help="exported SGM or training run (default: MODEL/sgm)")
+    parser.add_argument("--method", choices=["sgm"], default="sgm", help="how the repair is steered")
+    parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
+    parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")
+    parser.add_argument("--steps", type=int, default=RepairSettings.steps, help="of the sampler")
+    parser.add_argument("--guidance-scale", type=float, default=RepairSettings.guidance_scale, help="of the prompt")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Refiner:
+    """Loads everything before the first picture, so that a wrong flag costs no work.
+
+    Raises:
+      ConfigError: a number out of its range.
+      WeightsError: the model is none for inpainting, or the adapter is of another model.
+    """
+    for name in ("steps", "candidates"):
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"--{name} is {getattr(settings, name)}; it must be at least 1")
+    detector = HandDetector.load(arguments.backend, arguments.max_hands)
+    folder = find_model(arguments.model)
+    model = load_stable_diffusion(folder)
+    channels = model.unet.config.in_channels
+    if channels != INPAINTING_CHANNELS:
+        raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
+    sgm, params = load_adapter(arguments.adapter or folder / "sgm")
+    if sgm.config.unet_channels != model.unet.config.block_out_channels:
+        raise WeightsError(f"{arguments.adapter}: trained on another model than {folder}; name that one with --model")
+    return Refiner(model, sgm, params, detector, settings)
+
+
+def load_adapter(folder: Path) -> tuple[Any, Any]:
+    """Loads an SGM from an exported folder, or from the newest checkpoint of a training run."""
+    if not (folder / "checkpoints").is_dir():
+        return load_sgm(folder)
+    task = make_task(read_config(folder))
+    shapes = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
+    return task.sgm, restore_params(folder, shapes)[1]
+
+
+def unique_names(paths: Iterable[Path]) -> list[str]:
+    """Gives each picture its stem, numbered where two pictures have the same."""
+    seen: dict[str, int] = {}
+    names = []
+    for path in paths:
+        seen[path.stem] = seen.get(path.stem, 0) + 1
+        names.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+    return names
+
+
+def describe(path: Path, out: Path, name: str, refinement: Refinement) -> tuple[dict[str, Any], str]:
+    """Writes the result of a picture with hands; returns its item of the JSON contract and its line."""
+    if not refinement.hands:
+        hand = {"status": "not_found", "reason": NOT_FOUND, "box": None, "score_before": None, "score_after": None}
+        return {"input": str(path), "output": None, "mask": None, "hands": [hand]}, f"{path}: no hand found"
+    output, mask = out / f"{name}.png", out / f"{name}_mask.png"
+    write_image(output, refinement.image)
+    write_image(mask, refinement.changed.astype(np.uint8) * 255)
+    item = {
+        "input": str(path),
+        "output": str(output),
+        "mask": str(mask),
+        "hands": list(map(hand_item, refinement.hands)),
+    }
+    return item, f"{path} -> {output}: " + "; ".join(f"{h.status} ({h.reason})" for h in refinement.hands)
+
+
+def hand_item(hand: HandRepair) -> dict[str, Any]:
+    """One hand of the JSON contract."""
+    return {
+        "status": hand.status,
+        "reason": hand.reason,
+        "box": [round(edge, 1) for edge in hand.box],
+        "score_before": hand.score_before,
+        "score_after": hand.score_after,
+        "keypoint_error": hand.keypoint_error,
+    }
+
+
+if __name__ == "__main__":
+    command.run(main)
