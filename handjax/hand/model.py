@@ -4,6 +4,7 @@ The open hand's template lies flat with straight fingers in camera axes (x right
 the origin: a right hand shows its palm to the camera, fingers up, thumb to the right.
 """
 
+import dataclasses
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -88,7 +89,8 @@ def load_open_hand(side: Side = "right", part: Part = "hand") -> HandModel:
 def mirror_model(model: HandModel) -> HandModel:
     """The other hand: mirrored in x, with faces turned around so that they still look outwards."""
     mirror = jnp.array([-1.0, 1.0, 1.0])
-    return model.replace(
+    return dataclasses.replace(
+        model,
         template=model.template * mirror,
         shapedirs=model.shapedirs * mirror[:, None],
         faces=model.faces[:, ::-1],

@@ -108,11 +108,11 @@ def joints_of_body(body: np.ndarray, cubes: dict[str, np.ndarray]) -> tuple[np.n
         return body[cubes[f"finger-{_CUBE_FINGERS[finger]}-{number}"]].mean(0)
 
     wrist = body[cubes["hand"]].mean(0)
-    joints = [wrist]
+    heads = [wrist]
     for name in MANO_JOINT_NAMES[1:]:
         finger, part = name.split("_")
-        joints.append(joint(finger, (_CUBE_THUMB_PARTS if finger == "thumb" else _CUBE_PARTS)[part]))
-    joints = np.array(joints)
+        heads.append(joint(finger, (_CUBE_THUMB_PARTS if finger == "thumb" else _CUBE_PARTS)[part]))
+    joints = np.array(heads)
     for finger, shift in _KNUCKLE_SHIFTS.items():
         mcp = MANO_JOINT_NAMES.index(f"{finger}_mcp")
         carpus = body[cubes["hand-3" if finger in ("index", "middle") else "hand-2"]].mean(0)
@@ -290,7 +290,7 @@ def main() -> None:
     """Writes the asset."""
     arrays = build()
     with atomic_write(OPEN_HAND) as path, path.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     print(f"{OPEN_HAND.name}: {arrays['hand_vertices']} vertices, {len(arrays['template'])} with the forearm")
 
 
