@@ -1,6 +1,7 @@
 """The autoencoder of a latent diffusion model: pictures to latents and back."""
 
 import dataclasses
+import math
 from typing import Any
 
 import jax
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from handjax.diffusion.configs import VAEConfig
+from handjax.diffusion.model import save_part
 from handjax.diffusion.vae import VAE
 from handjax.preview import from_model_range, sheet
 from handjax.training.task import Term, Terms
@@ -39,6 +41,10 @@ class AutoencoderTask:
     @property
     def loss_weights(self):
         return {"l1": 1.0, "gradient": self.gradient_weight, "kl": self.kl_weight}
+
+    @property
+    def exports(self):
+        return {"diffusers": self._save_vae}
 
     def batch_spec(self):
         return {"image": jax.ShapeDtypeStruct((self.image_size, self.image_size, 3), jnp.float32)}
@@ -74,6 +80,11 @@ class AutoencoderTask:
         image = batch["image"][:8]
         decoded = self._decode(trainable, self._encode(trainable, image)[0])
         return {"reconstruction": sheet(from_model_range(image), from_model_range(decoded))}
+
+    def _save_vae(self, params, state, folder, dtype):
+        """Writes the vae/ of a model; latents times its scaling factor have a mean square of one."""
+        scale = 1 / math.sqrt(float(state["latent_power"]))
+        save_part(folder, "vae", dataclasses.replace(self.vae.config, scaling_factor=scale), params, dtype)
 
     def _encode(self, params, image):
         return self.vae.apply({"params": params}, image, method="encode")

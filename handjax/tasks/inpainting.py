@@ -9,7 +9,7 @@ import numpy as np
 
 from handjax.diffusion.configs import TextConfig, UNetConfig
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
-from handjax.diffusion.model import StableDiffusion, find_model, initial_params, load_vae
+from handjax.diffusion.model import StableDiffusion, find_model, initial_params, load_vae, save_stable_diffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
@@ -40,6 +40,10 @@ class InpaintingTask:
     @property
     def loss_weights(self):
         return {"noise_mse": 1.0}
+
+    @property
+    def exports(self):
+        return {"diffusers": self._save_model}
 
     def batch_spec(self):
         size, words = self.image_size, self.model.tokenizer.length
@@ -81,6 +85,9 @@ class InpaintingTask:
     def assemble(self, trainable, frozen: StableDiffusion) -> StableDiffusion:
         """Returns the whole model with the trained weights in it."""
         return frozen.replace(unet_params=trainable["unet"], text_params=trainable["text_encoder"])
+
+    def _save_model(self, params, state, folder, dtype):
+        save_stable_diffusion(self.assemble(params, self.frozen()), folder, dtype)
 
     def _noise_loss(self, model, batch, ids, rng):
         noisy = add_training_noise(model, batch["image"], batch["mask"], rng)

@@ -1,18 +1,21 @@
 """SGMHand: the structure-guided modulation learns on a frozen inpainting model."""
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from handjax.adapters.files import PYTORCH_MODULE, save_sgm
 from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, masked_mse
 from handjax.adapters.sgm import SGM, SGMConfig, SGMOutput
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
 from handjax.diffusion.model import INDEX, StableDiffusion, find_model, load_stable_diffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.errors import ConfigError, WeightsError
+from handjax.files import atomic_write
 from handjax.preview import from_model_range, heat_map, sheet
 from handjax.training.task import Terms
 
@@ -47,6 +50,10 @@ class SGMTask:
     def loss_weights(self) -> Mapping[str, float]:
         """Eq. 12."""
         return {"mmse": 1.0, "ka": self.ka_weight}
+
+    @property
+    def exports(self):
+        return {"torch": self._save_torch}
 
     def batch_spec(self):
         size, words = self.image_size, self.model.tokenizer.length
@@ -95,6 +102,11 @@ class SGMTask:
         hidden = from_model_range(hide(image, mask))
         columns = (from_model_range(image), hidden, batch["depth"], batch["skeleton"], attention)
         return {"repair": sheet(*columns, from_model_range(painted))}
+
+    def _save_torch(self, params, state, folder, dtype):
+        save_sgm(self.sgm, params, folder, dtype)
+        with atomic_write(folder / PYTORCH_MODULE.name) as temporary:
+            shutil.copyfile(PYTORCH_MODULE, temporary)
 
     def _terms(self, trainable, frozen: StableDiffusion, batch, ids, rng) -> Terms:
         noisy = add_training_noise(frozen, batch["image"], batch["mask"], rng)

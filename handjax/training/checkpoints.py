@@ -116,18 +116,29 @@ def restore_params(workdir: Path, like: PyTree) -> tuple[int, PyTree]:
     Raises:
       CheckpointError: there is no checkpoint, or it holds other parameters.
     """
+    step, items = _newest(workdir)
+    return step, _read_item(items / "ema" if (items / "ema").exists() else items / "params", like)
+
+
+def restore_model_state(workdir: Path, like: PyTree) -> PyTree:
+    """Reads the model state of a run's newest checkpoint; arguments and errors as for `restore_params`."""
+    return _read_item(_newest(workdir)[1] / "model_state", like) if jax.tree.leaves(like) else like
+
+
+def _newest(workdir: Path) -> tuple[int, Path]:
     folder = (workdir / "checkpoints").absolute()
     steps = [int(path.name) for path in folder.glob("*") if path.name.isdecimal()]
     if not steps:
         raise CheckpointError(f"{folder}: there is no checkpoint; give the --workdir of a launch.train run")
-    step = max(steps)
-    items = folder / str(step)
-    item = items / "ema" if (items / "ema").exists() else items / "params"
+    return max(steps), folder / str(max(steps))
+
+
+def _read_item(item: Path, like: PyTree) -> PyTree:
     try:
         with contextlib.closing(ocp.StandardCheckpointer()) as checkpointer:
-            return step, checkpointer.restore(item, _shapes(like))
+            return checkpointer.restore(item, _shapes(like))
     except (ValueError, KeyError, OSError) as error:
-        raise CheckpointError(f"{item}: not the parameters of this task ({_first_line(error)})") from error
+        raise CheckpointError(f"{item}: not what this task has trained ({_first_line(error)})") from error
 
 
 def content_hash(tree: PyTree) -> str:

@@ -1,7 +1,8 @@
 """What a training objective must offer to the one train loop."""
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ Terms = dict[str, Term]
 the same when the batch is cut into micro-batches or over devices, because sums and weights are added first."""
 
 
+@runtime_checkable
 class Task(Protocol):
     """A training objective: a small frozen dataclass with pure methods.
 
@@ -26,6 +28,10 @@ class Task(Protocol):
     @property
     def loss_weights(self) -> Mapping[str, float]:
         """Factor of each named loss: the objective is sum over names of factor * (sum / weight)."""
+
+    @property
+    def exports(self) -> Mapping[str, Callable[[PyTree, PyTree, Path, np.dtype], None]]:
+        """What `launch.export --to` offers: name -> function that writes (trainable, state) to a folder in a dtype."""
 
     def init(self, rng: Key[Array, ""]) -> tuple[PyTree, PyTree]:
         """Returns float32 trainable parameters and the model state (an empty dict when there is none)."""

@@ -1,0 +1,62 @@
+"""The PyTorch module that is exported beside the weights gives the same numbers."""
+
+import dataclasses
+import importlib.util
+
+import jax
+import numpy as np
+import pytest
+
+from handjax.adapters.files import PYTORCH_MODULE, load_sgm, save_sgm
+from handjax.adapters.sgm import SGM, SGMConfig
+
+torch = pytest.importorskip("torch")
+
+TINY = SGMConfig(stem_channels=(8, 12, 16), unet_channels=(16, 24, 32), layers_per_block=1, fusion_channels=20)
+VARIANTS = {
+    "paper": {},
+    "levels": {"levels": (0, 1)},
+    "attention only": {"modulator": False},
+    "modulator only": {"attention": False},
+    "neither": {"attention": False, "modulator": False, "levels": (1,)},
+    "four levels": {"unet_channels": (16, 24, 32, 32), "layers_per_block": 2, "levels": (0, 2)},
+}
+
+
+def load_module():
+    spec = importlib.util.spec_from_file_location("exported_sgm", PYTORCH_MODULE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
+def exported(request, tmp_path):
+    sgm = SGM(dataclasses.replace(TINY, **request.param))
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(size=(2, 64, 64, 1)).astype(np.float32)
+    skeleton = rng.uniform(size=(2, 64, 64, 3)).astype(np.float32)
+    shapes = jax.eval_shape(sgm.init, jax.random.key(0), depth, skeleton)["params"]
+    params = jax.tree.map(lambda leaf: rng.normal(scale=0.2, size=leaf.shape).astype(np.float32), shapes)
+    save_sgm(sgm, params, tmp_path)
+    return tmp_path, sgm, params, depth, skeleton
+
+
+def test_exported_module_agrees(exported):
+    folder, sgm, params, depth, skeleton = exported
+    ours = jax.jit(sgm.apply)({"params": params}, depth, skeleton)
+    with torch.no_grad():
+        theirs = load_module().SGM.from_folder(folder)(*(torch.from_numpy(x).movedim(3, 1) for x in (depth, skeleton)))
+    assert np.abs(ours.mid_residual).max() > 0.1
+    np.testing.assert_allclose(theirs.mid_residual.movedim(1, 3), ours.mid_residual, atol=1e-4)
+    np.testing.assert_allclose(theirs.attention_map, ours.attention_map, atol=1e-4)
+    assert (theirs.down_residuals is None) == (ours.down_residuals is None)
+    for their, our in zip(theirs.down_residuals or (), ours.down_residuals or (), strict=True):
+        np.testing.assert_allclose(their.movedim(1, 3), our, atol=1e-4)
+
+
+def test_exported_folder_is_read_back(exported):
+    folder, sgm, params, _, _ = exported
+    again, read = load_sgm(folder)
+    assert again == sgm
+    jax.tree.map(np.testing.assert_array_equal, read, params)

@@ -1,0 +1,165 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handjax.adapters.files import load_sgm
+from handjax.adapters.sgm import SGM, SGMConfig
+from handjax.diffusion.inpainting import add_training_noise
+from handjax.errors import ConfigError, WeightsError
+from handjax.tasks import make_task
+from handjax.tasks.sgm import SGMTask
+from handjax.training.config import load_config
+from handjax.training.optimizer import make_optimizer
+from handjax.training.state import create_state
+from handjax.training.step import make_train_step
+
+SGM_CONFIG = SGMConfig(stem_channels=(4, 4, 8), unet_channels=(8, 8, 16), layers_per_block=1, fusion_channels=12)
+
+
+def make(model, *, ka_weight=0.3, ka_reduction="mean", caption_dropout=0.0, **sgm):
+    module = SGM(dataclasses.replace(SGM_CONFIG, **sgm))
+    return SGMTask(model, module, 32, ka_weight, ka_reduction, caption_dropout)
+
+
+@pytest.fixture(scope="module")
+def task(model):
+    return make(model)
+
+
+@pytest.fixture(scope="module")
+def params(task):
+    return task.init(jax.random.key(0))[0]
+
+
+@pytest.fixture(scope="module")
+def noisy(model, batch, keys):
+    return jax.jit(add_training_noise)(model, batch["image"], batch["mask"], keys)
+
+
+@pytest.fixture(scope="module")
+def stepped(task, batch):
+    """The state before and after one step, and the step's metrics."""
+    tx, schedule = make_optimizer(load_config("sgm.py").optim, 10)
+    before = create_state(task, tx, 0, with_ema=False)
+    after, metrics = jax.jit(make_train_step(task, tx, schedule))(before, task.frozen(), batch)
+    return before, after, metrics
+
+
+@pytest.mark.parametrize("levels", [(), (0, 1)])
+def test_at_step_0_the_network_equals_the_frozen_unet_bit_for_bit(model, batch, noisy, levels):
+    task = make(model, levels=levels)
+    params, _ = task.init(jax.random.key(0))
+    context = model.embed_ids(batch["input_ids"])
+
+    @jax.jit
+    def with_sgm(params):
+        residuals = task.sgm.apply({"params": params}, batch["depth"], batch["skeleton"]).residuals
+        return model.predict(noisy.sample, noisy.timesteps, context, **residuals)
+
+    frozen = jax.jit(lambda: model.predict(noisy.sample, noisy.timesteps, context))()
+    np.testing.assert_array_equal(with_sgm(params), frozen)
+    changed = jax.tree.map(lambda leaf: leaf + 0.1, params)
+    assert np.abs(with_sgm(changed) - frozen).max() > 1e-4
+
+
+def test_masked_mse_of_the_task_equals_equation_11(task, params, model, batch, keys, noisy):
+    terms = jax.jit(task.evaluate)(params, model, {}, batch, keys)
+    predicted = model.predict(noisy.sample, noisy.timesteps, model.embed_ids(batch["input_ids"]))
+    # 16x16 pixels to be painted are 4x4 of the 8x8 cells
+    error = np.square(np.float64(predicted) - noisy.target)[:, 2:6, 1:5].mean(axis=(1, 2, 3))
+    np.testing.assert_allclose(terms["mmse"][0] / terms["mmse"][1], error.mean(), rtol=1e-4)
+    assert terms["ka"][1] == 2
+
+
+def test_the_objective_is_equation_12(task, stepped):
+    _, _, metrics = stepped
+    assert dict(task.loss_weights) == {"mmse": 1.0, "ka": 0.3}
+    np.testing.assert_allclose(metrics["loss"], metrics["mmse"] + 0.3 * metrics["ka"], rtol=1e-6)
+
+
+def test_only_the_module_has_optimiser_state(stepped):
+    before, after, _ = stepped
+    count = sum(leaf.size for leaf in jax.tree.leaves(before.params))
+    moments = [leaf for leaf in jax.tree.leaves(before.opt_state) if leaf.ndim]
+    assert sum(leaf.size for leaf in moments) == 2 * count
+    assert set(before.params) == {"depth", "skeleton", "attention", "modulator", "output_mid"}
+    changed = jax.tree.map(lambda a, b: bool((a != b).any()), before.params, after.params)
+    assert changed["output_mid"]["kernel"] and changed["attention"]["phi_depth"]["kernel"]
+
+
+def test_frozen_weights_get_no_gradient(task, params, model, batch, keys):
+    def objective(params, frozen):
+        losses, _, _ = task.loss(params, frozen, {}, batch, keys)
+        return losses["mmse"][0] + losses["ka"][0]
+
+    gradients = jax.jit(jax.grad(objective))(params, model)
+    assert jax.tree.structure(gradients) == jax.tree.structure(params)
+
+
+@pytest.mark.parametrize(("ka_weight", "reached"), [(0.3, True), (0.0, False)])
+def test_without_ka_weight_the_attention_learns_nothing_at_step_0(model, batch, keys, ka_weight, reached):
+    # behind the zero projection only the keypoint-aware loss reaches the attention
+    task = make(model, ka_weight=ka_weight)
+    params, _ = task.init(jax.random.key(0))
+
+    def objective(params):
+        losses, _, _ = task.loss(params, model, {}, batch, keys)
+        return sum(factor * losses[name][0] for name, factor in task.loss_weights.items())
+
+    gradient = jax.jit(jax.grad(objective))(params)["attention"]["phi_skeleton"]["kernel"]
+    assert bool(jnp.abs(gradient).max() > 0) is reached
+
+
+def test_sum_is_the_mean_times_the_pixels_of_the_map(model, params, batch, keys):
+    mean, total = (
+        jax.jit(make(model, ka_reduction=reduction).evaluate)(params, model, {}, batch, keys)["ka"][0]
+        for reduction in ("mean", "sum")
+    )
+    np.testing.assert_allclose(total, 16 * mean, rtol=1e-5)
+
+
+def test_captions_are_dropped_in_training_only(model, params, batch, keys):
+    task = make(model, caption_dropout=1.0)
+    other = batch | {"input_ids": batch["input_ids"][:, ::-1]}
+    loss = jax.jit(task.loss)
+    evaluate = jax.jit(task.evaluate)
+    first, second = (loss(params, model, {}, b, keys)[0]["mmse"][0] for b in (batch, other))
+    assert first == second
+    first, second = (evaluate(params, model, {}, b, keys)["mmse"][0] for b in (batch, other))
+    assert first != second
+
+
+def test_preview_is_a_row_an_example_and_six_pictures(task, params, model, batch, keys):
+    picture = jax.jit(task.preview)(params, model, {}, batch, keys)["repair"]
+    assert picture.shape == (3 * 32, 6 * 32, 3) and picture.dtype == jnp.uint8
+    np.testing.assert_allclose(picture[:32, :32] / 127.5 - 1, batch["image"][0], atol=0.01)
+    assert (picture[8:24, 36:52] == 128).all()  # hidden
+    np.testing.assert_allclose(picture[32:64, 96:128] / 255, batch["skeleton"][1], atol=0.01)
+
+
+def test_export_to_torch_writes_weights_config_and_module(task, params, tmp_path):
+    task.exports["torch"](params, {}, tmp_path / "out", np.dtype(np.float32))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"config.json", "sgm.safetensors", "sgm.py"}
+    sgm, read = load_sgm(tmp_path / "out")
+    assert sgm.config == task.sgm.config
+    jax.tree.map(np.testing.assert_array_equal, read, params)
+
+
+def test_the_recipe_is_the_papers():
+    config = load_config("sgm.py")
+    assert (config.optim.lr, config.batch_size, config.steps) == (5e-5, 8, 10_000)
+    assert (config.loss.ka_weight, config.data.image_size, config.data.path) == (0.3, 512, "rhd")
+    assert config.sgm.fusion_channels == 640
+
+
+def test_missing_weights_are_told_in_one_line():
+    with pytest.raises(WeightsError, match=r"^stable-diffusion-v1-5/.*hf download .*sgm\.py:tiny[^\n]*$"):
+        make_task(load_config("sgm.py"))
+
+
+def test_a_variant_that_does_not_exist_is_refused():
+    with pytest.raises(ConfigError, match="no variant 'small'"):
+        load_config("sgm.py:small")
