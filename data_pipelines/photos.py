@@ -58,7 +58,8 @@ class HandPhotos(tfds.core.GeneratorBasedBuilder):
         config = self.builder_config
         folder = Path(config.folder)
         paths = find_images([folder])
-        paths = paths[:: -(-len(paths) // config.limit)] if config.limit else paths
+        if 0 < config.limit < len(paths):
+            paths = [paths[number * len(paths) // config.limit] for number in range(config.limit)]
         self.failures, self.photo_count = Failures(), len(paths)
         photos = PhotoSet(folder, Captions.load(folder, config.caption or None), config.licence or None)
         detector = HandDetector.load(max_hands=config.max_hands)

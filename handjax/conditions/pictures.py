@@ -81,10 +81,9 @@ def inpaint_mask(
     Source: DECISIONS B4.
     """
     size = len(depth)
-    rows, columns = np.flatnonzero(depth.any(axis=1)), np.flatnonzero(depth.any(axis=0))
-    x, y = keypoints[:, 0], keypoints[:, 1]
-    low = np.array([min(x.min(), *columns[:1]), min(y.min(), *rows[:1])])
-    high = np.array([max(x.max(), *columns[-1:] + 1), max(y.max(), *rows[-1:] + 1)])
+    pixels = np.argwhere(depth)[:, ::-1]
+    points = np.concatenate([keypoints[:, :2], pixels, pixels + 1])
+    low, high = points.min(axis=0), points.max(axis=0)
     padding = max(MASK_PADDING_SHARE * box_side(keypoints), MASK_PADDING_PX * size / REFERENCE_SIZE)
     padding = np.broadcast_to(padding_scale, 4) * padding
     x0, y0 = np.clip(np.floor(low - padding[:2]), 0, size).astype(int)

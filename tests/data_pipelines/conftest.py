@@ -1,0 +1,75 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from data_pipelines.encoding import jpeg, png
+from data_pipelines.features import record_features, to_example
+from handjax.record import HandRecord
+
+SIDE = 80
+
+
+@dataclasses.dataclass
+class Numbers(tfds.core.BuilderConfig):
+    """Which records each split has."""
+
+    name: str = "numbers"
+    train: tuple[int, ...] = ()
+    eval: tuple[int, ...] = ()
+
+
+class SomeHands(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(builder=self, features=record_features())
+
+    def _split_generators(self, dl_manager):
+        splits = {"train": self.builder_config.train, "eval": self.builder_config.eval}
+        return {split: self._generate_examples(numbers) for split, numbers in splits.items() if numbers}
+
+    def _generate_examples(self, numbers):
+        for number in numbers:
+            record = make_record(number)
+            yield record.id, to_example(record)
+
+
+def make_record(number: int) -> HandRecord:
+    """A picture whose grey level is the number, with a hand of random keypoints; number 0 has its picture only."""
+    rng = np.random.default_rng(number)
+    image = np.full((SIDE, SIDE, 3), 10 * number % 256, np.uint8)
+    if number == 0:
+        return HandRecord(id="only a picture", image=jpeg(image))
+    keypoints = rng.uniform(SIDE / 4, SIDE * 3 / 4, (21, 2))
+    keypoints[0], keypoints[1] = SIDE / 4, SIDE * 3 / 4
+    depth = np.zeros((SIDE, SIDE))
+    depth[30:50, 25:60] = 0.6
+    return HandRecord(
+        id=f"hand-{number}",
+        image=jpeg(image),
+        keypoints_2d=np.concatenate([keypoints, np.ones((21, 1))], axis=1).astype(np.float32),
+        side="left",
+        betas=rng.normal(size=7).astype(np.float32),
+        depth=png(depth),
+        caption=f"hand {number}, the left one é",
+    )
+
+
+def prepare(folder, **splits):
+    """Writes a data set of hand records."""
+    SomeHands(config=Numbers(**splits), data_dir=str(folder), file_format="array_record").download_and_prepare()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """Folder of a data set with 23 records to train on, number 0 among them, and 3 held out."""
+    return prepare(tmp_path_factory.mktemp("prepared"), train=tuple(range(23)), eval=(100, 101, 102))
+
+
+@pytest.fixture(scope="session")
+def prepared_few(tmp_path_factory):
+    """Folder of a data set with 2 records to train on and none held out."""
+    return prepare(tmp_path_factory.mktemp("prepared_few"), train=(23, 24))
