@@ -136,7 +136,7 @@ def _newest(workdir: Path) -> tuple[int, Path]:
 def _read_item(item: Path, like: PyTree) -> PyTree:
     try:
         with contextlib.closing(ocp.StandardCheckpointer()) as checkpointer:
-            return checkpointer.restore(item, _shapes(like))
+            return checkpointer.restore(item, _on_one_device(like))
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{item}: not what this task has trained ({_first_line(error)})") from error
 
@@ -159,6 +159,12 @@ def _items(state: TrainState) -> dict[str, PyTree]:
 
 def _shapes(tree: PyTree) -> PyTree:
     return jax.tree.map(ocp.utils.to_shape_dtype_struct, tree)
+
+
+def _on_one_device(tree: PyTree) -> PyTree:
+    """Shapes that are read whole, however many devices the run had that saved them."""
+    device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree)
 
 
 def _first_line(error: Exception) -> str:
