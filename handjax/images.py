@@ -42,7 +42,7 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
+            image: Image.Image = Image.open(io.BytesIO(data))
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
                 f"{name}: {image.width}x{image.height} pixels are more than {MAX_PIXELS:,}; scale it down first"

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from numpy.typing import DTypeLike
 
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.errors import WeightsError
@@ -20,7 +21,7 @@ PYTORCH_MODULE = Path(__file__).parent / "pytorch" / "sgm.py"
 """The same module in PyTorch, which stands alone beside the two files."""
 
 
-def save_sgm(sgm: SGM, params: Any, folder: Path, dtype: np.dtype = np.float32) -> None:
+def save_sgm(sgm: SGM, params: Any, folder: Path, dtype: DTypeLike = np.float32) -> None:
     """Writes a module.
 
     Args:

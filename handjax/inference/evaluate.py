@@ -97,7 +97,11 @@ def painted_variants(refiner: Refiner, batch: Batch, key: jax.Array) -> dict[str
 def figures(results: list[Judgement]) -> dict[str, Any]:
     """Detection rate with its Wilson interval; mean keypoint error of the found ones with its bootstrap interval."""
     errors = np.array([result.error for result in results if result.found])
-    rate = {"found": len(errors), "pictures": len(results), "detection_rate": len(errors) / len(results)}
+    rate: dict[str, Any] = {
+        "found": len(errors),
+        "pictures": len(results),
+        "detection_rate": len(errors) / len(results),
+    }
     rate["detection_rate_95"] = wilson_interval(len(errors), len(results))
     if not len(errors):
         return rate | {"keypoint_error": None, "keypoint_error_95": None}

@@ -149,8 +149,11 @@ class Refiner:
         count = self.settings.candidates
         prompt = prompt or f"a photo of a {describe_hand(hand.world, hand.side)}"
         pictures = (to_model_range(crop), conditions.inpaint_mask, conditions.depth, conditions.skeleton)
-        alike = (np.repeat(picture.reshape(1, self.size, self.size, -1), count, axis=0) for picture in pictures)
-        candidates = self.paint(*alike, self.model.tokenizer([prompt] * count), rng)
+        images, mask, depth, skeleton = (
+            np.repeat(picture.reshape(1, self.size, self.size, -1), count, axis=0) for picture in pictures
+        )
+        input_ids = self.model.tokenizer([prompt] * count)
+        candidates = self.paint(images, mask, depth, skeleton, input_ids, rng)
         pasted = [paste_back(image, painted, conditions.inpaint_mask, box) for painted in candidates]
         judged = [self.judge(picture, hand) for picture, _ in pasted]
         best = min(range(count), key=lambda i: judged[i][0])
