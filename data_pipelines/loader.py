@@ -179,7 +179,7 @@ class _ExampleMaker:
             if training and options.augment
             else Augmentation()
         )
-        self._tokenize = _tokenizer(options.tokenizer, options.max_length) if "input_ids" in names else None
+        self._tokenize = _tokenizer(options.tokenizer, options.max_length)
 
     def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
         record_side = Image.open(io.BytesIO(record.image)).width
@@ -189,8 +189,8 @@ class _ExampleMaker:
             "mask": lambda: self._mask(record, window, rng)[..., None],
             "depth": lambda: window.map(_need(record, "depth"))[..., None],
             "keypoints": lambda: _keypoints(record, window),
-            "keypoints_valid": lambda: np.bool_(record.keypoints_2d is not None),
-            "box_side": lambda: np.float32(box_side(_keypoints(record, window))),
+            "keypoints_valid": lambda: np.array(record.keypoints_2d is not None),
+            "box_side": lambda: np.array(box_side(_keypoints(record, window)), np.float32),
             "input_ids": lambda: self._tokenize(_caption(record, window)),
         }
         return {name: makers[name]() for name in sorted(self._names)}

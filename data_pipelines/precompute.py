@@ -27,7 +27,7 @@ MAX_FIT_ERROR = 0.15
 class Failures:
     """Pictures and hands that gave no record, by reason."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.items: list[dict[str, str]] = []
 
     def add(self, source: Path, reason: str, detail: str) -> None:

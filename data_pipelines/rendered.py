@@ -12,12 +12,12 @@ import tensorflow_datasets as tfds
 from data_pipelines.captions import with_article
 from data_pipelines.encoding import jpeg, png, to_bytes
 from data_pipelines.features import record_features, to_example
-from data_pipelines.scene import Scene, render_scenes
+from data_pipelines.scene import render_scenes
 from data_pipelines.skin import SkinMap, skin_map
 from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.hand.describe import describe_hand
 from handjax.hand.model import HandModel, load_open_hand, mirror_pose
-from handjax.record import HandRecord
+from handjax.record import HandRecord, Side
 
 SIZE = 192
 BATCH = 16
@@ -75,9 +75,9 @@ def rendered_records(numbers: Sequence[int], seed: int, size: int = SIZE) -> Ite
         part = list(numbers[first : first + BATCH])
         padded = jnp.array(part + part[-1:] * (BATCH - len(part)))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, padded)
-        scenes = jax.device_get(render_scenes(keys, forearm, hand, parts, size))
+        scenes = jax.device_get(render_scenes(keys, forearm, hand, parts, size))._asdict()
         for place, number in enumerate(part):
-            yield _record(jax.tree.map(lambda leaf, i=place: leaf[i], scenes), seed, number)
+            yield _record({name: values[place] for name, values in scenes.items()}, seed, number)
 
 
 @functools.cache
@@ -86,41 +86,41 @@ def _arm() -> tuple[HandModel, HandModel, SkinMap]:
     return forearm, load_open_hand("right", "hand"), skin_map(forearm)
 
 
-def _record(scene: Scene, seed: int, number: int) -> HandRecord:
-    """Encodes a scene; every second hand, by the parity of its number, is mirrored into a left one."""
-    size = len(scene.image)
-    side = "left" if number % 2 else "right"
-    scene = scene if side == "right" else _mirrored(scene, size)
+def _record(scene: dict[str, np.ndarray], seed: int, number: int) -> HandRecord:
+    """Encodes a `Scene`; every second hand, by the parity of its number, is mirrored into a left one."""
+    side: Side = "left" if number % 2 else "right"
+    scene = _mirrored(scene) if side == "left" else scene
     ones = np.ones((21, 1), np.float32)
     return HandRecord(
         id=f"rendered-{seed}-{number:07d}",
-        image=jpeg(to_bytes(scene.image)),
-        keypoints_2d=np.concatenate([scene.keypoints, ones], axis=1),
-        keypoints_3d=np.concatenate([scene.keypoints_3d, ones], axis=1),
+        image=jpeg(to_bytes(scene["image"])),
+        keypoints_2d=np.concatenate([scene["keypoints"], ones], axis=1),
+        keypoints_3d=np.concatenate([scene["keypoints_3d"], ones], axis=1),
         side=side,
         hand_model="open_hand",
-        pose=scene.pose,
-        betas=scene.betas,
-        translation=scene.translation,
-        camera=scene.camera,
-        mask=png(scene.mask),
-        depth=png(scene.depth),
-        skeleton=png(scene.skeleton),
-        mesh=png(scene.mesh),
-        caption=f"a rendered photo of {with_article(describe_hand(scene.keypoints_3d, side))}",
+        pose=scene["pose"],
+        betas=scene["betas"],
+        translation=scene["translation"],
+        camera=scene["camera"],
+        mask=png(scene["mask"]),
+        depth=png(scene["depth"]),
+        skeleton=png(scene["skeleton"]),
+        mesh=png(scene["mesh"]),
+        caption=f"a rendered photo of {with_article(describe_hand(scene['keypoints_3d'], side))}",
         source=f"rendered:{seed}",
         licence=LICENCE,
     )
 
 
-def _mirrored(scene: Scene, size: int) -> Scene:
+def _mirrored(scene: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     flip = np.array([-1.0, 1.0, 1.0], np.float32)
-    pictures = {name: getattr(scene, name)[:, ::-1] for name in ("image", "mask", "depth", "skeleton", "mesh")}
-    return scene._replace(
-        **pictures,
-        keypoints=scene.keypoints * flip[:2] + np.array([size, 0.0], np.float32),
-        keypoints_3d=scene.keypoints_3d * flip,
-        pose=np.asarray(mirror_pose(scene.pose)),
-        translation=scene.translation * flip,
-        camera=np.array([*scene.camera[:2], size - scene.camera[2], scene.camera[3]], np.float32),
-    )
+    size = len(scene["image"])
+    focal_x, focal_y, center_x, center_y = scene["camera"]
+    return {name: scene[name][:, ::-1] for name in ("image", "mask", "depth", "skeleton", "mesh")} | {
+        "keypoints": scene["keypoints"] * flip[:2] + np.array([size, 0.0], np.float32),
+        "keypoints_3d": scene["keypoints_3d"] * flip,
+        "pose": np.asarray(mirror_pose(jnp.asarray(scene["pose"]))),
+        "betas": scene["betas"],
+        "translation": scene["translation"] * flip,
+        "camera": np.array([focal_x, focal_y, size - center_x, center_y], np.float32),
+    }

@@ -155,7 +155,7 @@ def _crevices(depth: Float[Array, "size size 1"], cover: Float[Array, "size size
 
     Source: Luft, Colditz and Deussen, "Image Enhancement by Unsharp Masking the Depth Buffer", 2006.
     """
-    sigma = 0.025 * depth.shape[0]
+    sigma = jnp.asarray(0.025 * depth.shape[0])
     around, weight = jnp.split(blur(jnp.concatenate([depth, cover], axis=-1), sigma), 2, axis=-1)
     behind = depth / jnp.maximum(cover, 1e-3) - around / jnp.maximum(weight, 1e-3)
     return jnp.clip(1.0 - jnp.clip(behind, 0.0, None) / 0.03, 0.35, 1.0)

@@ -32,7 +32,7 @@ def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> d
 
 def drop_empty(splits: Mapping[str, Iterator[T]]) -> dict[str, Iterator[T]]:
     """Leaves out splits that yield nothing, which TFDS cannot write."""
-    kept = {}
+    kept: dict[str, Iterator[T]] = {}
     for split, examples in splits.items():
         for first in itertools.islice(examples, 1):
             kept[split] = itertools.chain([first], examples)

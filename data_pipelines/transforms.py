@@ -58,10 +58,10 @@ class Window:
 
     def photo(self, encoded: bytes) -> Float[np.ndarray, "size size 3"]:
         """Looks at the record's picture, antialiased; RGB in [-1, 1]."""
-        image = Image.open(io.BytesIO(encoded))
-        shrink = self._pixels_per_pixel(self.record_side)
-        image.draft("RGB", (int(self.record_side / shrink), int(self.record_side / shrink)))
-        image = image.convert("RGB")
+        file = Image.open(io.BytesIO(encoded))
+        needed = int(self.record_side / self._pixels_per_pixel(self.record_side))
+        file.draft("RGB", (needed, needed))  # a large JPEG is decoded at a half, a quarter or an eighth
+        image = file.convert("RGB")
         factor = max(int(self._pixels_per_pixel(image.width)), 1)
         image = image.reduce(factor) if factor > 1 else image
         # twice the resolution, then halved: less than 2 pixels fall into one and none is skipped

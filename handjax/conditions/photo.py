@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import cache, partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -124,10 +125,10 @@ def _batch_conditions(
 def _conditions(hand: DetectedHand, keypoints: Float[np.ndarray, "21 2"], fit: HandFit, size: int) -> HandConditions:
     """Draws one hand, whose fit is still that of a right one."""
     pictures = jax.device_get(_draw(_right_hand(), fit, size))._asdict()
-    pose, translation, center = fit.pose, fit.translation, fit.camera.center
+    pose, translation, center = np.asarray(fit.pose), np.asarray(fit.translation), np.asarray(fit.camera.center)
     if hand.side == "left":
         pictures = {name: picture[:, ::-1] for name, picture in pictures.items()}
-        pose = np.asarray(mirror_pose(pose))
+        pose = np.asarray(mirror_pose(jnp.asarray(pose)))
         translation = translation * np.array([-1, 1, 1], np.float32)
         center = np.array([size - center[0], center[1]], np.float32)
     return HandConditions(
@@ -138,7 +139,7 @@ def _conditions(hand: DetectedHand, keypoints: Float[np.ndarray, "21 2"], fit: H
         skeleton=np.asarray(draw_skeleton(keypoints, size, size)),
         inpaint_mask=inpaint_mask(pictures["depth"], keypoints),
         pose=pose,
-        betas=fit.betas,
+        betas=np.asarray(fit.betas),
         translation=translation,
         camera=np.concatenate([fit.camera.focal, center]),
         fit_error_px=float(fit.error_px),

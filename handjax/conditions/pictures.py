@@ -84,8 +84,8 @@ def inpaint_mask(
     pixels = np.argwhere(depth)[:, ::-1]
     points = np.concatenate([keypoints[:, :2], pixels, pixels + 1])
     low, high = points.min(axis=0), points.max(axis=0)
-    padding = max(MASK_PADDING_SHARE * box_side(keypoints), MASK_PADDING_PX * size / REFERENCE_SIZE)
-    padding = np.broadcast_to(padding_scale, 4) * padding
+    least = max(MASK_PADDING_SHARE * box_side(keypoints), MASK_PADDING_PX * size / REFERENCE_SIZE)
+    padding = np.broadcast_to(padding_scale, 4) * least
     x0, y0 = np.clip(np.floor(low - padding[:2]), 0, size).astype(int)
     x1, y1 = np.clip(np.ceil(high + padding[2:]), 0, size).astype(int)
     mask = np.zeros((size, size), np.float32)
