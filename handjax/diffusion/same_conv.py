@@ -75,7 +75,7 @@ def kernel_gradient_by_taps(
     rows = rows.reshape(-1, cin)
     used = rows.shape[0] - (kh - 1) * pitch - (kw - 1)
     grad = jnp.pad(cotangent, ((0, 0), (0, kh - 1), (0, kw - 1), (0, 0))).reshape(-1, cout)[:used].T
-    if jax.config.read("jax_default_matmul_precision") == "bfloat16":
+    if jax.config.jax_default_matmul_precision == "bfloat16":  # type: ignore[attr-defined]
         rows, grad = rows.astype(jnp.bfloat16), grad.astype(jnp.bfloat16)
     # Without the barrier XLA fuses padding and transposition into each of the products' operands.
     rows, grad = jax.lax.optimization_barrier((rows, grad))
