@@ -1,7 +1,20 @@
+import types
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handjax.diffusion.inpainting import hide, inpainting_input, latent_mask
+from handjax.diffusion.configs import VAEConfig
+from handjax.diffusion.inpainting import add_training_noise, drop_captions, hide, inpainting_input, latent_mask
+from handjax.diffusion.schedules import NoiseSchedule
+
+SCHEDULE = NoiseSchedule()
+# an autoencoder whose latents are every other pixel
+MODEL = types.SimpleNamespace(
+    schedule=SCHEDULE,
+    encode=lambda images: jnp.concatenate([images, images[..., :1]], axis=-1)[:, ::2, ::2],
+    vae=types.SimpleNamespace(config=VAEConfig(block_out_channels=(4, 4))),
+)
 
 
 def test_latent_mask_keeps_a_single_pixel():
@@ -21,3 +34,44 @@ def test_masks_are_binarised_at_one_half():
 def test_input_order_is_noisy_mask_hidden():
     stacked = inpainting_input(*(jnp.full((1, 2, 2, c), v) for c, v in ((4, 1.0), (1, 2.0), (4, 3.0))))
     np.testing.assert_array_equal(stacked[0, 0, 0], [1] * 4 + [2] + [3] * 4)
+
+
+def noisy_examples(keys):
+    images = jnp.linspace(-1, 1, 3 * 64 * 3).reshape(3, 8, 8, 3)
+    mask = jnp.zeros((3, 8, 8, 1)).at[:, 2:4].set(1)
+    return images, mask, add_training_noise(MODEL, images, mask, keys)
+
+
+def test_training_noise_is_that_of_the_drawn_timestep():
+    images, mask, noisy = noisy_examples(jax.random.split(jax.random.key(0), 3))
+    latents = np.float64(MODEL.encode(images))
+    alpha = SCHEDULE.alphas_cumprod[np.int32(noisy.timesteps)][:, None, None, None]
+    expected = np.sqrt(alpha) * latents + np.sqrt(1 - alpha) * noisy.target
+    np.testing.assert_allclose(noisy.sample[..., :4], expected, atol=1e-5)
+    np.testing.assert_array_equal(noisy.sample[..., 4:5], noisy.mask)
+    np.testing.assert_array_equal(noisy.mask[0, :, 0, 0], [0, 1, 0, 0])
+    np.testing.assert_array_equal(noisy.sample[..., 5:], MODEL.encode(images * (1 - mask)))
+
+
+def test_noise_belongs_to_the_key_of_an_example():
+    keys = jax.random.split(jax.random.key(0), 3)
+    _, _, noisy = noisy_examples(keys)
+    _, _, turned = noisy_examples(keys[::-1])
+    np.testing.assert_array_equal(noisy.target, turned.target[::-1])
+    np.testing.assert_array_equal(noisy.timesteps, turned.timesteps[::-1])
+
+
+def test_timesteps_are_uniform_over_the_schedule():
+    keys = jax.random.split(jax.random.key(1), 4000)
+    images = jnp.zeros((4000, 2, 2, 3))
+    timesteps = np.asarray(add_training_noise(MODEL, images, images[..., :1], keys).timesteps)
+    assert timesteps.min() >= 0 and timesteps.max() <= 999
+    np.testing.assert_allclose(np.quantile(timesteps, [0.25, 0.5, 0.75]), [250, 500, 750], atol=30)
+
+
+def test_captions_are_dropped_at_the_given_rate():
+    ids = jnp.arange(2, 4002)[:, None] * jnp.ones((1, 3), jnp.int32)
+    dropped = drop_captions(ids, jnp.array([0, 1, 1]), 0.1, jax.random.split(jax.random.key(0), 4000))
+    is_empty = (dropped == jnp.array([0, 1, 1])).all(axis=1)
+    np.testing.assert_array_equal(dropped[~is_empty], ids[~is_empty])
+    assert abs(is_empty.mean() - 0.1) < 0.02

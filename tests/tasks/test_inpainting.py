@@ -10,6 +10,11 @@ from handjax.tasks.inpainting import InpaintingTask
 from handjax.training.config import load_config
 
 
+@jax.jit
+def predict(model, noisy, ids):
+    return model.predict(noisy.sample, noisy.timesteps, model.embed_ids(ids))
+
+
 @pytest.fixture(scope="module")
 def task(model):
     return InpaintingTask(model.replace(unet_params=None, text_params=None), 32, 0.0)
@@ -22,15 +27,15 @@ def params(model):
 
 def test_noise_loss_is_the_mean_over_all_latents(task, params, model, batch, keys):
     terms = jax.jit(task.evaluate)(params, task.frozen(), {}, batch, keys)
-    noisy = add_training_noise(model, batch["image"], batch["mask"], keys)
-    predicted = model.predict(noisy.sample, noisy.timesteps, model.embed_ids(batch["input_ids"]))
+    noisy = jax.jit(add_training_noise)(model, batch["image"], batch["mask"], keys)
+    predicted = predict(model, noisy, batch["input_ids"])
     expected = np.square(np.float64(predicted) - noisy.target).mean()
     np.testing.assert_allclose(terms["noise_mse"][0] / terms["noise_mse"][1], expected, rtol=1e-4)
 
 
-def test_unet_and_text_encoder_learn_and_the_autoencoder_does_not(task, params, batch, keys):
+def test_unet_and_text_encoder_learn_and_the_autoencoder_does_not(task, params, model, batch, keys):
     def objective(params):
-        return task.loss(params, task.frozen(), {}, batch, keys)[0]["noise_mse"][0]
+        return task.loss(params, model, {}, batch, keys)[0]["noise_mse"][0]
 
     gradients = jax.jit(jax.grad(objective))(params)
     assert set(gradients) == {"unet", "text_encoder"}

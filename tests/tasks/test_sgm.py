@@ -24,6 +24,11 @@ def make(model, *, ka_weight=0.3, ka_reduction="mean", caption_dropout=0.0, **sg
     return SGMTask(model, module, 32, ka_weight, ka_reduction, caption_dropout)
 
 
+@jax.jit
+def predict(model, noisy, ids):
+    return model.predict(noisy.sample, noisy.timesteps, model.embed_ids(ids))
+
+
 @pytest.fixture(scope="module")
 def task(model):
     return make(model)
@@ -52,7 +57,7 @@ def stepped(task, batch):
 def test_at_step_0_the_network_equals_the_frozen_unet_bit_for_bit(model, batch, noisy, levels):
     task = make(model, levels=levels)
     params, _ = task.init(jax.random.key(0))
-    context = model.embed_ids(batch["input_ids"])
+    context = jax.jit(model.embed_ids)(batch["input_ids"])
 
     @jax.jit
     def with_sgm(params):
@@ -67,7 +72,7 @@ def test_at_step_0_the_network_equals_the_frozen_unet_bit_for_bit(model, batch, 
 
 def test_masked_mse_of_the_task_equals_equation_11(task, params, model, batch, keys, noisy):
     terms = jax.jit(task.evaluate)(params, model, {}, batch, keys)
-    predicted = model.predict(noisy.sample, noisy.timesteps, model.embed_ids(batch["input_ids"]))
+    predicted = predict(model, noisy, batch["input_ids"])
     # 16x16 pixels to be painted are 4x4 of the 8x8 cells
     error = np.square(np.float64(predicted) - noisy.target)[:, 2:6, 1:5].mean(axis=(1, 2, 3))
     np.testing.assert_allclose(terms["mmse"][0] / terms["mmse"][1], error.mean(), rtol=1e-4)
