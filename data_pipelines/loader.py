@@ -8,6 +8,7 @@ from typing import Any
 
 import grain
 import jax
+import ml_collections
 import numpy as np
 from PIL import Image
 
@@ -61,8 +62,8 @@ class LoaderConfig:
     loader: str = ""
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> "LoaderConfig":
-        """Reads a ConfigDict.
+    def from_config(cls, config: ml_collections.ConfigDict) -> "LoaderConfig":
+        """Reads the recipe's section.
 
         Raises:
           ConfigError: a field that this loader does not know.
@@ -77,7 +78,7 @@ class LoaderConfig:
 
 
 def make_loader(
-    config: Mapping[str, Any],
+    config: ml_collections.ConfigDict,
     batch_spec: Mapping[str, jax.ShapeDtypeStruct],
     batch_size: int,
     seed: int,
