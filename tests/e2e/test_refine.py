@@ -1,0 +1,58 @@
+"""`launch.refine` as a user runs it, on the embedded model."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import handjax
+from handjax.images import read_image, write_image
+
+PHOTOS = Path(handjax.__file__).parent / "assets" / "photos"
+QUICK = ("--steps", "3", "--candidates", "1")
+
+
+def refine(*arguments):
+    words = [sys.executable, "-m", "launch.refine", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_a_batch_with_bad_pictures_goes_on(tmp_path):
+    write_image(tmp_path / "blank.png", np.full((90, 70, 3), 200, np.uint8))
+    (tmp_path / "text.jpg").write_text("no picture")
+    out = tmp_path / "out"
+    result = refine(
+        tmp_path / "text.jpg", tmp_path / "blank.png", PHOTOS / "nocurl.jpg", "--out", out, "--json", *QUICK
+    )
+    assert result.returncode == 2 and "Traceback" not in result.stderr
+    document = json.loads(result.stdout)
+    assert document["command"] == "refine"
+    assert [Path(error["input"]).name for error in document["errors"]] == ["text.jpg", "blank.png"]
+
+    blank, photo = document["items"]
+    assert blank["output"] is None and blank["hands"][0]["status"] == "not_found"
+    assert photo["hands"][0]["status"] in ("fixed", "failed") and len(photo["hands"][0]["box"]) == 4
+    before, after = read_image(PHOTOS / "nocurl.jpg"), read_image(photo["output"])
+    mask = read_image(photo["mask"])[..., 0] > 0
+    np.testing.assert_array_equal(after[~mask], before[~mask])
+    assert mask.any() == any(hand["status"] == "fixed" for hand in photo["hands"])
+    assert sorted(path.name for path in out.iterdir()) == ["nocurl.png", "nocurl_mask.png"]
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("--model", "nowhere"), "nowhere: no model_index.json"),
+        (("--adapter", "nowhere"), "nowhere: no config.json"),
+        (("--steps", "0"), "--steps is 0"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, arguments, words):
+    result = refine(PHOTOS / "nocurl.jpg", "--out", tmp_path / "out", *arguments)
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ") and words in line
+    assert not (tmp_path / "out").exists()
