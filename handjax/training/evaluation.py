@@ -26,7 +26,7 @@ class HeldOut:
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns "eval/NAME" -> mean over all held-out examples; "eval/loss" is the objective."""
         batches = [self._run(self._evaluate, state, batch) for batch in self._batches]
-        totals = jax.tree.map(lambda *terms: sum(float(term) for term in terms), *batches)
+        totals = jax.tree.map(lambda *terms: sum(terms), *batches)
         means = {name: float(mean(*term)) for name, term in totals.items()}
         loss = sum(factor * means[name] for name, factor in self._loss_weights.items())
         return {"eval/loss": loss, **{f"eval/{name}": value for name, value in means.items()}}

@@ -1,6 +1,6 @@
 """Two ways to run the pure step on this machine's devices: jit over a mesh, or pmap."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
@@ -14,6 +14,7 @@ from handjax.training.task import Batch, PyTree
 DATA_AXIS = "data"
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Places arrays on the devices and runs the step there."""
 

@@ -14,16 +14,25 @@ _INIT_STREAM, _HELD_OUT_STREAM, _FIRST_STEP_STREAM = range(3)
 
 
 class TrainState(flax.struct.PyTreeNode):
-    """What a checkpoint holds and a step replaces; nothing else survives a restart."""
+    """What a checkpoint holds and a step replaces; nothing else survives a restart.
 
-    step: Int[Array, ""]
-    """Number of completed steps."""
+    Attributes:
+      step: number of completed steps, int32 [].
+      params: trainable parameters, float32.
+      opt_state: optimiser state.
+      ema: exponential moving average of `params`, or None.
+      model_state: what the task changes without gradients.
+      seed: uint32 [].
+
+    Fields have no array types, because tree functions also make states of shapes and of shardings.
+    """
+
+    step: PyTree
     params: PyTree
     opt_state: PyTree
-    ema: PyTree | None
-    """Exponential moving average of `params`, or None."""
+    ema: PyTree
     model_state: PyTree
-    seed: UInt32[Array, ""]
+    seed: PyTree
 
     @property
     def best_params(self) -> PyTree:

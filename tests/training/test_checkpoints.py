@@ -67,7 +67,7 @@ def test_parameters_alone_can_be_read(tmp_path):
     step, params = restore_params(tmp_path, _state(0).params)
     assert step == 2
     _assert_same(params, _state(2).ema)
-    with pytest.raises(CheckpointError, match="not the parameters of this task"):
+    with pytest.raises(CheckpointError, match="not what this task has trained"):
         restore_params(tmp_path, {"other": jnp.zeros(3)})
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         restore_params(tmp_path / "elsewhere", _state(0).params)

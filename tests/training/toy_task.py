@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import grain
 import jax
@@ -15,6 +16,7 @@ import numpy as np
 class ToyTask:
     features: int
     loss_weights: Mapping[str, float]
+    exports: ClassVar[Mapping[str, Any]] = {}
 
     def init(self, rng):
         params = {"w": 0.1 * jax.random.normal(rng, (self.features, self.features)), "b": jnp.zeros(self.features)}
