@@ -84,7 +84,7 @@ class InpaintingTask:
 
     def assemble(self, trainable, frozen: StableDiffusion) -> StableDiffusion:
         """Returns the whole model with the trained weights in it."""
-        return frozen.replace(unet_params=trainable["unet"], text_params=trainable["text_encoder"])
+        return dataclasses.replace(frozen, unet_params=trainable["unet"], text_params=trainable["text_encoder"])
 
     def _save_model(self, params, state, folder, dtype):
         save_stable_diffusion(self.assemble(params, self.frozen()), folder, dtype)

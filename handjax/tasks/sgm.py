@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from handjax.adapters.files import PYTORCH_MODULE, save_sgm
 from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, masked_mse
-from handjax.adapters.sgm import SGM, SGMConfig, SGMOutput
+from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
 from handjax.diffusion.model import INDEX, StableDiffusion, find_model, load_stable_diffusion
 from handjax.diffusion.samplers import DDIM
@@ -120,7 +120,7 @@ class SGMTask:
             "ka": keypoint_aware_loss(attention, pose_mask, batch["keypoints_valid"], self.ka_reduction),
         }
 
-    def _modulation(self, trainable, batch) -> SGMOutput:
+    def _modulation(self, trainable, batch):
         return self.sgm.apply({"params": trainable}, batch["depth"], batch["skeleton"])
 
     def _empty_ids(self):

@@ -6,7 +6,6 @@ The file is CLIP's list of merges (MIT), `open_clip/bpe_simple_vocab_16e6.txt.gz
 """
 
 import argparse
-import functools
 import gzip
 import json
 from collections.abc import Iterable
@@ -58,12 +57,18 @@ def merges_of(word: str, ranks: dict[Merge, int]) -> set[Merge]:
     while pairs := [pair for pair in zip(pieces, pieces[1:], strict=False) if pair in ranks]:
         best = min(pairs, key=ranks.__getitem__)
         used.add(best)
-        pieces = list(functools.reduce(functools.partial(_join, best), pieces, ()))
+        pieces = _join(best, pieces)
     return used
 
 
-def _join(pair: Merge, done: tuple[str, ...], piece: str) -> tuple[str, ...]:
-    return (*done[:-1], done[-1] + piece) if done and (done[-1], piece) == pair else (*done, piece)
+def _join(pair: Merge, pieces: list[str]) -> list[str]:
+    joined: list[str] = []
+    for piece in pieces:
+        if joined and (joined[-1], piece) == pair:
+            joined[-1] += piece
+        else:
+            joined.append(piece)
+    return joined
 
 
 def trim(merges: list[Merge], words: Iterable[str]) -> list[Merge]:
