@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
+from tqdm import tqdm
 
 from data_pipelines.captions import with_article
 from data_pipelines.encoding import jpeg, png, to_bytes
@@ -51,10 +52,11 @@ class RenderedHands(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager):
         names = [str(number) for number in range(self.builder_config.count)]
         splits = split_names(names, self.builder_config.eval_fraction)
-        return {split: self._generate_examples([int(name) for name in part]) for split, part in splits.items()}
+        return {split: self._generate_examples([int(name) for name in part], split) for split, part in splits.items()}
 
-    def _generate_examples(self, numbers: Sequence[int]) -> Iterator[tuple[str, dict]]:
-        for record in rendered_records(numbers, self.builder_config.seed, self.builder_config.size):
+    def _generate_examples(self, numbers: Sequence[int], split: str) -> Iterator[tuple[str, dict]]:
+        records = rendered_records(numbers, self.builder_config.seed, self.builder_config.size)
+        for record in tqdm(records, split, total=len(numbers), unit="hand"):
             yield record.id, to_example(record)
 
 
