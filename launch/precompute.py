@@ -38,10 +38,9 @@ def main() -> int:
         write_json(temporary / MANIFEST, manifest)
     for failure in manifest["failures"]["items"]:
         report.error(failure["input"], InputError(failure["error"]))
-    counts = ", ".join(f"{count} {split}" for split, count in manifest["records"].items())
-    report.item(
-        {"output": str(output), **manifest}, f"{output}  records: {counts}  {manifest['failures']['counts'] or ''}"
-    )
+    made = [f"{count} {split} records" for split, count in manifest["records"].items()]
+    missed = [f"{count} {reason}" for reason, count in manifest["failures"]["counts"].items()]
+    report.item({"output": str(output), **manifest}, f"{output}  {', '.join(made + missed)}")
     report.finish()
     return 0  # pictures without a hand are counted and listed; the data set is whole
 
