@@ -20,7 +20,7 @@ from handjax.preview import from_model_range, heat_map, sheet
 from handjax.training.task import Terms
 
 PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
-REDUCTIONS = ("mean", "sum")
+REDUCTIONS, DTYPES = ("mean", "sum"), ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,23 +140,39 @@ def make(config: Any) -> SGMTask:
             f"{config.model}: no diffusion model here; `hf download {config.model} --local-dir {config.model}` "
             "gets it, or train with `--config sgm.py:tiny`, which needs no download"
         )
-    if config.loss.ka_reduction not in REDUCTIONS:
-        raise ConfigError(f"loss.ka_reduction={config.loss.ka_reduction!r} is unknown; use one of {REDUCTIONS}")
+    for name, value, known in (
+        ("loss.ka_reduction", config.loss.ka_reduction, REDUCTIONS),
+        ("dtype", config.dtype, DTYPES),
+    ):
+        if value not in known:
+            raise ConfigError(f"{name}={value!r} is unknown; use one of {known}")
     dtype = jnp.dtype(config.dtype)
     model = load_stable_diffusion(config.model, dtype)
-    size, unit = config.data.image_size, model.vae.config.factor * 2 ** (len(model.unet.config.block_out_channels) - 1)
-    if size % unit:
-        raise ConfigError(f"data.image_size={size} is no multiple of {unit}, as this model needs")
+    unet = model.unet.config
     sgm = SGMConfig(
-        unet_channels=model.unet.config.block_out_channels,
-        layers_per_block=model.unet.config.layers_per_block,
-        **config.sgm.to_dict(),
+        unet_channels=unet.block_out_channels, layers_per_block=unet.layers_per_block, **config.sgm.to_dict()
     )
+    _check_fit(config, model, sgm)
     return SGMTask(
         model=model,
         sgm=SGM(sgm, dtype),
-        image_size=size,
+        image_size=config.data.image_size,
         ka_weight=config.loss.ka_weight,
         ka_reduction=config.loss.ka_reduction,
         caption_dropout=config.caption_dropout,
     )
+
+
+def _check_fit(config: Any, model: StableDiffusion, sgm: SGMConfig) -> None:
+    unet, vae = model.unet.config, model.vae.config
+    if unet.in_channels != 2 * vae.latent_channels + 1:
+        raise WeightsError(f"{config.model}: no inpainting model, its UNet takes {unet.in_channels} channels; give one")
+    stride = 2 ** (len(sgm.stem_channels) - 1)
+    if stride != vae.factor:
+        raise ConfigError(
+            f"sgm.stem_channels={sgm.stem_channels} has stride {stride}, the autoencoder {vae.factor}; "
+            "each stage after the first halves the size"
+        )
+    unit = vae.factor * 2 ** (len(unet.block_out_channels) - 1)
+    if config.data.image_size % unit:
+        raise ConfigError(f"data.image_size={config.data.image_size} does not fit this model; use a multiple of {unit}")

@@ -8,6 +8,7 @@ import pytest
 from handjax.adapters.files import load_sgm
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.inpainting import add_training_noise
+from handjax.diffusion.model import save_stable_diffusion
 from handjax.errors import ConfigError, WeightsError
 from handjax.tasks import make_task
 from handjax.tasks.sgm import SGMTask
@@ -163,6 +164,22 @@ def test_the_recipe_is_the_papers():
 def test_missing_weights_are_told_in_one_line():
     with pytest.raises(WeightsError, match=r"^stable-diffusion-v1-5/.*hf download .*sgm\.py:tiny[^\n]*$"):
         make_task(load_config("sgm.py"))
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("loss.ka_reduction=max", "ka_reduction='max' is unknown"),
+        ("dtype=float12", "dtype='float12' is unknown"),
+        ("sgm.stem_channels=(4,8)", "has stride 2, the autoencoder 4"),
+        ("sgm.levels=(2,)", "give 0 to 1"),
+        ("data.image_size=40", "use a multiple of 16"),
+    ],
+)
+def test_values_that_do_not_fit_are_refused(model, tmp_path, word, message):
+    save_stable_diffusion(model, tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        make_task(load_config("sgm.py:tiny", [f"--config.model={tmp_path}", f"--config.{word}"]))
 
 
 def test_a_variant_that_does_not_exist_is_refused():
