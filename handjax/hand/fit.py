@@ -28,14 +28,15 @@ CHAINS = MANO_TO_OPENPOSE[1:].reshape(5, 4)
 CURLS = (0.2, 0.9)
 
 # Standard deviations that weigh the terms against one another. Keypoints are read to 1 % of the hand's extent; a
-# network's world landmarks are off by some millimetres and have their own scale; the angles are broad, to decide
-# only what the keypoints leave open.
-KEYPOINT_SIGMA, WORLD_SIGMA, WORLD_SCALE_SIGMA = 0.01, 0.006, 0.15
-LIMIT_SIGMA, SHAPE_SIGMA = 0.03, 1.0
+# network's world landmarks are off by a centimetre and have their own scale. Shape is held closer than the variety of
+# people, because the errors of one picture are not independent: left free, hands shrink to explain them.
+KEYPOINT_SIGMA, WORLD_SIGMA, WORLD_SCALE_SIGMA = 0.01, 0.012, 0.5
+LIMIT_SIGMA, SHAPE_SIGMA = 0.03, 0.5
+# Broad: they decide only what the keypoints leave open.
 RESTING_ANGLES = (0.3, 0.0, 0.0)
 ANGLE_SIGMA = (0.8, 0.2, 0.1)
 # A keypoint this many deviations away counts linearly, not by its square.
-OUTLIER = 3.0
+OUTLIER = 5.0
 
 
 @struct.dataclass

@@ -1,6 +1,7 @@
 """Nonlinear least squares of fixed length, for many small problems at once."""
 
 from collections.abc import Callable
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ def levenberg_marquardt(
     Args:
         residuals: the residuals of a vector of unknowns.
         start: where to begin.
-        iterations: number of steps, accepted or not.
+        iterations: number of steps tried, accepted or not.
 
     Returns:
         The best unknowns and their cost, never above the start's.
@@ -27,22 +28,26 @@ def levenberg_marquardt(
         with the diagonal of JᵀJ.
     """
 
-    def cost_of(unknowns):
-        return 0.5 * jnp.sum(residuals(unknowns) ** 2)
+    def value_twice(unknowns):
+        value = residuals(unknowns)
+        return value, value
 
     def step(state, _):
-        unknowns, cost, damping = state
-        value = residuals(unknowns)
-        jacobian = jax.jacfwd(residuals)(unknowns)
-        normal = jacobian.T @ jacobian
-        damped = normal + jnp.diag(damping * jnp.diag(normal) + 1e-8)
-        change = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), jacobian.T @ value)
-        candidate = unknowns - change
-        candidate_cost = cost_of(candidate)
-        better = candidate_cost < cost  # false for a candidate that is not a number
+        best, damping, candidate = state
+        # the only place that evaluates the residuals, which would otherwise be compiled three times
+        jacobian, value = jax.jacfwd(value_twice, has_aux=True)(candidate)
+        cost = 0.5 * value @ value
+        better = cost < best[1]  # false for a candidate that is not a number
+        found = candidate, cost, jacobian.T @ jacobian, jacobian.T @ value
+        best = jax.tree.map(partial(jnp.where, better), found, best)
         damping = jnp.clip(damping * jnp.where(better, DAMPING_DOWN, DAMPING_UP), MIN_DAMPING, MAX_DAMPING)
-        return (jnp.where(better, candidate, unknowns), jnp.where(better, candidate_cost, cost), damping), None
+        unknowns, _, normal, gradient = best
+        damped = normal + jnp.diag(damping * jnp.diag(normal) + 1e-8)
+        change = jax.scipy.linalg.cho_solve(jax.scipy.linalg.cho_factor(damped), gradient)
+        return (best, damping, unknowns - change), None
 
-    state = start, cost_of(start), jnp.asarray(FIRST_DAMPING)
-    (unknowns, cost, _), _ = jax.lax.scan(step, state, length=iterations)
-    return unknowns, cost
+    count = len(start)
+    nothing = start, jnp.asarray(jnp.inf), jnp.zeros((count, count)), jnp.zeros(count)
+    state = nothing, jnp.asarray(FIRST_DAMPING), start
+    (best, _, _), _ = jax.lax.scan(step, state, length=iterations + 1)
+    return best[:2]
