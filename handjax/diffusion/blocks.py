@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.configs import UNetConfig
@@ -9,11 +10,11 @@ from handjax.diffusion.layers import Downsample2D, ResnetBlock2D, Upsample2D
 from handjax.diffusion.transformer import Transformer2DModel
 
 
-def _resnet(config: UNetConfig, features: int, dtype: jnp.dtype, name: str) -> ResnetBlock2D:
+def _resnet(config: UNetConfig, features: int, dtype: DTypeLike, name: str) -> ResnetBlock2D:
     return ResnetBlock2D(features, config.norm_num_groups, config.norm_eps, dtype, name=name)
 
 
-def _transformer(config: UNetConfig, level: int, dtype: jnp.dtype, name: str) -> Transformer2DModel:
+def _transformer(config: UNetConfig, level: int, dtype: DTypeLike, name: str) -> Transformer2DModel:
     return Transformer2DModel(
         heads=config.heads(level),
         layers=config.transformer_layers_per_block,
@@ -29,7 +30,7 @@ class DownBlock(nn.Module):
 
     config: UNetConfig
     level: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -55,7 +56,7 @@ class MidBlock(nn.Module):
     """The coarsest features: residual block, transformer, residual block."""
 
     config: UNetConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -75,7 +76,7 @@ class UpBlock(nn.Module):
 
     config: UNetConfig
     level: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

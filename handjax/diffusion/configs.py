@@ -1,7 +1,7 @@
 """Sizes of the networks, read from and written to the config.json files of a diffusers folder."""
 
 import dataclasses
-from typing import Any, Self
+from typing import Any
 
 from handjax.errors import WeightsError
 
@@ -110,7 +110,7 @@ class UNetConfig:
         return 4 * self.block_out_channels[0]
 
     @classmethod
-    def from_diffusers(cls, document: dict[str, Any]) -> Self:
+    def from_diffusers(cls, document: dict[str, Any]) -> "UNetConfig":
         """Reads unet/config.json. Raises WeightsError where it describes another architecture."""
         _check_rest(cls, document, UNET_FIXED, "UNet")
         return cls(**_select_fields(cls, document))
@@ -151,7 +151,7 @@ class VAEConfig:
         return {"down_block_types": ("DownEncoderBlock2D",) * levels, "up_block_types": ("UpDecoderBlock2D",) * levels}
 
     @classmethod
-    def from_diffusers(cls, document: dict[str, Any]) -> Self:
+    def from_diffusers(cls, document: dict[str, Any]) -> "VAEConfig":
         """Reads vae/config.json. Raises WeightsError where it describes another architecture."""
         config = cls(**_select_fields(cls, document))
         _check_rest(cls, document, {**VAE_FIXED, **config._block_types()}, "VAE")
@@ -189,7 +189,7 @@ class TextConfig:
             raise WeightsError(f"text encoder config: hidden_act={self.hidden_act!r} unsupported; use {ACTIVATIONS}")
 
     @classmethod
-    def from_diffusers(cls, document: dict[str, Any]) -> Self:
+    def from_diffusers(cls, document: dict[str, Any]) -> "TextConfig":
         """Reads text_encoder/config.json. Raises WeightsError where it describes another architecture."""
         model_type = document.get("model_type", "clip_text_model")
         if model_type not in TEXT_MODELS:

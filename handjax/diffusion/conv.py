@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.same_conv import DIMENSIONS, same_conv
@@ -27,7 +28,7 @@ class Conv(nn.Module):
     kernel_size: int = 3
     stride: int = 1
     padding: tuple[int, int] | None = None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
     kernel_init: nn.initializers.Initializer = KERNEL_INIT
 
     @nn.compact
@@ -35,7 +36,7 @@ class Conv(nn.Module):
         size = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        x, kernel, bias = (a.astype(self.dtype) for a in (x, kernel, bias))
+        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
         if size == 1 and self.stride == 1:
             return x @ kernel[0, 0] + bias
         if self.stride == 1 and self.padding is None:

@@ -1,19 +1,18 @@
 """Layers that the UNet and the VAE share: group norm, residual block, resampling, time embedding."""
 
+import functools
 import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.conv import KERNEL_INIT, Conv
 
-
-class Dense(nn.Dense):
-    """A linear layer initialised as PyTorch's."""
-
-    kernel_init: nn.initializers.Initializer = KERNEL_INIT
+# A linear layer initialised as PyTorch's.
+Dense = functools.partial(nn.Dense, kernel_init=KERNEL_INIT)
 
 
 class GroupNorm(nn.Module):
@@ -24,7 +23,7 @@ class GroupNorm(nn.Module):
 
     num_groups: int
     epsilon: float
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
@@ -49,7 +48,7 @@ class ResnetBlock2D(nn.Module):
     features: int
     num_groups: int
     epsilon: float
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -70,7 +69,7 @@ class Downsample2D(nn.Module):
     """Halves the resolution by a convolution; the UNet pads evenly, the VAE after the picture only."""
 
     padding: tuple[int, int]
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch h w channels"]:
@@ -80,7 +79,7 @@ class Downsample2D(nn.Module):
 class Upsample2D(nn.Module):
     """Doubles the resolution by repetition, cut to `size` where a level had odd length, and a convolution."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -96,7 +95,7 @@ class TimestepEmbedding(nn.Module):
     """Two linear layers on the sinusoidal features of the timestep."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch sinusoids"]) -> Float[Array, "batch embed"]:
@@ -105,7 +104,7 @@ class TimestepEmbedding(nn.Module):
 
 
 def timestep_sinusoids(
-    timesteps: Float[Array, "batch"], features: int, flip_sin_to_cos: bool = True, freq_shift: float = 0
+    timesteps: Float[Array, "batch"], features: int, flip_sin_to_cos: bool = True, freq_shift: int = 0
 ) -> Float[Array, "batch sinusoids"]:
     """Sinusoidal features of the timesteps at periods from 2π to 2π·10,000.
 

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import struct
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
@@ -63,20 +64,20 @@ class StableDiffusion:
 
     def embed_ids(self, ids: Int[Array, "batch words"]) -> Float[Array, "batch words embed"]:
         """Text embedding of token ids."""
-        return self.text_encoder.apply({"params": self.text_params}, ids)
+        return _apply(self.text_encoder, self.text_params, ids)
 
     def encode(
         self, images: Float[Array, "batch height width 3"], rng: PRNGKeyArray | None = None
     ) -> Float[Array, "batch h w latent"]:
         """Latents, as the UNet sees them, of images in [-1, 1]: the posterior's mean, or a sample with `rng`."""
-        mean, log_variance = self.vae.apply({"params": self.vae_params}, images, method="encode")
+        mean, log_variance = _apply(self.vae, self.vae_params, images, method="encode")
         if rng is not None:
             mean += jnp.exp(0.5 * log_variance) * jax.random.normal(rng, mean.shape)
         return self.vae.scale(mean)
 
     def decode(self, latents: Float[Array, "batch h w latent"]) -> Float[Array, "batch height width 3"]:
         """Images, nominally in [-1, 1], of latents as the UNet sees them."""
-        return self.vae.apply({"params": self.vae_params}, self.vae.unscale(latents), method="decode")
+        return _apply(self.vae, self.vae_params, self.vae.unscale(latents), method="decode")
 
     def initial_noise(self, rng: Key[Array, "batch"], image_size: int) -> Float[Array, "batch h w latent"]:
         """Standard normal latents for square pictures of `image_size` pixels, where sampling starts."""
@@ -92,7 +93,7 @@ class StableDiffusion:
         **residuals: Any,
     ) -> Float[Array, "batch h w cout"]:
         """The UNet's prediction; `residuals` as in `UNet.__call__`."""
-        return self.unet.apply({"params": self.unet_params}, sample, timesteps, context, **residuals)
+        return _apply(self.unet, self.unet_params, sample, timesteps, context, **residuals)
 
 
 def find_model(name: str | Path) -> Path:
@@ -100,7 +101,7 @@ def find_model(name: str | Path) -> Path:
     return ASSETS / name if not Path(name).exists() and (ASSETS / name).exists() else Path(name)
 
 
-def load_stable_diffusion(folder: str | Path, dtype: jnp.dtype = jnp.float32) -> StableDiffusion:
+def load_stable_diffusion(folder: str | Path, dtype: DTypeLike = jnp.float32) -> StableDiffusion:
     """Reads a Stable Diffusion 1.x or 2.x model, text-to-image or inpainting.
 
     Args:
@@ -139,14 +140,14 @@ def load_stable_diffusion(folder: str | Path, dtype: jnp.dtype = jnp.float32) ->
     )
 
 
-def load_vae(folder: str | Path, dtype: jnp.dtype = jnp.float32) -> tuple[VAE, Any]:
+def load_vae(folder: str | Path, dtype: DTypeLike = jnp.float32) -> tuple[VAE, Any]:
     """Reads the autoencoder, and its parameters, of a folder as `load_stable_diffusion` takes it."""
     folder = find_model(folder)
     vae = VAE(VAEConfig.from_diffusers(_read_json(folder / "vae/config.json")), dtype)
     return vae, _read_params(folder, "vae", vae, dtype)
 
 
-def save_stable_diffusion(model: StableDiffusion, folder: str | Path, dtype: np.dtype = np.float16) -> None:
+def save_stable_diffusion(model: StableDiffusion, folder: str | Path, dtype: DTypeLike = np.float16) -> None:
     """Writes a model in the layout of diffusers; its pipelines and `load_stable_diffusion` read it.
 
     Other files in `folder` stay. The index is written last, so that an interrupted write is not taken for a model.
@@ -173,7 +174,7 @@ def save_part(
     part: Literal["unet", "vae", "text_encoder"],
     config: UNetConfig | VAEConfig | TextConfig,
     params: Any,
-    dtype: np.dtype = np.float16,
+    dtype: DTypeLike = np.float16,
 ) -> None:
     """Writes one network of a model into its subfolder of `folder`."""
     tensors = to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), params))
@@ -194,6 +195,7 @@ def initial_params(network: nn.Module, rng: PRNGKeyArray) -> Any:
         The parameter tree, float32.
     """
     config = network.config
+    arguments: tuple[Array, ...]
     if isinstance(network, UNet):
         size = 2 ** (len(config.block_out_channels) - 1)
         sample = jnp.zeros((1, size, size, config.in_channels))
@@ -205,6 +207,10 @@ def initial_params(network: nn.Module, rng: PRNGKeyArray) -> Any:
     return network.init(rng, *arguments)["params"]
 
 
+def _apply(network: nn.Module, params: Any, *args: Any, **kwargs: Any) -> Any:
+    return network.apply({"params": params}, *args, **kwargs)
+
+
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())
@@ -214,7 +220,7 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise WeightsError(f"{path}: not JSON ({error}); download it again") from error
 
 
-def _read_params(folder: Path, part: str, network: nn.Module, dtype: jnp.dtype) -> Any:
+def _read_params(folder: Path, part: str, network: nn.Module, dtype: DTypeLike) -> Any:
     files = [folder / part / name for name in WEIGHT_FILES[part]]
     path = next(filter(Path.is_file, files), files[0])
     tensors = ((name.removeprefix(TEXT_PREFIX), value.astype(dtype)) for name, value in read_tensors(path))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -54,7 +54,7 @@ class NoiseSchedule:
                 )
 
     @classmethod
-    def from_diffusers(cls, document: dict[str, Any]) -> Self:
+    def from_diffusers(cls, document: dict[str, Any]) -> "NoiseSchedule":
         """Reads scheduler/scheduler_config.json of any of diffusers' schedulers, whose noise is the same.
 
         Raises:
@@ -143,6 +143,7 @@ class NoiseSchedule:
     def sampling_timesteps(self, steps: int) -> np.ndarray:
         """The timesteps that a sampler of `steps` steps visits, descending, float32 (rounding as in diffusers)."""
         total = self.num_train_timesteps
+        timesteps: np.ndarray
         if self.timestep_spacing == "leading":
             timesteps = np.arange(steps)[::-1] * (total // steps) + self.steps_offset
         elif self.timestep_spacing == "trailing":

@@ -1,16 +1,18 @@
 """CLIP's text encoder."""
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from handjax.diffusion.attention import attention
 from handjax.diffusion.configs import TextConfig
 
-ACTIVATION = {
+ACTIVATION: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
     "gelu": functools.partial(jax.nn.gelu, approximate=False),
 }
@@ -20,7 +22,7 @@ class Embeddings(nn.Module):
     """Token plus position embedding."""
 
     config: TextConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, ids: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens channels"]:
@@ -38,7 +40,7 @@ class SelfAttention(nn.Module):
     """Causal multi-head self-attention."""
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -58,7 +60,7 @@ class MLP(nn.Module):
     """Two linear layers with the config's activation."""
 
     config: TextConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -70,7 +72,7 @@ class EncoderLayer(nn.Module):
     """Self-attention and MLP, each normalised first and added to its input."""
 
     config: TextConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -83,7 +85,7 @@ class Encoder(nn.Module):
     """The stack of layers."""
 
     config: TextConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -101,7 +103,7 @@ class TextEncoder(nn.Module):
     """
 
     config: TextConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, ids: Int[Array, "batch tokens"]) -> Float[Array, "batch tokens channels"]:
@@ -111,5 +113,5 @@ class TextEncoder(nn.Module):
         return _layer_norm(self.config, self.dtype, "final_layer_norm")(x).astype(jnp.float32)
 
 
-def _layer_norm(config: TextConfig, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+def _layer_norm(config: TextConfig, dtype: DTypeLike, name: str) -> nn.LayerNorm:
     return nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name)

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.attention import attention
@@ -19,7 +20,7 @@ class Attention(nn.Module):
 
     heads: int
     use_bias: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -40,7 +41,7 @@ class GEGLU(nn.Module):
     """A linear layer gated by another through the exact (erf) GELU."""
 
     features: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens features"]:
@@ -51,7 +52,7 @@ class GEGLU(nn.Module):
 class FeedForward(nn.Module):
     """GEGLU with four times the channels, and back."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -63,7 +64,7 @@ class BasicTransformerBlock(nn.Module):
     """Self-attention, cross-attention and feed-forward, each normalised first and added to its input."""
 
     heads: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -84,7 +85,7 @@ class Transformer2DModel(nn.Module):
     layers: int
     num_groups: int
     linear_projection: bool
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.blocks import DownBlock, MidBlock, UpBlock
@@ -19,7 +20,7 @@ class UNet(nn.Module):
     """
 
     config: UNetConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -64,7 +65,7 @@ class UNet(nn.Module):
         for i, level in enumerate(reversed(levels)):
             used = config.layers_per_block + 1
             skips, here = skips[:-used], tuple(skips[-used:])
-            size = skips[-1].shape[1:3] if skips else None
+            size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
             x = UpBlock(config, level, dtype, name=f"up_blocks_{i}")(x, time, context, here, size)
         x = nn.silu(GroupNorm(config.norm_num_groups, config.norm_eps, dtype, name="conv_norm_out")(x))
         return Conv(config.out_channels, dtype=dtype, name="conv_out")(x).astype(jnp.float32)

@@ -3,6 +3,7 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from handjax.diffusion.configs import VAEConfig
@@ -19,7 +20,7 @@ class PixelAttention(nn.Module):
     """One-head self-attention over the pixels of a feature map, added to it."""
 
     num_groups: int
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         self.group_norm = GroupNorm(self.num_groups, NORM_EPSILON, self.dtype)
@@ -39,7 +40,7 @@ class ResnetStack(nn.Module):
     features: int
     layers: int
     direction: str | None
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width cin"]) -> Float[Array, "batch h w cout"]:
@@ -58,7 +59,7 @@ class MidBlock(nn.Module):
     """The coarsest features: residual block, attention over pixels, residual block."""
 
     config: VAEConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width channels"]) -> Float[Array, "batch height width channels"]:
@@ -72,7 +73,7 @@ class Encoder(nn.Module):
     """Picture to the posterior's mean and log-variance, before the 1×1 quantisation convolution."""
 
     config: VAEConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width cin"]) -> Float[Array, "batch h w moments"]:
@@ -91,7 +92,7 @@ class Decoder(nn.Module):
     """Latents to picture, after the 1×1 quantisation convolution."""
 
     config: VAEConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch h w latent"]) -> Float[Array, "batch height width cout"]:
@@ -116,7 +117,7 @@ class VAE(nn.Module):
     """
 
     config: VAEConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         self.encoder = Encoder(self.config, self.dtype)

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sd_tiny import tiny_model
 
 from handjax.diffusion.model import load_stable_diffusion, save_stable_diffusion
 from handjax.errors import WeightsError
+from tests.diffusion.sd_tiny import tiny_model
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_classifier_free_guidance():
     conditional, unconditional = predict(Z, batch, CONDITIONAL), predict(Z, batch, UNCONDITIONAL)
     got = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 7.5)(Z, t)
     np.testing.assert_allclose(got, unconditional + 7.5 * (conditional - unconditional), rtol=1e-5, atol=1e-5)
-    plain = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1)(Z, t)
+    plain = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1.0)(Z, t)
     np.testing.assert_array_equal(plain, conditional)
 
 
@@ -68,8 +68,8 @@ def test_guides_see_every_step_and_compose_in_order():
 
 
 def test_eta_adds_noise_that_the_key_decides():
-    denoise = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1)
-    draws = ((0, 1), (0, 2), (1, 1), (1, 2))
+    denoise = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1.0)
+    draws = ((0.0, 1), (0.0, 2), (1.0, 1), (1.0, 2))
     runs = [sample(DDIM(SCHEDULE, 5, eta), denoise, Z, jax.random.key(key))[0] for eta, key in draws]
     np.testing.assert_array_equal(runs[0], runs[1])
     assert np.abs(runs[2] - runs[3]).max() > 0.1

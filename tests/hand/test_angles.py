@@ -4,13 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mesh_checks import capped, winding_number
 from scipy.optimize import minimize
 
 from handjax.hand.angles import angles_from_pose, joint_frames, pose_from_angles
 from handjax.hand.model import load_open_hand, mirror_pose, pose_hand
 from handjax.hand.sampling import sample_angles, sample_orientation, sample_pose
 from handjax.hand.topology import JOINT_LIMITS, KEYPOINT_NAMES, MANO_JOINT_NAMES
+from tests.hand.mesh_checks import capped, winding_number
 
 FINGERS = ("thumb", "index", "middle", "ring", "little")
 ORIGIN = jnp.zeros(3)

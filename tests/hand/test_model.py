@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from mesh_checks import boundary, capped, winding_number
 from scipy.spatial.transform import Rotation
 
 from handjax.hand.model import (
@@ -17,6 +16,7 @@ from handjax.hand.model import (
     shape_hand,
 )
 from handjax.hand.topology import KEYPOINT_NAMES, MANO_JOINT_NAMES, MANO_PARENTS
+from tests.hand.mesh_checks import boundary, capped, winding_number
 
 ZERO_POSE, ZERO_BETAS, ORIGIN = jnp.zeros((16, 3)), jnp.zeros(10), jnp.zeros(3)
 

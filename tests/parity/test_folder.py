@@ -1,18 +1,13 @@
 """The folder we write, opened by PyTorch's libraries as a user would."""
 
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sd_models import assert_equal_outputs, normal, to_nchw, to_nhwc, torch
 
 from handjax.diffusion.model import load_stable_diffusion, save_stable_diffusion
-
-sys.path.append(str(Path(__file__).parents[1] / "diffusion"))
-from sd_tiny import tiny_model  # noqa: E402
+from tests.diffusion.sd_tiny import tiny_model
+from tests.parity.sd_models import assert_equal_outputs, normal, to_nchw, to_nhwc, torch
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sd_models import assert_equal_outputs, normal, to_nchw, to_nhwc, torch
 
 from handjax.diffusion.samplers import DDIM, sample
 from handjax.diffusion.schedules import NoiseSchedule
+from tests.parity.sd_models import assert_equal_outputs, normal, to_nchw, to_nhwc, torch
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 SD1 = {**BETAS, "clip_sample": False, "set_alpha_to_one": False, "steps_offset": 1}

@@ -2,11 +2,11 @@
 
 import jax
 import pytest
-from sd_models import TEXT, assert_equal_outputs, flax_variables, redraw, torch
 
 from handjax.diffusion.configs import TextConfig
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.weights.names import check_tree
+from tests.parity.sd_models import TEXT, assert_equal_outputs, flax_variables, redraw, torch
 
 
 @pytest.mark.parametrize("hidden_act", ["quick_gelu", "gelu"])

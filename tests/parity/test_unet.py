@@ -4,7 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sd_models import (
+
+from handjax.diffusion.configs import UNetConfig
+from handjax.diffusion.unet import UNet
+from handjax.weights.names import check_tree
+from tests.parity.sd_models import (
     UNET_1,
     UNET_2,
     assert_equal_outputs,
@@ -15,10 +19,6 @@ from sd_models import (
     to_nhwc,
     torch,
 )
-
-from handjax.diffusion.configs import UNetConfig
-from handjax.diffusion.unet import UNet
-from handjax.weights.names import check_tree
 
 
 def make(document):

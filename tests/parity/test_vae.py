@@ -2,12 +2,12 @@
 
 import jax
 import pytest
-from sd_models import VAE as DOCUMENT
-from sd_models import assert_equal_outputs, flax_variables, normal, redraw, to_nchw, to_nhwc, torch
 
 from handjax.diffusion.configs import VAEConfig
 from handjax.diffusion.vae import VAE
 from handjax.weights.names import check_tree
+from tests.parity.sd_models import VAE as DOCUMENT
+from tests.parity.sd_models import assert_equal_outputs, flax_variables, normal, redraw, to_nchw, to_nhwc, torch
 
 
 @pytest.fixture(scope="module")
