@@ -1,7 +1,7 @@
 """Fit of the hand model to 21 keypoints: pose, shape and place of many hands at once, by least squares with priors.
 
 The unknowns of one hand are joint angles rather than rotations, so that the limits of motion are plain bounds. Each
-hand is started from several rotations and curls, and the best end is kept.
+hand is started from several poses, with world landmarks from the one that they show, and the best end is kept.
 """
 
 from functools import partial
@@ -25,7 +25,7 @@ ITERATIONS = 20
 PALM = jnp.array([0, 1, 5, 9, 13, 17])
 # MANO's indices of each finger's three joints and tip, thumb to little
 CHAINS = MANO_TO_OPENPOSE[1:].reshape(5, 4)
-CURLS = (0.2, 0.9)
+CURLS = (0.1, 0.6, 1.2)
 
 # Standard deviations that weigh the terms against one another. Keypoints are read to 1 % of the hand's extent; a
 # network's world landmarks are off by a centimetre and have their own scale. Shape is held closer than the variety of
@@ -210,18 +210,37 @@ def _extent(observed: _Observed) -> Float[Array, ""]:
 
 
 def _starts(skeleton, observed, camera) -> tuple[Float[Array, "starts 3 3"], _Unknowns]:
-    """Rotations and unknowns to start from: each likely rotation with open and with curled fingers."""
+    """Rotations and unknowns to start from.
+
+    With world landmarks: the pose they show, and half curled, in case they mislead. Without: each likely rotation with
+    each curl.
+    """
     if observed.world is None:
         likely = _rotations_of_flat_palm(skeleton, observed)
+        rotations = jnp.tile(likely, (len(CURLS), 1, 1))
+        flexions = jnp.broadcast_to(jnp.repeat(jnp.array(CURLS), len(likely))[:, None, None], (len(rotations), 5, 3))
     else:
-        likely = _rotation_of_palm(skeleton, observed)[None]
-    rotations, unknowns = [], []
-    for flexion in CURLS:
-        angles = jnp.zeros((5, 3, 3)).at[..., 0].set(flexion)
-        for rotation in likely:
-            rotations.append(rotation)
-            unknowns.append(_place(skeleton, observed, camera, rotation, angles))
-    return jnp.stack(rotations), jax.tree.map(lambda *leaves: jnp.stack(leaves), *unknowns)
+        shown = _flexion(skeleton, observed)
+        flexions = jnp.stack([shown, jnp.full_like(shown, CURLS[1])])
+        rotations = jnp.tile(_rotation_of_palm(skeleton, observed), (2, 1, 1))
+    angles = jnp.zeros((*flexions.shape, 3)).at[..., 0].set(flexions)
+    return rotations, jax.vmap(partial(_place, skeleton, observed, camera))(rotations, angles)
+
+
+def _flexion(skeleton, observed) -> Float[Array, "5 3"]:
+    """How much further each finger joint bends in the world landmarks than in the model at rest."""
+    bend = _bends(observed.world) - _bends(_resting_keypoints(skeleton))
+    confidence = jnp.minimum(observed.confidence[0], observed.confidence[1:].reshape(5, 4).min(axis=1))
+    lower, upper = jnp.moveaxis(jnp.asarray(JOINT_LIMITS[CHAINS[:, :3], 0], jnp.float32), -1, 0)
+    return jnp.clip(jnp.where(confidence[:, None] > 0, bend, CURLS[1]), lower, upper)
+
+
+def _bends(keypoints: Float[Array, "21 3"]) -> Float[Array, "5 3"]:
+    """Angles between successive bones of each finger, the first of which is in the palm."""
+    wrist = jnp.broadcast_to(keypoints[0], (5, 1, 3))
+    bones = jnp.diff(jnp.concatenate([wrist, keypoints[1:].reshape(5, 4, 3)], axis=1), axis=1)
+    bones = bones / jnp.maximum(jnp.linalg.norm(bones, axis=-1, keepdims=True), 1e-6)
+    return jnp.arccos(jnp.clip(jnp.sum(bones[:, 1:] * bones[:, :-1], axis=-1), -1.0, 1.0))
 
 
 def _place(skeleton, observed, camera, rotation, angles) -> _Unknowns:
