@@ -41,7 +41,7 @@ OUTLIER = 5.0
 
 @struct.dataclass
 class HandFit:
-    """Fitted hands.
+    """Fitted hands, or one of them.
 
     Args:
         pose: axis-angle for `pose_hand`, radians.
@@ -51,11 +51,11 @@ class HandFit:
         error_px: confidence-weighted mean distance of projected and given keypoints, pixels.
     """
 
-    pose: Float[Array, "batch 16 3"]
-    betas: Float[Array, "batch S"]
-    translation: Float[Array, "batch 3"]
+    pose: Float[Array, "*batch 16 3"]
+    betas: Float[Array, "*batch S"]
+    translation: Float[Array, "*batch 3"]
     camera: PinholeCamera
-    error_px: Float[Array, "batch"]
+    error_px: Float[Array, "*batch"]
 
 
 class _Skeleton(NamedTuple):
@@ -197,7 +197,7 @@ def _robust(errors: Float[Array, "points dims"]) -> Float[Array, "points dims"]:
     return errors * jnp.sqrt(2.0 / (jnp.sqrt(1.0 + square) + 1.0))
 
 
-def _center(points: Float[Array, "21 dims"], confidence: Float[Array, "21"]) -> Float[Array, "dims"]:
+def _center(points: Float[Array, "points dims"], confidence: Float[Array, "points"]) -> Float[Array, "dims"]:
     return confidence @ points / jnp.maximum(confidence.sum(), 1e-6)
 
 

@@ -41,7 +41,8 @@ def interpolate(raster: Raster, corners: Float[Array, "faces 3 channels"]) -> Fl
         Perspective-correct values, 0 on the background.
     """
     face = jnp.maximum(raster.face_index, 0)
-    return sum(raster.barycentric[..., k, None] * corners[:, k][face] for k in range(3))
+    first, second, third = (raster.barycentric[..., k, None] * corners[:, k][face] for k in range(3))
+    return first + second + third
 
 
 def shade(raster: Raster, albedo: Float[Array, "height width 3"], lighting: Lighting) -> Float[Array, "height width 3"]:
