@@ -9,13 +9,17 @@ setup: .venv/ready
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	touch $@
+
+# PyTorch is large and only the parity tests compare with it
+.venv/torch: .venv/ready
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch]'
 	touch $@
 
 demo: setup
 	$(BIN)/python -m launch.demo $(if $(PHOTOS),--photos $(PHOTOS))
 
-test: setup
+test: .venv/torch
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: setup

@@ -81,9 +81,7 @@ def unproject(
     return jnp.concatenate([rays * depth[..., None], depth[..., None]], axis=-1)
 
 
-def project_weak(
-    camera: WeakPerspectiveCamera, points: Float[Array, "*points 3"]
-) -> Float[Array, "*points 2"]:
+def project_weak(camera: WeakPerspectiveCamera, points: Float[Array, "*points 3"]) -> Float[Array, "*points 2"]:
     """Projects points to pixels by scale and shift.
 
     Args:
