@@ -116,7 +116,7 @@ def test_hint_energy_is_the_mean_square_over_all_hints():
 
 def test_every_output_is_exactly_zero_at_initialisation():
     module = SGM(dataclasses.replace(TINY, levels=(0, 1)))
-    output, _ = module.init_with_output(jax.random.key(0), DEPTH, SKELETON)
+    output, _ = jax.jit(module.init_with_output)(jax.random.key(0), DEPTH, SKELETON)
     assert output.mid_residual.shape == (2, 2, 2, 32) and not output.mid_residual.any()
     assert not any(residual.any() for residual in output.down_residuals)
     assert output.attention_map.shape == (2, 4, 4)
@@ -125,8 +125,8 @@ def test_every_output_is_exactly_zero_at_initialisation():
 
 def test_the_zero_projection_learns_at_once():
     module = SGM(TINY)
-    variables = module.init(jax.random.key(0), DEPTH, SKELETON)
-    gradient = jax.grad(lambda v: module.apply(v, DEPTH, SKELETON).mid_residual.sum())(variables)["params"]
+    variables = jax.jit(module.init)(jax.random.key(0), DEPTH, SKELETON)
+    gradient = jax.jit(jax.grad(lambda v: module.apply(v, DEPTH, SKELETON).mid_residual.sum()))(variables)["params"]
     assert jnp.abs(gradient["output_mid"]["kernel"]).max() > 0
 
 
@@ -152,7 +152,7 @@ def test_sizes_of_stable_diffusion():
 )
 def test_ablation_switches_remove_the_part_they_name(switches, present, absent):
     module = SGM(dataclasses.replace(TINY, **switches))
-    parameters = module.init(jax.random.key(0), DEPTH, SKELETON)["params"]
+    parameters = jax.eval_shape(module.init, jax.random.key(0), DEPTH, SKELETON)["params"]
     assert present <= set(parameters) and not absent & set(parameters)
 
 
@@ -160,7 +160,7 @@ def test_ablation_switches_remove_the_part_they_name(switches, present, absent):
 @pytest.mark.parametrize("modulator", [True, False])
 def test_both_conditions_reach_the_output_in_every_ablation(attention, modulator):
     module = SGM(dataclasses.replace(TINY, attention=attention, modulator=modulator))
-    variables = random_like(module.init(jax.random.key(0), DEPTH, SKELETON))
+    variables = random_like(jax.eval_shape(module.init, jax.random.key(0), DEPTH, SKELETON))
     output = module.apply(variables, DEPTH, SKELETON).mid_residual
     assert jnp.abs(output - module.apply(variables, 1 - DEPTH, SKELETON).mid_residual).max() > 1e-4
     assert jnp.abs(output - module.apply(variables, DEPTH, 1 - SKELETON).mid_residual).max() > 1e-4
@@ -168,7 +168,7 @@ def test_both_conditions_reach_the_output_in_every_ablation(attention, modulator
 
 def test_levels_reach_only_the_skip_connections_they_name():
     module = SGM(dataclasses.replace(TINY, levels=(1,)))
-    variables = random_like(module.init(jax.random.key(0), DEPTH, SKELETON))
+    variables = random_like(jax.eval_shape(module.init, jax.random.key(0), DEPTH, SKELETON))
     residuals = module.apply(variables, DEPTH, SKELETON).down_residuals
     # conv_in, then (block, downsampler) of level 0, (block, downsampler) of level 1, block of level 2
     assert [r.shape[1:] for r in residuals] == [(8, 8, 16)] * 2 + [(4, 4, 16), (4, 4, 24), (2, 2, 24), (2, 2, 32)]
