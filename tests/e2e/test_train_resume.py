@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+import pytest
 
 from handjax.tasks import make_task
 from handjax.training.checkpoints import restore_params
@@ -77,3 +78,19 @@ def _check_kills(tmp_path: Path, config: str, fields: list[str], every: int, lon
 
 def test_killed_toy_run_ends_bit_identical(tmp_path):
     _check_kills(tmp_path, TOY, TOY_FIELDS, EVERY, longest_delay=0.8)
+
+
+@pytest.mark.slow
+def test_killed_sgm_run_ends_bit_identical(tmp_path):
+    records, every = tmp_path / "records", 10
+    precompute = [sys.executable, "-m", "launch.precompute", "--input", "rendered:40", "--output", str(records)]
+    subprocess.run(precompute, check=True)
+    fields = [
+        f"--config.data.path={records}",
+        "--config.steps=80",
+        f"--config.checkpoint.every={every}",
+        "--config.log_every=1",
+        "--config.eval_every=0",
+        "--config.preview_every=0",
+    ]
+    _check_kills(tmp_path, "sgm.py:tiny", fields, every, longest_delay=4.0)
