@@ -8,7 +8,7 @@ from jaxtyping import Array, Float, UInt8
 HEAT_COLORS = ((0.0, 0.0, 0.0), (0.9, 0.1, 0.0), (1.0, 0.85, 0.0), (1.0, 1.0, 1.0))
 
 
-def from_model_range(images: Float[Array, "*batch height width 3"]) -> Float[Array, "*batch height width 3"]:
+def from_model_range(images: Float[Array, "... height width 3"]) -> Float[Array, "... height width 3"]:
     """Brings pictures from [-1, 1] to [0, 1]."""
     return jnp.clip(images / 2 + 0.5, 0, 1)
 

@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from numpy.typing import DTypeLike
+from jax.typing import DTypeLike
 
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.errors import WeightsError
@@ -34,7 +34,7 @@ def save_sgm(sgm: SGM, params: Any, folder: Path, dtype: DTypeLike = np.float32)
     write_json(folder / CONFIG, dataclasses.asdict(sgm.config))
 
 
-def load_sgm(folder: Path, dtype: jnp.dtype = jnp.float32) -> tuple[SGM, Any]:
+def load_sgm(folder: Path, dtype: DTypeLike = jnp.float32) -> tuple[SGM, Any]:
     """Reads what `save_sgm` wrote.
 
     Args:
@@ -48,10 +48,11 @@ def load_sgm(folder: Path, dtype: jnp.dtype = jnp.float32) -> tuple[SGM, Any]:
       WeightsError: a file is missing, damaged or does not fit the other.
     """
     try:
-        config = SGMConfig(**json.loads((folder / CONFIG).read_text()))
+        document = json.loads((folder / CONFIG).read_text())
+        config = SGMConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in document.items()})
     except FileNotFoundError as error:
         raise WeightsError(f"{folder}: no {CONFIG}; give the folder of an exported SGM or of a training run") from error
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder / CONFIG}: not the configuration of an SGM ({error}); export it again") from error
     sgm = SGM(config, dtype)
     params = to_flax((name, value.astype(dtype)) for name, value in read_tensors(folder / WEIGHTS))

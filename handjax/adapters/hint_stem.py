@@ -4,6 +4,7 @@ import itertools
 
 import flax.linen as nn
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.conv import KERNEL_INIT, Conv
@@ -25,7 +26,7 @@ class HintStem(nn.Module):
     channels: tuple[int, ...]
     out_channels: int
     zero_output: bool = False
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

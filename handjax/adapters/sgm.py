@@ -11,6 +11,7 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.adapters.hint_stem import HintStem
@@ -45,9 +46,6 @@ class SGMConfig:
     levels: tuple[int, ...] = ()
 
     def __post_init__(self):
-        object.__setattr__(self, "stem_channels", tuple(self.stem_channels))
-        object.__setattr__(self, "unet_channels", tuple(self.unet_channels))
-        object.__setattr__(self, "levels", tuple(self.levels))
         deepest = len(self.unet_channels) - 2
         if any(not 0 <= level <= deepest for level in self.levels):
             raise ConfigError(f"SGM levels {self.levels}: give 0 to {deepest}; the mid block has its own residual")
@@ -126,7 +124,7 @@ def modulate(
 class StructureAttention(nn.Module):
     """Depth features that have attended to the skeleton. Source: SGMHand Eq. 1-5."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -147,7 +145,7 @@ class StructureAttention(nn.Module):
 class FeatureModulator(nn.Module):
     """Channels of the depth features scaled and shifted by the skeleton as a whole. Source: SGMHand Eq. 6-9."""
 
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(
@@ -165,7 +163,7 @@ class HintPyramid(nn.Module):
     """Features of one condition picture at the UNet's levels, from latent to twice the mid block's resolution."""
 
     config: SGMConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, picture: Float[Array, "batch height width 3"]) -> list[Float[Array, "batch _h _w _c"]]:
@@ -191,7 +189,7 @@ class SGM(nn.Module):
     """
 
     config: SGMConfig
-    dtype: jnp.dtype = jnp.float32
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(

@@ -23,8 +23,8 @@ from handjax.errors import ConfigError
 
 TINY = SGMConfig(stem_channels=(4, 6, 8), unet_channels=(16, 24, 32), layers_per_block=1, fusion_channels=20)
 RNG = np.random.default_rng(0)
-DEPTH = RNG.uniform(size=(2, 32, 32, 1)).astype(np.float32)
-SKELETON = RNG.uniform(size=(2, 32, 32, 3)).astype(np.float32)
+DEPTH = jnp.float32(RNG.uniform(size=(2, 32, 32, 1)))
+SKELETON = jnp.float32(RNG.uniform(size=(2, 32, 32, 3)))
 
 
 def random_like(tree, seed=1):
@@ -70,7 +70,7 @@ def test_received_attention_is_the_mean_over_queries():
 def test_structure_attention_equals_equations_1_to_5():
     depth, skeleton = RNG.normal(size=(2, 2, 3, 4, 6))
     module = StructureAttention()
-    variables = random_like(module.init(jax.random.key(0), depth, skeleton))
+    variables = random_like(module.init(jax.random.key(0), jnp.float32(depth), jnp.float32(skeleton)))
     features, weights = module.apply(variables, jnp.float32(depth), jnp.float32(skeleton))
     p = jax.tree.map(np.float64, variables["params"])
     depth_tokens = depth.reshape(2, 12, 6) @ p["phi_depth"]["kernel"][0, 0] + p["phi_depth"]["bias"]
@@ -86,7 +86,7 @@ def test_structure_attention_equals_equations_1_to_5():
 def test_feature_modulator_equals_equations_6_to_9():
     features, skeleton = RNG.normal(size=(2, 2, 3, 4, 6))
     module = FeatureModulator()
-    variables = random_like(module.init(jax.random.key(0), features, skeleton))
+    variables = random_like(module.init(jax.random.key(0), jnp.float32(features), jnp.float32(skeleton)))
     p = jax.tree.map(np.float64, variables["params"])
     context = skeleton.reshape(2, 12, 6).mean(1)
     gamma = 1 / (1 + np.exp(-(context @ p["gamma"]["kernel"] + p["gamma"]["bias"])))
@@ -132,13 +132,17 @@ def test_the_zero_projection_learns_at_once():
 
 def test_sizes_of_stable_diffusion():
     module = SGM(SGMConfig(levels=(0,)))
+
+    def shapes(depth, skeleton):
+        output, variables = module.init_with_output(jax.random.key(0), depth, skeleton)
+        return output.mid_residual, output.attention_map, output.down_residuals, variables["params"]
+
     pictures = (jax.ShapeDtypeStruct((1, 512, 512, 1), "float32"), jax.ShapeDtypeStruct((1, 512, 512, 3), "float32"))
-    output, variables = jax.eval_shape(lambda *p: module.init_with_output(jax.random.key(0), *p), *pictures)
-    assert output.mid_residual.shape == (1, 8, 8, 1280)
-    assert output.attention_map.shape == (1, 16, 16)
-    sizes = [(r.shape[1], r.shape[3]) for r in output.down_residuals]
+    mid, attention, skips, params = jax.eval_shape(shapes, *pictures)
+    assert mid.shape == (1, 8, 8, 1280) and attention.shape == (1, 16, 16)
+    sizes = [(r.shape[1], r.shape[3]) for r in skips]
     assert sizes == [*[(64, 320)] * 3, (32, 320), *[(32, 640)] * 2, (16, 640), *[(16, 1280)] * 2, *[(8, 1280)] * 3]
-    assert variables["params"]["attention"]["phi_depth"]["kernel"].shape == (1, 1, 640, 640)
+    assert params["attention"]["phi_depth"]["kernel"].shape == (1, 1, 640, 640)
 
 
 @pytest.mark.parametrize(

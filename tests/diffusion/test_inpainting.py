@@ -1,20 +1,28 @@
-import types
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from handjax.diffusion.configs import VAEConfig
+from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
 from handjax.diffusion.inpainting import add_training_noise, drop_captions, hide, inpainting_input, latent_mask
+from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.schedules import NoiseSchedule
+from handjax.diffusion.text_encoder import TextEncoder
+from handjax.diffusion.tokenizer import Tokenizer
+from handjax.diffusion.unet import UNet
+from handjax.diffusion.vae import VAE
 
 SCHEDULE = NoiseSchedule()
-# an autoencoder whose latents are every other pixel
-MODEL = types.SimpleNamespace(
-    schedule=SCHEDULE,
-    encode=lambda images: jnp.concatenate([images, images[..., :1]], axis=-1)[:, ::2, ::2],
-    vae=types.SimpleNamespace(config=VAEConfig(block_out_channels=(4, 4))),
-)
+
+
+class PixelModel(StableDiffusion):
+    """Its latents are every other pixel."""
+
+    def encode(self, images, rng=None):
+        return jnp.concatenate([images, images[..., :1]], axis=-1)[:, ::2, ::2]
+
+
+NETWORKS = UNet(UNetConfig()), VAE(VAEConfig(block_out_channels=(4, 4))), TextEncoder(TextConfig())
+MODEL = PixelModel(None, None, None, *NETWORKS, SCHEDULE, Tokenizer(""))
 
 
 def test_latent_mask_keeps_a_single_pixel():

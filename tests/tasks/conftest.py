@@ -1,4 +1,5 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -62,7 +63,7 @@ def batch():
     rng = np.random.default_rng(0)
     mask = np.zeros((3, SIZE, SIZE, 1), np.float32)
     mask[:, 8:24, 4:20] = 1
-    return {
+    arrays = {
         "image": rng.uniform(-1, 1, (3, SIZE, SIZE, 3)).astype(np.float32),
         "mask": mask,
         "depth": rng.uniform(size=(3, SIZE, SIZE, 1)).astype(np.float32),
@@ -72,6 +73,7 @@ def batch():
         "box_side": np.full(3, 16, np.float32),
         "input_ids": rng.integers(0, 1796, (3, 8)).astype(np.int32),
     }
+    return jax.tree.map(jnp.asarray, arrays)
 
 
 @pytest.fixture(scope="session")
