@@ -48,8 +48,9 @@ def load_sgm(folder: Path, dtype: DTypeLike = jnp.float32) -> tuple[SGM, Any]:
       WeightsError: a file is missing, damaged or does not fit the other.
     """
     try:
-        document = json.loads((folder / CONFIG).read_text())
-        config = SGMConfig(**{name: tuple(v) if isinstance(v, list) else v for name, v in document.items()})
+        document: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        fields: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in document.items()}
+        config = SGMConfig(**fields)
     except FileNotFoundError as error:
         raise WeightsError(f"{folder}: no {CONFIG}; give the folder of an exported SGM or of a training run") from error
     except (ValueError, TypeError, AttributeError) as error:
