@@ -1,10 +1,13 @@
 """What every command shares: one-line errors with exit status 2, and the JSON report."""
 
+import importlib.metadata
 import json
 import os
+import platform
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import handjax
@@ -27,6 +30,24 @@ def run(main: Callable[[], int | None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     sys.exit(status or 0)
+
+
+def environment() -> dict[str, Any]:
+    """Machine and versions, for figures that are kept."""
+    import jax  # here, because most errors of a command are found before JAX is needed
+
+    cpu = next((line for line in _cpu_lines() if line.startswith("model name")), "").partition(":")[2].strip()
+    devices = [device.device_kind for device in jax.devices()]
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "grain", "numpy")}
+    return {
+        "machine": {"cpu": cpu or platform.processor(), "cores": os.cpu_count(), "devices": devices},
+        "versions": {"handjax": handjax.__version__, "python": platform.python_version(), **versions},
+    }
+
+
+def _cpu_lines() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
 
 
 class Report:

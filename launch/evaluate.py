@@ -2,8 +2,6 @@
 
 import argparse
 import functools
-import importlib.metadata
-import platform
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,6 @@ import jax.numpy as jnp
 import ml_collections
 from tqdm import tqdm
 
-import handjax
 from data_pipelines.features import open_records
 from data_pipelines.loader import make_loader
 from handjax.errors import InputError
@@ -43,7 +40,12 @@ def main() -> int:
         done = functools.partial(lambda bar, n: bar.update(n - bar.n), bar)
         figures, sheet = evaluate_inpainting(refiner, batches, arguments.limit, arguments.seed, done)
     if arguments.out:
-        document = {"suite": arguments.suite, "figures": figures, "settings": settings_of(arguments), **environment()}
+        document = {
+            "suite": arguments.suite,
+            "figures": figures,
+            "settings": settings_of(arguments),
+            **command.environment(),
+        }
         write_json(arguments.out / "figures.json", document)
         write_image(arguments.out / "sheet.png", sheet)
     for name, values in figures.items():
@@ -93,15 +95,6 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the figures."""
     names = ("data", "limit", "model", "method", "backend", "steps", "guidance_scale", "seed")
     return {name: getattr(arguments, name) for name in names}
-
-
-def environment() -> dict[str, Any]:
-    """Machine and versions, for committed figures."""
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "grain", "numpy")}
-    return {
-        "machine": {"processor": platform.machine(), "devices": [device.device_kind for device in jax.devices()]},
-        "versions": {"handjax": handjax.__version__, "python": platform.python_version(), **versions},
-    }
 
 
 if __name__ == "__main__":
