@@ -93,8 +93,8 @@ def describe(name: str, values: dict[str, Any]) -> str:
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the figures."""
-    names = ("data", "limit", "model", "method", "backend", "steps", "guidance_scale", "seed")
-    return {name: getattr(arguments, name) for name in names}
+    names = ("limit", "model", "method", "backend", "steps", "guidance_scale", "seed")
+    return {"data": Path(arguments.data).name} | {name: getattr(arguments, name) for name in names}
 
 
 if __name__ == "__main__":
