@@ -64,18 +64,15 @@ def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
         count = 0 if source is None else len(source)
         raise InputError(f"{path}: {count} held-out records, fewer than --limit {limit}; prepare more or ask for fewer")
     tokenizer = refiner.model.tokenizer
-    config = ml_collections.ConfigDict(
-        {"path": path, "image_size": refiner.size, "tokenizer": tokenizer.folder, "max_length": tokenizer.length}
-    )
-    config.shuffle = False
     size = refiner.size
+    text = {"tokenizer": tokenizer.folder, "max_length": tokenizer.length}
+    config = ml_collections.ConfigDict({"path": path, "image_size": size, "shuffle": False, **text})
     spec = {
         "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
         "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
         "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
         "skeleton": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
         "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
-        "box_side": jax.ShapeDtypeStruct((), jnp.float32),
         "input_ids": jax.ShapeDtypeStruct((tokenizer.length,), jnp.int32),
     }
     return make_loader(config, spec, BATCH, seed=0, split="eval")

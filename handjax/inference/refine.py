@@ -180,12 +180,28 @@ class Refiner:
           None where no hand is found.
         """
         box = hand_box(hand.keypoints, RECORD_CROP_SCALE)
-        wanted = hand_in_crop(hand, box).keypoints[:, :2]
-        found = [
-            (float(np.linalg.norm(one.keypoints[:, :2] - wanted, axis=1).mean()) / box_side(wanted), float(one.score))
-            for one in self.detector.detect(crop_image(image, box))
-        ]
-        return min(found, default=(float("inf"), None))
+        return closest_hand(self.detector, crop_image(image, box), hand_in_crop(hand, box).keypoints[:, :2])
+
+
+def closest_hand(
+    detector: HandDetector, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"]
+) -> tuple[float, float | None]:
+    """Finds the hand that is closest to the wanted keypoints.
+
+    Args:
+      detector: finds the hands.
+      picture: where to look.
+      keypoints: wanted, pixels of `picture`.
+
+    Returns:
+      Mean keypoint distance as a share of the wanted hand's box, and the detector's score; infinity and None where
+      no hand is found.
+    """
+    found = [
+        (float(np.linalg.norm(hand.keypoints[:, :2] - keypoints, axis=1).mean()) / box_side(keypoints), hand.score)
+        for hand in detector.detect(picture)
+    ]
+    return min(found, default=(float("inf"), None))
 
 
 @partial(jax.jit, static_argnames=("painter", "sgm"))

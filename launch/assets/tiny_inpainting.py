@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import handjax
+from handjax.adapters.files import PYTORCH_MODULE
 from handjax.errors import UserError
 from launch import command
 
@@ -51,6 +52,7 @@ def main() -> None:
         steps = ("--config.steps=4000",) if recipe == "sgm.py:tiny" else ()
         stage("train", "--config", recipe, "--workdir", run, data, *steps)
         stage("export", "--run", run, "--to", layout, "--out", out, "--dtype", "float16")
+    (ASSET / "sgm" / PYTORCH_MODULE.name).unlink()  # the package has it already
     stage("evaluate", "--suite", "inpainting", "--data", photos, "--out", work / "evaluation")
 
 
