@@ -13,10 +13,10 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "task": "inpainting",
-            "steps": 12_000,
-            "batch_size": 24,
+            "steps": 5_000,
+            "batch_size": 16,
             "ema_decay": 0.999,
-            "optim": {"lr": 3e-4, "schedule": "cosine", "warmup_steps": 200, "weight_decay": 1e-2},
+            "optim": {"lr": 6e-4, "schedule": "cosine", "warmup_steps": 100, "weight_decay": 1e-2},
             "data": {
                 "image_size": 96,
                 "max_length": 32,

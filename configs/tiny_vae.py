@@ -7,10 +7,10 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         {
             "task": "autoencoder",
-            "steps": 6_000,
-            "batch_size": 12,
-            "ema_decay": 0.999,
-            "optim": {"lr": 5e-4, "schedule": "cosine", "warmup_steps": 100, "weight_decay": 1e-4},
+            "steps": 900,
+            "batch_size": 8,
+            "ema_decay": 0.99,
+            "optim": {"lr": 5e-4, "schedule": "cosine", "warmup_steps": 50, "weight_decay": 1e-4},
             "data": {
                 "image_size": 96,
                 "crop_scale": (1.3, 1.9),

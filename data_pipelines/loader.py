@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import grain
@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 from PIL import Image
 
+from data_pipelines.encoded import open_encoded
 from data_pipelines.features import RecordSource, open_records
 from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
 from handjax.conditions.crops import box_side
@@ -44,6 +45,7 @@ class LoaderConfig:
       tokenizer: folder of the CLIP tokenizer for `input_ids`, or its name in the package's assets.
       max_length: number of tokens of a caption.
       read_threads: threads that make batches ahead of time.
+      encoded: whether `path` is one folder of encoded examples (`launch.encode`); augmentation is then in them.
       loader: names this module in the recipe.
     """
 
@@ -59,6 +61,7 @@ class LoaderConfig:
     tokenizer: str = ""
     max_length: int = 77
     read_threads: int = 2
+    encoded: bool = False
     loader: str = ""
 
     @classmethod
@@ -95,7 +98,8 @@ def make_loader(
       config: the recipe's `data` section (`LoaderConfig`).
       batch_spec: field → shape and dtype of one example; only these fields are made. Known are image [s, s, 3] in
         [-1, 1], mask [s, s, 1] (1 is to be painted), depth [s, s, 1], skeleton [s, s, 3], keypoints [21, 2] (pixels of
-        the example), keypoints_valid [], box_side [] (longer side of the tight box, pixels), input_ids [max_length].
+        the example), keypoints_valid [], box_side [] (longer side of the tight box, pixels), input_ids [max_length];
+        encoded data have latents [h, w, c] and hidden_latents [h, w, c] in place of image.
       batch_size: of the global batch.
       seed: of order and augmentation.
       split: "train", or "eval" for the plain window and mask of repair.
@@ -112,18 +116,46 @@ def make_loader(
     options = LoaderConfig.from_config(config)
     if batch_size % process_count:
         raise ConfigError(f"batch_size {batch_size} cannot be divided among {process_count} processes")
-    make_example = _ExampleMaker(options, batch_spec, training=split == "train")
-    sources, weights = _open_sources(options.path, split)
-    _check(make_example(sources[0][0], np.random.default_rng(0)), batch_spec)
-    datasets = [_endless(source, seed + number, options.shuffle) for number, source in enumerate(sources)]
-    examples = grain.MapDataset.mix(datasets, weights) if len(datasets) > 1 else datasets[0]
-    batches = examples.seed(seed).random_map(make_example).batch(batch_size // process_count)
+    make_examples = _encoded_examples if options.encoded else _examples
+    examples = make_examples(options, batch_spec, seed, split)
+    # the stream is endless; keeping a remainder of it would divide its length as a float, which overflows for batch 1
+    batches = examples.batch(batch_size // process_count, drop_remainder=True)
     share = batches[process_index::process_count]
     if "skeleton" in batch_spec:
         share = share.map(functools.partial(_add_skeletons, names=tuple(batch_spec), size=options.image_size))
     return share.to_iter_dataset(
         grain.ReadOptions(num_threads=options.read_threads, prefetch_buffer_size=_BATCHES_AHEAD)
     )
+
+
+def _examples(
+    options: LoaderConfig, batch_spec: Mapping[str, jax.ShapeDtypeStruct], seed: int, split: str
+) -> grain.MapDataset:
+    make_example = _ExampleMaker(options, batch_spec, training=split == "train")
+    sources, weights = _open_sources(options.path, split)
+    _check(make_example(sources[0][0], np.random.default_rng(0)), batch_spec)
+    datasets = [_endless(source, seed + number, options.shuffle) for number, source in enumerate(sources)]
+    examples = grain.MapDataset.mix(datasets, weights) if len(datasets) > 1 else datasets[0]
+    return examples.seed(seed).random_map(make_example)
+
+
+def _encoded_examples(
+    options: LoaderConfig, batch_spec: Mapping[str, jax.ShapeDtypeStruct], seed: int, split: str
+) -> grain.MapDataset:
+    source = open_encoded(options.path, split, _made_from_records(batch_spec))
+    _check(source[0], batch_spec)
+    return _endless(source, seed, options.shuffle)
+
+
+def _made_from_records(batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The fields to make for each example; the skeleton is drawn for the whole batch at once, from its keypoints."""
+    fields = {name: spec for name, spec in batch_spec.items() if name != "skeleton"}
+    if "skeleton" not in batch_spec:
+        return fields
+    return {
+        "keypoints": jax.ShapeDtypeStruct((21, 2), np.float32),
+        "keypoints_valid": jax.ShapeDtypeStruct((), np.bool_),
+    } | fields
 
 
 def _open_sources(paths: str, split: str) -> tuple[list[RecordSource], list[float]]:
@@ -146,7 +178,7 @@ def _open_sources(paths: str, split: str) -> tuple[list[RecordSource], list[floa
     return sources, [weight / sum(weights) for weight in weights]
 
 
-def _endless(source: RecordSource, seed: int, shuffle: bool) -> grain.MapDataset:
+def _endless(source: Sequence[Any], seed: int, shuffle: bool) -> grain.MapDataset:
     dataset = grain.MapDataset.source(source)
     return (dataset.shuffle(seed=seed % 2**32) if shuffle else dataset).repeat()
 
@@ -167,12 +199,10 @@ class _ExampleMaker:
     """Makes the fields of one example from a record and the example's own randomness."""
 
     def __init__(self, options: LoaderConfig, batch_spec: Mapping[str, jax.ShapeDtypeStruct], training: bool):
-        names = set(batch_spec) - {"skeleton"}
-        unknown = sorted(names - set(_RECORD_FIELDS))
+        self._names = set(_made_from_records(batch_spec))
+        unknown = sorted(self._names - set(_RECORD_FIELDS))
         if unknown:
             raise ConfigError(f"the task asks for {unknown[0]!r}; records give {', '.join(_RECORD_FIELDS)}, skeleton")
-        # the skeleton is drawn for the whole batch at once, from its keypoints
-        self._names = names | ({"keypoints", "keypoints_valid"} if "skeleton" in batch_spec else set())
         self._options = options
         self._training = training
         self._augmentation = (

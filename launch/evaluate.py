@@ -81,7 +81,8 @@ def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
 def describe(name: str, values: dict[str, Any]) -> str:
     """One line of figures."""
     low, high = values["detection_rate_95"]
-    line = f"{name:12} hand found in {values['detection_rate']:.1%} [{low:.1%}, {high:.1%}] of {values['pictures']}"
+    found = f"{values['detection_rate']:.1%} [{low:.1%}, {high:.1%}] of {values['pictures']}"
+    line = f"{name:12} hand found in {found}, posed as wanted in {values['pose_rate']:.1%}"
     if values["keypoint_error"] is None:
         return line
     low, high = values["keypoint_error_95"]

@@ -6,10 +6,13 @@ import logging
 import sys
 from pathlib import Path
 
-from handjax.errors import InputError
+from data_pipelines.encoded import encoder_of
+from handjax.errors import ConfigError, InputError
 from handjax.tasks import make_task, resolve
+from handjax.training.checkpoints import content_hash
 from handjax.training.config import config_name, load_config
 from handjax.training.loop import train
+from handjax.training.task import Task
 from launch import command
 
 
@@ -22,6 +25,8 @@ def main() -> None:
     config = load_config(arguments.config, overrides)
     _log_to_stderr()
     task = make_task(config)
+    if config.data.encoded:
+        _check_encoder(task, config.data.path)
     make_loader = functools.partial(
         resolve(config.data.loader),
         config.data,
@@ -35,6 +40,16 @@ def main() -> None:
     except OSError as error:
         raise InputError(f"{workdir}: cannot be a folder ({error.strerror}); use another --workdir") from error
     train(config, task, lambda split: make_loader(split=split), workdir)
+
+
+def _check_encoder(task: Task, path: str) -> None:
+    """Latents of another autoencoder look like data and teach nothing."""
+    made_by, wanted = encoder_of(path), content_hash(task.frozen().vae_params)
+    if made_by != wanted:
+        raise ConfigError(
+            f"data.path={path}: not encoded by the autoencoder of this recipe ({made_by or 'none'}, not {wanted}); "
+            "run launch.encode with the same recipe"
+        )
 
 
 def _log_to_stderr() -> None:

@@ -65,21 +65,38 @@ class NoisyExamples:
     mask: Float[Array, "batch h w 1"]
 
 
-def add_training_noise(
+def encode_pair(
     model: StableDiffusion,
     images: Float[Array, "batch height width 3"],
+    mask: Float[Array, "batch height width 1"],
+) -> tuple[Float[Array, "batch h w latent"], Float[Array, "batch h w latent"]]:
+    """Latents of the pictures and of what `hide` leaves of them, in one pass of the VAE.
+
+    Args:
+        model: its VAE is used.
+        images: in [-1, 1].
+        mask: 1 is to be painted.
+    """
+    latents, hidden = jnp.split(model.encode(jnp.concatenate([images, hide(images, mask)])), 2)
+    return latents, hidden
+
+
+def add_training_noise(
+    model: StableDiffusion,
+    latents: Float[Array, "batch h w latent"],
+    hidden: Float[Array, "batch h w latent"],
     mask: Float[Array, "batch height width 1"],
     rng: Key[Array, "batch"],
 ) -> NoisyExamples:
     """Draws a timestep, uniformly, and noise for each example.
 
     Args:
-        model: its VAE and noise schedule are used.
-        images: in [-1, 1].
+        model: its noise schedule is used.
+        latents: of the whole pictures (`encode_pair`).
+        hidden: of what the mask leaves of them.
         mask: 1 is to be painted.
         rng: one key an example.
     """
-    latents, hidden = jnp.split(model.encode(jnp.concatenate([images, hide(images, mask)])), 2)
     time_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(rng)
     steps = model.schedule.num_train_timesteps
     timesteps = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(time_keys).astype(jnp.float32)

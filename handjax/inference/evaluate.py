@@ -9,13 +9,16 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from handjax.diffusion.inpainting import hide
-from handjax.inference.refine import Refiner, closest_hand
+from handjax.inference.refine import MAX_KEYPOINT_ERROR, Refiner, closest_hand
 from handjax.metrics.intervals import bootstrap_mean_interval, wilson_interval
 from handjax.preview import from_model_range, sheet
 
 Batch = Mapping[str, np.ndarray]
 SHEET_BATCHES = 2
 """So many batches are shown in the sheet."""
+MARGIN = 4
+"""A crop gets a margin of a quarter of its side, made of its edge pixels, before the detector sees it: MediaPipe's palm
+detector wants room around a hand. Every variant is judged so."""
 
 
 def evaluate_inpainting(
@@ -25,7 +28,7 @@ def evaluate_inpainting(
     seed: int = 0,
     on_batch: Callable[[int], Any] = lambda n: None,
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "sheet_height sheet_width 3"]]:
-    """Repaints held-out hands with their conditions and with zeroed ones, from the same noise.
+    """Repaints held-out hands with their conditions, with zeroed ones and without SGM, from the same noise.
 
     Args:
       refiner: the model under test; its detector judges.
@@ -35,17 +38,17 @@ def evaluate_inpainting(
       on_batch: told the number of pictures done.
 
     Returns:
-      Figures with 95 % intervals for the real pictures, for what the conditions give and for what zeroed conditions
-      give; and a sheet of the first pictures: input, hidden, depth, skeleton, with conditions, without.
+      Figures with 95 % intervals for the real pictures, for what the conditions give, for what zeroed conditions
+      give and for the inpainting model alone; and a sheet of the first pictures (`sample_sheet`).
     """
-    errors: dict[str, list[float]] = {"photograph": [], "conditioned": [], "zeroed": []}
+    errors: dict[str, list[float]] = {"photograph": [], "conditioned": [], "zeroed": [], "without_sgm": []}
     sheets: list[np.ndarray] = []
     for number, batch in enumerate(batches):
         key = jax.random.fold_in(jax.random.key(seed), number)
         pictures = painted_variants(refiner, batch, key)
         for name, variant in pictures.items():
             errors[name] += [
-                closest_hand(refiner.detector, picture, keypoints)[0]
+                keypoint_error(refiner, picture, keypoints)
                 for picture, keypoints in zip(variant, batch["keypoints"], strict=True)
             ]
         if number < SHEET_BATCHES:
@@ -56,8 +59,17 @@ def evaluate_inpainting(
     return {name: figures(np.array(values[:limit])) for name, values in errors.items()}, np.concatenate(sheets)
 
 
+def keypoint_error(
+    refiner: Refiner, picture: UInt8[np.ndarray, "s s 3"], keypoints: Float[np.ndarray, "21 2"]
+) -> float:
+    """Distance of the closest hand's keypoints in a crop with a margin, share of the box; infinite where none is."""
+    margin = len(picture) // MARGIN
+    framed = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    return closest_hand(refiner.detector, framed, keypoints + margin)[0]
+
+
 def painted_variants(refiner: Refiner, batch: Batch, key: jax.Array) -> dict[str, UInt8[np.ndarray, "batch s s 3"]]:
-    """The pictures to judge: the photographs, painted with the conditions, painted with zeros."""
+    """The pictures to judge: photographs, painted with conditions, with zeroed ones, by the inpainting model alone."""
     depth, skeleton = batch["depth"], batch["skeleton"]
     inputs = (batch["image"], batch["mask"])
     ids = batch["input_ids"]
@@ -65,6 +77,7 @@ def painted_variants(refiner: Refiner, batch: Batch, key: jax.Array) -> dict[str
         "photograph": np.asarray(jnp.round(from_model_range(jnp.asarray(batch["image"])) * 255).astype(jnp.uint8)),
         "conditioned": refiner.paint(*inputs, depth, skeleton, ids, key),
         "zeroed": refiner.paint(*inputs, np.zeros_like(depth), np.zeros_like(skeleton), ids, key),
+        "without_sgm": refiner.paint(*inputs, None, None, ids, key),
     }
 
 
@@ -72,19 +85,22 @@ def figures(errors: Float[np.ndarray, " pictures"]) -> dict[str, Any]:
     """Summarises keypoint errors, which are infinite where no hand was found.
 
     Returns:
-      Detection rate with its Wilson interval; mean error of the found hands with its bootstrap interval.
+      Detection rate and pose rate (found, and as close as a repair must be) with their Wilson intervals; mean error of
+      the found hands with its bootstrap interval.
     """
     found = errors[np.isfinite(errors)]
-    rate: dict[str, Any] = {"found": len(found), "pictures": len(errors), "detection_rate": len(found) / len(errors)}
-    rate["detection_rate_95"] = wilson_interval(len(found), len(errors))
+    posed = int((errors <= MAX_KEYPOINT_ERROR).sum())
+    rate: dict[str, Any] = {"pictures": len(errors), "found": len(found), "posed": posed}
+    for name, count in (("detection_rate", len(found)), ("pose_rate", posed)):
+        rate |= {name: count / len(errors), f"{name}_95": wilson_interval(count, len(errors))}
     if not len(found):
         return rate | {"keypoint_error": None, "keypoint_error_95": None}
     return rate | {"keypoint_error": float(found.mean()), "keypoint_error_95": bootstrap_mean_interval(found)}
 
 
 def sample_sheet(batch: Batch, pictures: Mapping[str, np.ndarray]) -> UInt8[np.ndarray, "sheet_height sheet_width 3"]:
-    """A row an example: photograph, what the model sees, depth, skeleton, with conditions, without."""
+    """A row an example: photograph, what the model sees, depth, skeleton, with conditions, zeroed, without SGM."""
     image, mask, depth, skeleton = (jnp.asarray(batch[name]) for name in ("image", "mask", "depth", "skeleton"))
-    painted = (jnp.asarray(pictures[name]) / 255 for name in ("conditioned", "zeroed"))
+    painted = (jnp.asarray(pictures[name]) / 255 for name in ("conditioned", "zeroed", "without_sgm"))
     hidden = from_model_range(hide(image, mask))
     return np.asarray(sheet(from_model_range(image), hidden, depth, skeleton, *painted))

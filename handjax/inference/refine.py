@@ -119,8 +119,8 @@ class Refiner:
         self,
         images: Float[np.ndarray, "batch size size 3"],
         mask: Float[np.ndarray, "batch size size 1"],
-        depth: Float[np.ndarray, "batch size size 1"],
-        skeleton: Float[np.ndarray, "batch size size 3"],
+        depth: Float[np.ndarray, "batch size size 1"] | None,
+        skeleton: Float[np.ndarray, "batch size size 3"] | None,
         input_ids: Int[np.ndarray, "batch words"],
         rng: PRNGKeyArray,
     ) -> UInt8[np.ndarray, "batch size size 3"]:
@@ -129,8 +129,8 @@ class Refiner:
         Args:
           images: at the model's size, in [-1, 1].
           mask: 1 is to be painted.
-          depth: as DECISIONS B3.
-          skeleton: as DECISIONS B3.
+          depth: as DECISIONS B3; None leaves the inpainting model to itself.
+          skeleton: as DECISIONS B3; None likewise.
           input_ids: tokens of the prompts.
           rng: key of the noise.
 
@@ -207,7 +207,7 @@ def closest_hand(
 @partial(jax.jit, static_argnames=("painter", "sgm"))
 def _paint(painter, sgm, model, sgm_params, images, mask, depth, skeleton, input_ids, empty_ids, rng):
     noise_key, sampler_key = jax.random.split(rng)
-    output: Any = sgm.apply({"params": sgm_params}, depth, skeleton)
+    residuals = {} if depth is None else sgm.apply({"params": sgm_params}, depth, skeleton).residuals
     painted = painter(
         model,
         images,
@@ -216,7 +216,7 @@ def _paint(painter, sgm, model, sgm_params, images, mask, depth, skeleton, input
         empty_context=model.embed_ids(jnp.broadcast_to(empty_ids, input_ids.shape)),
         noise=model.initial_noise(jax.random.split(noise_key, len(images)), images.shape[1]),
         rng=sampler_key,
-        residuals=output.residuals,
+        residuals=residuals,
     )
     return jnp.round(from_model_range(painted) * 255).astype(jnp.uint8)
 

@@ -16,6 +16,7 @@ from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
 from handjax.diffusion.unet import UNet
 from handjax.preview import from_model_range, sheet
+from handjax.tasks.pictures import image_of, latents_of, picture_spec
 
 PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
 
@@ -28,6 +29,7 @@ class InpaintingTask:
         model: the networks; only its VAE has weights.
         image_size: side of the training pictures in pixels.
         caption_dropout: share of examples that train without their caption.
+        encoded: whether batches have latents in place of pictures (`launch.encode`).
 
     Source:
         Rombach et al. 2022, Eq. 2; DECISIONS B1.
@@ -36,6 +38,7 @@ class InpaintingTask:
     model: StableDiffusion
     image_size: int
     caption_dropout: float
+    encoded: bool = False
 
     @property
     def loss_weights(self):
@@ -46,12 +49,9 @@ class InpaintingTask:
         return {"diffusers": self._save_model}
 
     def batch_spec(self):
-        size, words = self.image_size, self.model.tokenizer.length
-        return {
-            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
-            "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
-            "input_ids": jax.ShapeDtypeStruct((words,), jnp.int32),
-        }
+        words = self.model.tokenizer.length
+        pictures = picture_spec(self.model, self.image_size, self.encoded)
+        return pictures | {"input_ids": jax.ShapeDtypeStruct((words,), jnp.int32)}
 
     def init(self, rng):
         draw = jax.jit(initial_params, static_argnums=0)
@@ -72,7 +72,7 @@ class InpaintingTask:
     def preview(self, trainable, frozen, state, batch, rng):
         model = self.assemble(trainable, frozen)
         batch, rng = jax.tree.map(lambda x: x[:PREVIEW_EXAMPLES], (batch, rng))
-        image, mask = batch["image"], batch["mask"]
+        image, mask = image_of(model, batch), batch["mask"]
         noise = model.initial_noise(rng, self.image_size)
         context = model.embed_ids(batch["input_ids"])
         empty = model.embed_ids(jnp.broadcast_to(self._empty_ids(), batch["input_ids"].shape))
@@ -90,7 +90,7 @@ class InpaintingTask:
         save_stable_diffusion(self.assemble(params, self.frozen()), folder, dtype)
 
     def _noise_loss(self, model, batch, ids, rng):
-        noisy = add_training_noise(model, batch["image"], batch["mask"], rng)
+        noisy = add_training_noise(model, *latents_of(model, batch), batch["mask"], rng)
         predicted = model.predict(noisy.sample, noisy.timesteps, model.embed_ids(ids))
         squared = jnp.square(predicted - noisy.target).mean(axis=(1, 2, 3))
         return {"noise_mse": (squared.sum(), jnp.float32(len(squared)))}
@@ -101,7 +101,7 @@ class InpaintingTask:
 
 def make(config: Any) -> InpaintingTask:
     """Makes the task of a recipe with `vae` (a folder with a trained one), `unet`, `text_encoder` (fields of their
-    configs), `data.tokenizer`, `data.image_size` and `caption_dropout`.
+    configs), `data.tokenizer`, `data.image_size`, `data.encoded` and `caption_dropout`.
     """
     vae, vae_params = load_vae(config.vae)
     text = TextConfig(**config.text_encoder.to_dict())
@@ -123,4 +123,4 @@ def make(config: Any) -> InpaintingTask:
         schedule=NoiseSchedule(),
         tokenizer=Tokenizer(str(find_model(config.data.tokenizer)), text.max_position_embeddings),
     )
-    return InpaintingTask(model, config.data.image_size, config.caption_dropout)
+    return InpaintingTask(model, config.data.image_size, config.caption_dropout, config.data.encoded)

@@ -17,6 +17,7 @@ from handjax.diffusion.samplers import DDIM
 from handjax.errors import ConfigError, WeightsError
 from handjax.files import atomic_write
 from handjax.preview import from_model_range, heat_map, sheet
+from handjax.tasks.pictures import image_of, latents_of, picture_spec
 from handjax.training.task import Terms
 
 PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
@@ -34,6 +35,7 @@ class SGMTask:
         ka_weight: lambda_attn.
         ka_reduction: over the pixels of the attention map (DECISIONS A4).
         caption_dropout: share of examples that train without their caption.
+        encoded: whether batches have latents in place of pictures (`launch.encode`).
 
     Source:
         SGMHand Eq. 10-12, DECISIONS A.
@@ -45,6 +47,7 @@ class SGMTask:
     ka_weight: float
     ka_reduction: Literal["mean", "sum"]
     caption_dropout: float
+    encoded: bool = False
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
@@ -57,9 +60,7 @@ class SGMTask:
 
     def batch_spec(self):
         size, words = self.image_size, self.model.tokenizer.length
-        return {
-            "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
-            "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
+        return picture_spec(self.model, size, self.encoded) | {
             "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
             "skeleton": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
             "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
@@ -86,7 +87,7 @@ class SGMTask:
 
     def preview(self, trainable, frozen, state, batch, rng):
         batch, rng = jax.tree.map(lambda x: x[:PREVIEW_EXAMPLES], (batch, rng))
-        image, mask = batch["image"], batch["mask"]
+        image, mask = image_of(frozen, batch), batch["mask"]
         output = self._modulation(trainable, batch)
         painted = Painter(DDIM(frozen.schedule, PREVIEW_STEPS), PREVIEW_GUIDANCE)(
             frozen,
@@ -109,7 +110,7 @@ class SGMTask:
             shutil.copyfile(PYTORCH_MODULE, temporary)
 
     def _terms(self, trainable, frozen: StableDiffusion, batch, ids, rng) -> Terms:
-        noisy = add_training_noise(frozen, batch["image"], batch["mask"], rng)
+        noisy = add_training_noise(frozen, *latents_of(frozen, batch), batch["mask"], rng)
         output = self._modulation(trainable, batch)
         context = frozen.embed_ids(ids)
         predicted = frozen.predict(noisy.sample, noisy.timesteps, context, **output.residuals)
@@ -129,7 +130,8 @@ class SGMTask:
 
 def make(config: Any) -> SGMTask:
     """Makes the task of a recipe with `model` (a folder or the name of an embedded model), `dtype` (of the frozen
-    weights and of all computation), `sgm` (fields of `SGMConfig`), `loss`, `caption_dropout` and `data.image_size`.
+    weights and of all computation), `sgm` (fields of `SGMConfig`), `loss`, `caption_dropout`, `data.image_size`
+    and `data.encoded`.
 
     Raises:
         WeightsError: the model is not there.
@@ -160,6 +162,7 @@ def make(config: Any) -> SGMTask:
         ka_weight=config.loss.ka_weight,
         ka_reduction=config.loss.ka_reduction,
         caption_dropout=config.caption_dropout,
+        encoded=config.data.encoded,
     )
 
 

@@ -55,7 +55,11 @@ def default_config() -> ml_collections.ConfigDict:
                 "clip_norm": 1.0,  # 0: no clipping
             },
             "parallel": {"mode": "jit"},  # or "pmap"
-            "data": {"loader": "data_pipelines.loader:make_loader", "path": ""},
+            "data": {
+                "loader": "data_pipelines.loader:make_loader",
+                "path": "",
+                "encoded": False,  # whether `path` holds latents (`launch.encode`) in place of pictures
+            },
         }
     )
 

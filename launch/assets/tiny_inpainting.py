@@ -21,6 +21,9 @@ from launch import command
 ASSET = Path(handjax.__file__).parent / "assets" / "tiny_inpainting"
 CAPTION = "a photo of {hand}, sign for {folder}"
 HELD_OUT = "0.17"
+PHOTO_WEIGHT = 3
+EXAMPLES = 24_000
+"""Encoded once: about seven windows and masks for each record."""
 
 
 class StageError(UserError):
@@ -33,27 +36,34 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="photographs, a folder a digit")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="records and training runs")
     parser.add_argument("--rendered", type=int, default=2400, help="rendered hands beside the photographs")
+    parser.add_argument("--keep-vae", action="store_true", help="train on the autoencoder that is in the assets")
     arguments = parser.parse_args()
     work = arguments.workdir
-    photos, rendered = work / "photos", work / "rendered"
-    data = f"--config.data.path={photos}@2,{rendered}"
+    photos, rendered, encoded = work / "photos", work / "rendered", work / "encoded"
+    records = f"--config.data.path={photos}@{PHOTO_WEIGHT},{rendered}"
 
     if not photos.exists():
         split = ("--eval-fraction", HELD_OUT)
         stage("precompute", "--input", arguments.photos, "--output", photos, "--caption", CAPTION, *split)
     if not rendered.exists():
         stage("precompute", "--input", f"rendered:{arguments.rendered}", "--output", rendered)
-    for recipe, layout, out in (
-        ("tiny_vae.py", "diffusers", ASSET),
-        ("tiny_inpainting.py", "diffusers", ASSET),
-        ("sgm.py:tiny", "torch", ASSET / "sgm"),
-    ):
-        run = work / recipe.partition(".")[0]
-        steps = ("--config.steps=4000",) if recipe == "sgm.py:tiny" else ()
-        stage("train", "--config", recipe, "--workdir", run, data, *steps)
-        stage("export", "--run", run, "--to", layout, "--out", out, "--dtype", "float16")
+    if not arguments.keep_vae:
+        train_and_export("tiny_vae.py", work, "diffusers", ASSET, records)
+    if not encoded.exists():
+        recipe = ("--config", "tiny_inpainting.py", records)
+        stage("encode", *recipe, "--examples", EXAMPLES, "--output", encoded)
+    latents = (f"--config.data.path={encoded}", "--config.data.encoded=True")
+    train_and_export("tiny_inpainting.py", work, "diffusers", ASSET, *latents)
+    train_and_export("sgm.py:tiny", work, "torch", ASSET / "sgm", *latents, "--config.steps=4000")
     (ASSET / "sgm" / PYTORCH_MODULE.name).unlink()  # the package has it already
     stage("evaluate", "--suite", "inpainting", "--data", photos, "--out", work / "evaluation")
+
+
+def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides: str) -> None:
+    """Trains a recipe in its own folder of `work`, and writes its weights into the assets."""
+    run = work / recipe.partition(".")[0]
+    stage("train", "--config", recipe, "--workdir", run, *overrides)
+    stage("export", "--run", run, "--to", layout, "--out", out, "--dtype", "float16")
 
 
 def stage(name: str, *arguments: object) -> None:

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
-from handjax.diffusion.inpainting import add_training_noise, drop_captions, hide, inpainting_input, latent_mask
+from handjax.diffusion.inpainting import (
+    add_training_noise,
+    drop_captions,
+    encode_pair,
+    hide,
+    inpainting_input,
+    latent_mask,
+)
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
@@ -47,7 +54,7 @@ def test_input_order_is_noisy_mask_hidden():
 def noisy_examples(keys):
     images = jnp.linspace(-1, 1, 3 * 64 * 3).reshape(3, 8, 8, 3)
     mask = jnp.zeros((3, 8, 8, 1)).at[:, 2:4].set(1)
-    return images, mask, add_training_noise(MODEL, images, mask, keys)
+    return images, mask, add_training_noise(MODEL, *encode_pair(MODEL, images, mask), mask, keys)
 
 
 def test_training_noise_is_that_of_the_drawn_timestep():
@@ -71,8 +78,8 @@ def test_noise_belongs_to_the_key_of_an_example():
 
 def test_timesteps_are_uniform_over_the_schedule():
     keys = jax.random.split(jax.random.key(1), 4000)
-    images = jnp.zeros((4000, 2, 2, 3))
-    timesteps = np.asarray(add_training_noise(MODEL, images, images[..., :1], keys).timesteps)
+    latents = jnp.zeros((4000, 1, 1, 4))
+    timesteps = np.asarray(add_training_noise(MODEL, latents, latents, jnp.zeros((4000, 2, 2, 1)), keys).timesteps)
     assert timesteps.min() >= 0 and timesteps.max() <= 999
     np.testing.assert_allclose(np.quantile(timesteps, [0.25, 0.5, 0.75]), [250, 500, 750], atol=30)
 

@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handjax.diffusion.inpainting import add_training_noise
+from handjax.diffusion.inpainting import add_training_noise, encode_pair
 from handjax.diffusion.model import load_stable_diffusion, save_part
 from handjax.tasks import make_task
 from handjax.tasks.inpainting import InpaintingTask
@@ -27,10 +29,23 @@ def params(model):
 
 def test_noise_loss_is_the_mean_over_all_latents(task, params, model, batch, keys):
     terms = jax.jit(task.evaluate)(params, task.frozen(), {}, batch, keys)
-    noisy = jax.jit(add_training_noise)(model, batch["image"], batch["mask"], keys)
+    latents, hidden = jax.jit(encode_pair)(model, batch["image"], batch["mask"])
+    noisy = jax.jit(add_training_noise)(model, latents, hidden, batch["mask"], keys)
     predicted = predict(model, noisy, batch["input_ids"])
     expected = np.square(np.float64(predicted) - noisy.target).mean()
     np.testing.assert_allclose(terms["noise_mse"][0] / terms["noise_mse"][1], expected, rtol=1e-4)
+
+
+def test_encoded_pictures_give_the_loss_of_their_pixels(task, params, model, batch, keys):
+    latents, hidden = jax.jit(encode_pair)(model, batch["image"], batch["mask"])
+    encoded = {"latents": latents, "hidden_latents": hidden} | {name: batch[name] for name in ("mask", "input_ids")}
+    ahead = dataclasses.replace(task, encoded=True)
+    assert ahead.batch_spec().keys() == encoded.keys()
+    first, second = (
+        jax.jit(t.evaluate)(params, task.frozen(), {}, b, keys)["noise_mse"][0]
+        for t, b in ((task, batch), (ahead, encoded))
+    )
+    np.testing.assert_allclose(second, first, rtol=1e-5)
 
 
 def test_unet_and_text_encoder_learn_and_the_autoencoder_does_not(task, params, model, batch, keys):

@@ -7,7 +7,7 @@ import pytest
 
 from handjax.adapters.files import load_sgm
 from handjax.adapters.sgm import SGM, SGMConfig
-from handjax.diffusion.inpainting import add_training_noise
+from handjax.diffusion.inpainting import add_training_noise, encode_pair
 from handjax.diffusion.model import save_stable_diffusion
 from handjax.errors import ConfigError, WeightsError
 from handjax.tasks import make_task
@@ -23,6 +23,10 @@ SGM_CONFIG = SGMConfig(stem_channels=(4, 4, 8), unet_channels=(8, 8, 16), layers
 def make(model, *, ka_weight=0.3, ka_reduction="mean", caption_dropout=0.0, **sgm):
     module = SGM(dataclasses.replace(SGM_CONFIG, **sgm))
     return SGMTask(model, module, 32, ka_weight, ka_reduction, caption_dropout)
+
+
+def training_noise(model, batch, keys):
+    return add_training_noise(model, *encode_pair(model, batch["image"], batch["mask"]), batch["mask"], keys)
 
 
 @jax.jit
@@ -42,7 +46,7 @@ def params(task):
 
 @pytest.fixture(scope="module")
 def noisy(model, batch, keys):
-    return jax.jit(add_training_noise)(model, batch["image"], batch["mask"], keys)
+    return jax.jit(training_noise)(model, batch, keys)
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +88,21 @@ def test_the_objective_is_equation_12(task, stepped):
     _, _, metrics = stepped
     assert dict(task.loss_weights) == {"mmse": 1.0, "ka": 0.3}
     np.testing.assert_allclose(metrics["loss"], metrics["mmse"] + 0.3 * metrics["ka"], rtol=1e-6)
+
+
+def test_encoded_pictures_give_the_loss_of_their_pixels(task, params, model, batch, keys):
+    latents, hidden = jax.jit(encode_pair)(model, batch["image"], batch["mask"])
+    encoded = {name: value for name, value in batch.items() if name != "image"}
+    encoded |= {"latents": latents, "hidden_latents": hidden}
+    ahead = dataclasses.replace(task, encoded=True)
+    assert {name: value.shape[1:] for name, value in encoded.items()} == {
+        name: spec.shape for name, spec in ahead.batch_spec().items()
+    }
+    first, second = (jax.jit(t.evaluate)(params, model, {}, b, keys) for t, b in ((task, batch), (ahead, encoded)))
+    np.testing.assert_allclose(second["mmse"][0], first["mmse"][0], rtol=1e-5)
+    picture = jax.jit(ahead.preview)(params, model, {}, encoded, keys)["repair"]
+    decoded = np.clip(jax.jit(lambda: model.decode(latents))(), -1, 1)
+    np.testing.assert_allclose(picture[:32, :32] / 127.5 - 1, decoded[0], atol=0.01)
 
 
 def test_only_the_module_has_optimiser_state(stepped):
