@@ -1,0 +1,78 @@
+"""`launch.encode` and training on what it wrote, as a user runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import handjax
+from data_pipelines.encoded import open_encoded
+from data_pipelines.loader import make_loader
+from handjax.diffusion.inpainting import hide
+from handjax.diffusion.model import load_vae, save_part
+from handjax.tasks import make_task
+from handjax.training.config import load_config
+
+PHOTOS = Path(handjax.__file__).parent / "assets" / "photos"
+RECIPE = ("--config", "tiny_inpainting.py")
+
+
+def launch(command, *arguments):
+    words = [sys.executable, "-m", f"launch.{command}", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("records") / "photos"
+    done = launch("precompute", "--input", PHOTOS, "--output", folder, "--eval-fraction", "0.34")
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoded(records, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("encoded") / "latents"
+    sizes = ("--examples", "5", "--eval-examples", "1", "--json")
+    done = launch("encode", *RECIPE, f"--config.data.path={records}", *sizes, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["items"] == [{"output": str(folder), "examples": {"train": 5, "eval": 1}}]
+    return folder
+
+
+def test_latents_are_those_of_the_records_pictures(records, encoded):
+    config = load_config("tiny_inpainting.py", [f"--config.data.path={records}"])
+    task = make_task(config)
+    batch = next(iter(make_loader(config.data, task.batch_spec(), 1, 0, "eval")))
+    ahead = load_config("tiny_inpainting.py", ["--config.data.encoded=True"])
+    stored = open_encoded(encoded, "eval", make_task(ahead).batch_spec())[0]
+    np.testing.assert_array_equal(stored["mask"], batch["mask"][0])
+    np.testing.assert_array_equal(stored["input_ids"], batch["input_ids"][0])
+    encode = jax.jit(task.frozen().encode)
+    np.testing.assert_allclose(stored["latents"], encode(batch["image"])[0], atol=4e-3)
+    np.testing.assert_allclose(stored["hidden_latents"], encode(hide(batch["image"], batch["mask"]))[0], atol=4e-3)
+
+
+def test_latents_of_another_autoencoder_are_refused(encoded, tmp_path):
+    vae, params = load_vae("tiny_inpainting")
+    save_part(tmp_path / "other", "vae", vae.config, jax.tree.map(lambda leaf: leaf * 1.01, params))
+    latents = (f"--config.data.path={encoded}", "--config.data.encoded=True")
+    done = launch("train", *RECIPE, f"--config.vae={tmp_path / 'other'}", *latents, "--workdir", tmp_path / "run")
+    assert done.returncode == 2 and not (tmp_path / "run").exists()
+    assert done.stderr.startswith("error: data.path=") and done.stderr.count("\n") == 1
+    assert "not encoded by the autoencoder of this recipe" in done.stderr
+
+
+def test_pixels_where_latents_are_expected_are_refused(records, tmp_path):
+    fields = (f"--config.data.path={records}", "--config.data.encoded=True")
+    done = launch("train", *RECIPE, *fields, "--workdir", tmp_path / "run")
+    assert done.returncode == 2 and "(none, not " in done.stderr
+
+
+def test_an_earlier_result_is_not_replaced(encoded, records):
+    done = launch("encode", *RECIPE, f"--config.data.path={records}", "--examples", "5", "--output", encoded)
+    assert done.returncode == 2 and "exists; choose another folder" in done.stderr
