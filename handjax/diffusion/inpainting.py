@@ -10,7 +10,8 @@ from flax.linen import max_pool
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from handjax.diffusion.model import StableDiffusion
-from handjax.diffusion.samplers import DDIM, guided_denoise, sample
+from handjax.diffusion.samplers import Sampler
+from handjax.diffusion.sampling import guided_denoise, sample
 
 
 def hide(
@@ -131,7 +132,7 @@ class Painter:
         guidance_scale: of the prompt; 1 leaves the empty prompt out.
     """
 
-    sampler: DDIM
+    sampler: Sampler
     guidance_scale: float
 
     def __call__(

@@ -1,139 +1,255 @@
-"""From noise to latents: DDIM, classifier-free guidance, and the hook where guides steer."""
+"""From noise to latents: which noise levels a sampler visits, and how it goes from one to the next.
+
+All samplers work on variance-preserving latents, z = (x0 + σ·ε) / √(1 + σ²), which are what the network sees; those
+that the literature writes in x0 + σ·ε (Euler) are rescaled.
+"""
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+import numpy as np
+from jaxtyping import Array, Float
 
-from handjax.diffusion.schedules import NoiseSchedule
+from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
 
 Latents = Float[Array, "batch height width channels"]
-Timestep = Float[Array, ""]
-# denoise(z, t) -> eps: differentiable, includes guidance scale and adapters.
-Denoise = Callable[[Latents, Timestep], Latents]
-# guide(carry, z_t, t, eps, denoise) -> (carry, eps), called once a step after classifier-free guidance.
-Guide = Callable[[Any, Latents, Timestep, Latents, Denoise], tuple[Any, Latents]]
+Sigma = Float[Array, ""]
+KARRAS_RHO = 7.0
+
+
+class Trajectory(NamedTuple):
+    """One entry a step: the timestep the network is told, σ of the latents it sees, σ of the latents it leaves."""
+
+    timesteps: Float[np.ndarray, " steps"]
+    sigmas: Float[np.ndarray, " steps"]
+    next_sigmas: Float[np.ndarray, " steps"]
 
 
 @dataclasses.dataclass(frozen=True)
-class DDIM:
-    """Denoising diffusion implicit models.
+class Sampler:
+    """What all samplers have in common.
 
     Args:
         schedule: the noise that the network was trained on.
         steps: network evaluations.
+    """
+
+    schedule: NoiseSchedule
+    steps: int = 50
+
+    def trajectory(self) -> Trajectory:
+        """The levels, noisiest first."""
+        raise NotImplementedError
+
+    def start(self, noise: Latents) -> Latents:
+        """Scales standard normal noise to the first level."""
+        return noise
+
+    def remember(self, z: Latents) -> Any:
+        """What the first step is told of the steps before it: an array or a tuple of arrays."""
+        return ()
+
+    def step(
+        self, memory: Any, z: Latents, level: NoiseLevel, next_sigma: Sigma, epsilon: Latents, noise: Latents
+    ) -> tuple[Any, Latents]:
+        """Goes to the next level.
+
+        Args:
+            memory: of the steps before.
+            z: latents at `level`.
+            level: where the step starts.
+            next_sigma: where it ends.
+            epsilon: the noise that is in `z`.
+            noise: fresh standard normal noise; deterministic samplers leave it.
+
+        Returns:
+            The memory for the next step, and the latents at `next_sigma`.
+        """
+        raise NotImplementedError
+
+
+def scales(sigma: Sigma) -> tuple[Sigma, Sigma]:
+    """Factors of picture and noise in variance-preserving latents."""
+    signal = 1 / jnp.sqrt(1 + jnp.square(sigma))
+    return signal, sigma * signal
+
+
+@dataclasses.dataclass(frozen=True)
+class DDIM(Sampler):
+    """Denoising diffusion implicit models.
+
+    Args:
         eta: 0 is deterministic, 1 as noisy as DDPM.
 
     Source:
         Song et al. 2021, Eq. 12 and 16.
     """
 
-    schedule: NoiseSchedule
-    steps: int = 50
     eta: float = 0.0
 
-    def step(self, z: Latents, t: Timestep, epsilon: Latents, noise: Latents) -> Latents:
-        """Goes from timestep `t` to the next one of the trajectory.
+    def trajectory(self) -> Trajectory:
+        timesteps = self.schedule.sampling_timesteps(self.steps)
+        previous = timesteps - self.schedule.num_train_timesteps // self.steps
+        last = self.schedule.final_sigma
+        return Trajectory(
+            timesteps, self.schedule.sigma_at(timesteps), np.where(previous < 0, last, self.schedule.sigma_at(previous))
+        )
 
-        Args:
-            z: latents at `t`.
-            t: the timestep.
-            epsilon: the noise that is in `z`.
-            noise: fresh noise; unused when eta is 0.
-
-        Returns:
-            The latents at the next, smaller timestep.
-        """
-        previous = t - self.schedule.num_train_timesteps // self.steps
-        alpha, alpha_next = self.schedule.alpha_cumprod_at(t), self.schedule.alpha_cumprod_at(previous)
-        variance = (1 - alpha_next) / (1 - alpha) * (1 - alpha / alpha_next)
-        sigma = self.eta * jnp.sqrt(variance)
-        x0 = self.schedule.to_x0(epsilon, z, t)
-        return jnp.sqrt(alpha_next) * x0 + jnp.sqrt(1 - alpha_next - sigma**2) * epsilon + sigma * noise
+    def step(self, memory, z, level, next_sigma, epsilon, noise):
+        signal, next_signal = scales(level.sigma)[0], scales(next_sigma)[0]
+        alpha, next_alpha = jnp.square(signal), jnp.square(next_signal)
+        variance = jnp.square(self.eta) * (1 - next_alpha) / (1 - alpha) * (1 - alpha / next_alpha)
+        x0 = self.schedule.to_x0(epsilon, z, level)
+        direction = jnp.sqrt(jnp.maximum(1 - next_alpha - variance, 0)) * epsilon
+        return memory, next_signal * x0 + direction + jnp.sqrt(variance) * noise
 
 
-def sample(
-    sampler: DDIM,
-    denoise: Denoise,
-    latents: Latents,
-    rng: PRNGKeyArray,
-    guide: Guide | None = None,
-    carry: PyTree = None,
-) -> tuple[Latents, PyTree]:
-    """Runs all steps of a sampler under `lax.scan`.
-
-    Args:
-        sampler: the sampler.
-        denoise: predicts the noise, see `guided_denoise`.
-        latents: standard normal noise to start from.
-        rng: key of the fresh noise of stochastic samplers.
-        guide: called once a step with its carry, the latents, the timestep, the predicted noise and `denoise`; returns
-            its next carry and the noise to take out.
-        carry: the guide's first carry.
-
-    Returns:
-        Clean latents and the guide's last carry.
-    """
-    timesteps = jnp.asarray(sampler.schedule.sampling_timesteps(sampler.steps))
-
-    def body(state, inputs):
-        z, carry = state
-        t, key = inputs
-        epsilon = denoise(z, t)
-        if guide is not None:
-            carry, epsilon = guide(carry, z, t, epsilon, denoise)
-        noise = jax.random.normal(key, z.shape)
-        return (sampler.step(z, t, epsilon, noise), carry), None
-
-    keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(len(timesteps)))
-    return jax.lax.scan(body, (latents, carry), (timesteps, keys))[0]
-
-
-def guided_denoise(
-    predict: Callable[[Latents, Float[Array, "batch"], PyTree], Latents],
-    schedule: NoiseSchedule,
-    conditional: PyTree,
-    unconditional: PyTree,
-    scale: float,
-) -> Denoise:
-    """Makes a sampler's `denoise` by classifier-free guidance, both branches in one batch.
-
-    Args:
-        predict: the network with its adapters, `predict(z, timesteps, inputs)`.
-        schedule: tells whether `predict` gives noise or velocity.
-        conditional: inputs of the branch with the prompt; every leaf has the batch first.
-        unconditional: inputs of the branch without, of the same structure.
-        scale: 1 evaluates the conditional branch alone.
-
-    Returns:
-        `denoise(z, t)`: ε(unconditional) + scale·(ε(conditional) - ε(unconditional)).
+@dataclasses.dataclass(frozen=True)
+class DDPM(Sampler):
+    """Denoising diffusion probabilistic models: ancestral sampling of the posterior.
 
     Source:
-        Ho and Salimans 2022, Eq. 6, in Stable Diffusion's parametrisation of the scale.
+        Ho et al. 2020, Eq. 6 and 7.
     """
-    branches = [conditional] if scale == 1 else [unconditional, conditional]
-    inputs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *branches)
 
-    def denoise(z: Latents, t: Timestep) -> Latents:
-        tiled = jnp.concatenate([z] * len(branches))
-        predictions = jnp.split(predict(tiled, jnp.full(len(tiled), t), inputs), len(branches))
-        base, target = predictions[0], predictions[-1]
-        return schedule.to_epsilon(base + scale * (target - base), z, t)
+    def trajectory(self) -> Trajectory:
+        timesteps = self.schedule.sampling_timesteps(self.steps)
+        previous = timesteps - self.schedule.num_train_timesteps // self.steps
+        next_sigmas = np.where(previous < 0, 0, self.schedule.sigma_at(previous))
+        return Trajectory(timesteps, self.schedule.sigma_at(timesteps), next_sigmas)
 
-    return denoise
+    def step(self, memory, z, level, next_sigma, epsilon, noise):
+        alpha, next_alpha = (jnp.square(scales(sigma)[0]) for sigma in (level.sigma, next_sigma))
+        ratio = alpha / next_alpha
+        x0 = self.schedule.to_x0(epsilon, z, level)
+        mean = jnp.sqrt(next_alpha) * (1 - ratio) * x0 + jnp.sqrt(ratio) * (1 - next_alpha) * z
+        variance = (1 - next_alpha) / (1 - alpha) * (1 - ratio)
+        return memory, mean / (1 - alpha) + jnp.sqrt(variance) * noise
 
 
-def compose_guides(*guides: Guide) -> Guide:
-    """Makes one guide that applies `guides` in order; its carry is the tuple of theirs."""
+@dataclasses.dataclass(frozen=True)
+class Euler(Sampler):
+    """Euler's method on the probability flow.
 
-    def guide(carry, z, t, epsilon, denoise):
-        carries = []
-        for one, own in zip(guides, carry, strict=True):
-            own, epsilon = one(own, z, t, epsilon, denoise)
-            carries.append(own)
-        return tuple(carries), epsilon
+    Source:
+        Karras et al. 2022, algorithm 1 without churn; timesteps as in diffusers.
+    """
 
-    return guide
+    def trajectory(self) -> Trajectory:
+        timesteps = self.schedule.sampling_timesteps(self.steps, rounded=False)
+        sigmas = self.schedule.sigma_at(timesteps)
+        return Trajectory(timesteps, sigmas, np.append(sigmas[1:], 0))
+
+    def start(self, noise):
+        if self.schedule.timestep_spacing == "leading":
+            return noise
+        return scales(self.trajectory().sigmas[0])[1] * noise
+
+    def step(self, memory, z, level, next_sigma, epsilon, noise):
+        return memory, self._move(z, level, epsilon, next_sigma, next_sigma)
+
+    def _move(self, z, level, epsilon, to, next_sigma):
+        """Follows the flow to the noise level `to`; the result is scaled for `next_sigma`."""
+        wide = z / scales(level.sigma)[0] + (to - level.sigma) * epsilon
+        return scales(next_sigma)[0] * wide
+
+
+@dataclasses.dataclass(frozen=True)
+class EulerAncestral(Euler):
+    """Euler's method with fresh noise in every step.
+
+    Source:
+        The variance of Song et al. 2021, Eq. 16 at eta 1, split as in k-diffusion.
+    """
+
+    def step(self, memory, z, level, next_sigma, epsilon, noise):
+        up = next_sigma * jnp.sqrt(1 - jnp.square(next_sigma / level.sigma))
+        down = jnp.square(next_sigma) / level.sigma
+        return memory, self._move(z, level, epsilon, down, next_sigma) + scales(next_sigma)[0] * up * noise
+
+
+@dataclasses.dataclass(frozen=True)
+class DPMSolver(Sampler):
+    """DPM-Solver++ of second order, multistep: few steps, deterministic.
+
+    Args:
+        karras: noise levels evenly spaced in σ^(1/7) in place of the schedule's spacing.
+
+    Source:
+        Lu et al. 2022 (DPM-Solver++), algorithm 2 in the midpoint form; Karras et al. 2022, Eq. 5.
+    """
+
+    steps: int = 20
+    karras: bool = False
+
+    def trajectory(self) -> Trajectory:
+        table = self.schedule.sigmas
+        if self.karras:
+            high, low = table[-1] ** (1 / KARRAS_RHO), table[0] ** (1 / KARRAS_RHO)
+            sigmas = np.linspace(high, low, self.steps) ** KARRAS_RHO
+            timesteps = np.interp(np.log(sigmas), np.log(table), np.arange(len(table))).round().astype(np.float32)
+        else:
+            timesteps = self.schedule.sampling_timesteps(self.steps, with_end=True)
+            sigmas = self.schedule.sigma_at(timesteps)
+        return Trajectory(timesteps, sigmas.astype(np.float32), np.append(sigmas[1:], 0).astype(np.float32))
+
+    def remember(self, z):
+        """The picture and σ of the step before; infinitely far away for the first step, which is of first order."""
+        return jnp.zeros_like(z), jnp.asarray(jnp.inf, z.dtype)
+
+    def step(self, memory, z, level, next_sigma, epsilon, noise):
+        before, sigma_before = memory
+        x0 = self.schedule.to_x0(epsilon, z, level)
+        # h = log(σ/σ_next) is infinite in the last step, which is of first order
+        last = next_sigma == 0
+        ratio = jnp.log(level.sigma / jnp.where(last, level.sigma, next_sigma)) / jnp.log(sigma_before / level.sigma)
+        estimate = x0 + 0.5 * ratio * (x0 - before)
+        (_, now_noise), (next_signal, next_noise) = scales(level.sigma), scales(next_sigma)
+        decay = next_sigma / level.sigma  # exp(-h)
+        return (x0, level.sigma), next_noise / now_noise * z + next_signal * (1 - decay) * estimate
+
+
+@dataclasses.dataclass(frozen=True)
+class LCM(Sampler):
+    """Sampling of latent consistency models: a few jumps to the picture, noised again in between.
+
+    Args:
+        trained_steps: of the solver that the model was distilled from.
+        timestep_scaling, sigma_data: of the boundary condition.
+
+    Source:
+        Luo et al. 2023, algorithm 3 and appendix A.
+    """
+
+    steps: int = 4
+    trained_steps: int = 50
+    timestep_scaling: float = 10.0
+    sigma_data: float = 0.5
+
+    def trajectory(self) -> Trajectory:
+        stride = self.schedule.num_train_timesteps // self.trained_steps
+        trained = (np.arange(1, self.trained_steps + 1) * stride - 1)[::-1]
+        chosen = np.floor(np.linspace(0, len(trained), self.steps, endpoint=False)).astype(int)
+        timesteps = trained[chosen].astype(np.float32)
+        sigmas = self.schedule.sigma_at(timesteps)
+        return Trajectory(timesteps, sigmas, np.append(sigmas[1:], 0).astype(np.float32))
+
+    def step(self, memory, z, level, next_sigma, epsilon, noise):
+        scaled = level.timestep * self.timestep_scaling
+        power = jnp.square(scaled) + self.sigma_data**2
+        x0 = self.schedule.to_x0(epsilon, z, level)
+        x0 = scaled / jnp.sqrt(power) * x0 + self.sigma_data**2 / power * z
+        signal, sigma = scales(next_sigma)
+        return memory, signal * x0 + sigma * noise
+
+
+SAMPLERS = {
+    "ddim": DDIM,
+    "ddpm": DDPM,
+    "euler": Euler,
+    "euler_ancestral": EulerAncestral,
+    "dpm": DPMSolver,
+    "lcm": LCM,
+}
+"""Names for the command line."""

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -11,12 +11,27 @@ from jaxtyping import Array, Float
 from handjax.errors import WeightsError
 
 # Values of diffusers' keys that change the arithmetic; Stable Diffusion 1.x and 2.x have these.
-FIXED = {"clip_sample": False, "thresholding": False, "rescale_betas_zero_snr": False}
+FIXED = {"clip_sample": False, "thresholding": False}
 CHOICES = {
     "beta_schedule": ("scaled_linear", "linear"),
     "prediction_type": ("epsilon", "v_prediction"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
 }
+LEAST_ALPHA_CUMPROD = 2.0**-24
+"""ᾱ of a terminal timestep without signal, so that σ stays finite (as diffusers' Euler sampler has it). DDIM, which
+could begin without signal, is off by 2.4e-4 of its first latents."""
+
+
+class NoiseLevel(NamedTuple):
+    """A point between noise and picture, where latents are z = (x0 + σ·ε) / √(1 + σ²).
+
+    Attributes:
+        timestep: what the network is told.
+        sigma: noise over signal.
+    """
+
+    timestep: Float[Array, ""]
+    sigma: Float[Array, ""]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,9 +47,11 @@ class NoiseSchedule:
         timestep_spacing: how a sampler with fewer steps picks its timesteps.
         steps_offset: added to "leading" timesteps.
         set_alpha_to_one: whether the last step arrives at ᾱ = 1 or at ᾱ_0.
+        rescale_betas_zero_snr: whether √ᾱ is shifted and scaled so that the last timestep is noise alone.
 
     Source:
-        Ho et al. 2020, Eq. 4; Salimans and Ho 2022, appendix D (velocity); names as in diffusers.
+        Ho et al. 2020, Eq. 4; Salimans and Ho 2022, appendix D (velocity); Lin et al. 2024, algorithm 1 (zero
+        terminal signal); names as in diffusers.
     """
 
     num_train_timesteps: int = 1000
@@ -45,6 +62,7 @@ class NoiseSchedule:
     timestep_spacing: str = "leading"
     steps_offset: int = 1
     set_alpha_to_one: bool = False
+    rescale_betas_zero_snr: bool = False
 
     def __post_init__(self):
         for key, supported in CHOICES.items():
@@ -77,23 +95,32 @@ class NoiseSchedule:
         """ᾱ_t for every timestep, float32."""
         power = {"linear": 1, "scaled_linear": 2}[self.beta_schedule]
         betas = np.linspace(self.beta_start ** (1 / power), self.beta_end ** (1 / power), self.num_train_timesteps)
-        return np.cumprod(1 - betas**power).astype(np.float32)
+        alphas_cumprod = np.cumprod(1 - betas**power)
+        if self.rescale_betas_zero_snr:
+            signal = np.sqrt(alphas_cumprod)
+            signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
+            alphas_cumprod = np.maximum(signal**2, LEAST_ALPHA_CUMPROD)
+        return alphas_cumprod.astype(np.float32)
+
+    @functools.cached_property
+    def sigmas(self) -> np.ndarray:
+        """Noise over signal, √((1 - ᾱ_t) / ᾱ_t), for every timestep, float32."""
+        return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
 
     @property
-    def final_alpha_cumprod(self) -> float:
-        """ᾱ where sampling ends."""
-        return 1.0 if self.set_alpha_to_one else float(self.alphas_cumprod[0])
+    def final_sigma(self) -> float:
+        """Noise over signal where DDIM ends."""
+        return 0.0 if self.set_alpha_to_one else float(self.sigmas[0])
 
-    def alpha_cumprod_at(self, timesteps: Float[Array, "*batch"]) -> Float[Array, "*batch"]:
-        """ᾱ at float timesteps; that of sampling's end before timestep 0."""
-        index = jnp.maximum(timesteps, 0).astype(jnp.int32)
-        return jnp.where(timesteps < 0, self.final_alpha_cumprod, jnp.asarray(self.alphas_cumprod)[index])
+    def sigma_at(self, timesteps: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+        """Noise over signal at fractional timesteps, linear in between."""
+        return np.interp(timesteps, np.arange(self.num_train_timesteps), self.sigmas).astype(np.float32)
 
     def signal_and_noise(
-        self, timesteps: Float[Array, "*batch"]
-    ) -> tuple[Float[Array, "*batch 1 1 1"], Float[Array, "*batch 1 1 1"]]:
-        """√ᾱ_t and √(1 - ᾱ_t), shaped to multiply latents."""
-        alpha = self.alpha_cumprod_at(timesteps)[..., None, None, None]
+        self, timesteps: Float[Array, "batch"]
+    ) -> tuple[Float[Array, "batch 1 1 1"], Float[Array, "batch 1 1 1"]]:
+        """√ᾱ_t and √(1 - ᾱ_t) of whole timesteps, shaped to multiply latents."""
+        alpha = jnp.asarray(self.alphas_cumprod)[timesteps.astype(jnp.int32)][:, None, None, None]
         return jnp.sqrt(alpha), jnp.sqrt(1 - alpha)
 
     def add_noise(
@@ -118,36 +145,58 @@ class NoiseSchedule:
         signal, sigma = self.signal_and_noise(timesteps)
         return signal * noise - sigma * x0
 
+    def min_snr_weight(self, timesteps: Float[Array, "batch"], gamma: float = 5.0) -> Float[Array, "batch"]:
+        """Factor of each example's loss: that of the signal-to-noise ratio, capped at `gamma`, on x0.
+
+        Args:
+            timesteps: whole.
+            gamma: the cap.
+
+        Source:
+            Hang et al. 2023, Eq. 8 (noise) and section 3.4 (velocity).
+        """
+        snr = 1 / jnp.square(jnp.asarray(self.sigmas)[timesteps.astype(jnp.int32)])
+        return jnp.minimum(snr, gamma) / (snr if self.prediction_type == "epsilon" else snr + 1)
+
     def to_epsilon(
         self,
         prediction: Float[Array, "batch height width channels"],
         z: Float[Array, "batch height width channels"],
-        timesteps: Float[Array, "*batch"],
+        level: NoiseLevel,
     ) -> Float[Array, "batch height width channels"]:
         """The noise in `z` by the network's prediction, whichever it predicts."""
         if self.prediction_type == "epsilon":
             return prediction
-        signal, sigma = self.signal_and_noise(timesteps)
-        return signal * prediction + sigma * z
+        return (prediction + level.sigma * z) / jnp.sqrt(1 + jnp.square(level.sigma))
 
     def to_x0(
         self,
         epsilon: Float[Array, "batch height width channels"],
         z: Float[Array, "batch height width channels"],
-        timesteps: Float[Array, "*batch"],
+        level: NoiseLevel,
     ) -> Float[Array, "batch height width channels"]:
         """The clean latents that remain when `epsilon` is taken out of `z`."""
-        signal, sigma = self.signal_and_noise(timesteps)
-        return (z - sigma * epsilon) / signal
+        return jnp.sqrt(1 + jnp.square(level.sigma)) * z - level.sigma * epsilon
 
-    def sampling_timesteps(self, steps: int) -> np.ndarray:
-        """The timesteps that a sampler of `steps` steps visits, descending, float32 (rounding as in diffusers)."""
-        total = self.num_train_timesteps
+    def sampling_timesteps(self, steps: int, *, rounded: bool = True, with_end: bool = False) -> np.ndarray:
+        """The timesteps that a sampler visits, descending, float32.
+
+        Args:
+            steps: of the sampler.
+            rounded: whether "linspace" gives whole timesteps (Euler's samplers in diffusers have fractions).
+            with_end: whether "leading" and "linspace" reckon with one step more, which is left out: the end at σ = 0
+                (DPM-Solver in diffusers).
+
+        Source:
+            Lin et al. 2024, table 2; rounding as in diffusers.
+        """
+        total, points = self.num_train_timesteps, steps + with_end
         timesteps: np.ndarray
         if self.timestep_spacing == "leading":
-            timesteps = np.arange(steps)[::-1] * (total // steps) + self.steps_offset
+            timesteps = np.arange(points)[::-1] * (total // points) + self.steps_offset
         elif self.timestep_spacing == "trailing":
             timesteps = np.round(np.arange(total, 0, -total / steps)) - 1
         else:
-            timesteps = np.round(np.linspace(0, total - 1, steps))[::-1]
-        return timesteps.astype(np.float32)
+            timesteps = np.linspace(0, total - 1, points)[::-1]
+            timesteps = np.round(timesteps) if rounded else timesteps
+        return timesteps[:steps].astype(np.float32)

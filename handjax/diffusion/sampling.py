@@ -1,0 +1,127 @@
+"""Runs a sampler on a network: classifier-free guidance, and the hooks where guides steer and masks hold."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from handjax.diffusion.samplers import Latents, Sampler
+from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
+
+# denoise(z, level) -> eps: differentiable, includes guidance scale and adapters.
+Denoise = Callable[[Latents, NoiseLevel], Latents]
+# guide(carry, z, level, eps, denoise) -> (carry, eps), called once a step after classifier-free guidance.
+Guide = Callable[[Any, Latents, NoiseLevel, Latents, Denoise], tuple[Any, Latents]]
+# hold(z, sigma, noise) -> z, called on the latents that a step leaves.
+Hold = Callable[[Latents, Float[Array, ""], Latents], Latents]
+
+
+def sample(
+    sampler: Sampler,
+    denoise: Denoise,
+    latents: Latents,
+    rng: PRNGKeyArray,
+    guide: Guide | None = None,
+    carry: PyTree = None,
+    hold: Hold | None = None,
+) -> tuple[Latents, PyTree]:
+    """Runs all steps of a sampler under `lax.scan`.
+
+    Args:
+        sampler: the sampler.
+        denoise: predicts the noise, see `guided_denoise`.
+        latents: standard normal noise to start from.
+        rng: key of the fresh noise of stochastic samplers.
+        guide: called once a step with its carry, the latents, the noise level, the predicted noise and `denoise`;
+            returns its next carry and the noise to take out.
+        carry: the guide's first carry.
+        hold: called on what a step leaves, with its σ and fresh noise (`hold_outside`).
+
+    Returns:
+        Clean latents and the guide's last carry.
+    """
+    trajectory = jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), sampler.trajectory())
+    z = sampler.start(latents)
+
+    def body(state, inputs):
+        z, memory, carry = state
+        (timestep, sigma, next_sigma), key = inputs
+        level = NoiseLevel(timestep, sigma)
+        epsilon = denoise(z, level)
+        if guide is not None:
+            carry, epsilon = guide(carry, z, level, epsilon, denoise)
+        memory, z = sampler.step(memory, z, level, next_sigma, epsilon, jax.random.normal(key, z.shape))
+        if hold is not None:
+            z = hold(z, next_sigma, jax.random.normal(jax.random.fold_in(key, 0), z.shape))
+        return (z, memory, carry), None
+
+    keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(sampler.steps))
+    (z, _, carry), _ = jax.lax.scan(body, (z, sampler.remember(z), carry), (trajectory, keys))
+    return z, carry
+
+
+def guided_denoise(
+    predict: Callable[[Latents, Float[Array, "batch"], PyTree], Latents],
+    schedule: NoiseSchedule,
+    conditional: PyTree,
+    unconditional: PyTree,
+    scale: float,
+) -> Denoise:
+    """Makes a sampler's `denoise` by classifier-free guidance, both branches in one batch.
+
+    Args:
+        predict: the network with its adapters, `predict(z, timesteps, inputs)`.
+        schedule: tells whether `predict` gives noise or velocity.
+        conditional: inputs of the branch with the prompt; every leaf has the batch first.
+        unconditional: inputs of the branch without, of the same structure.
+        scale: 1 evaluates the conditional branch alone.
+
+    Returns:
+        `denoise(z, level)`: ε(unconditional) + scale·(ε(conditional) - ε(unconditional)).
+
+    Source:
+        Ho and Salimans 2022, Eq. 6, in Stable Diffusion's parametrisation of the scale.
+    """
+    branches = [conditional] if scale == 1 else [unconditional, conditional]
+    inputs = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *branches)
+
+    def denoise(z: Latents, level: NoiseLevel) -> Latents:
+        tiled = jnp.concatenate([z] * len(branches))
+        predictions = jnp.split(predict(tiled, jnp.full(len(tiled), level.timestep), inputs), len(branches))
+        base, target = predictions[0], predictions[-1]
+        return schedule.to_epsilon(base + scale * (target - base), z, level)
+
+    return denoise
+
+
+def compose_guides(*guides: Guide) -> Guide:
+    """Makes one guide that applies `guides` in order; its carry is the tuple of theirs."""
+
+    def guide(carry, z, level, epsilon, denoise):
+        carries = []
+        for one, own in zip(guides, carry, strict=True):
+            own, epsilon = one(own, z, level, epsilon, denoise)
+            carries.append(own)
+        return tuple(carries), epsilon
+
+    return guide
+
+
+def hold_outside(latents: Latents, mask: Float[Array, "batch height width 1"]) -> Hold:
+    """Makes a `hold` that keeps a picture outside a mask, so that a text-to-image model paints inside it.
+
+    Args:
+        latents: of the picture, clean.
+        mask: at latent resolution; 1 is to be painted.
+
+    Source:
+        Lugmayr et al. 2022, Eq. 8, without resampling.
+    """
+
+    def hold(z: Latents, sigma: Float[Array, ""], noise: Latents) -> Latents:
+        known = (latents + sigma * noise) / jnp.sqrt(1 + jnp.square(sigma))
+        return mask * z + (1 - mask) * known
+
+    return hold
