@@ -18,12 +18,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "optim": {"lr": 5e-5, "weight_decay": 1e-2},
             "model": "stable-diffusion-v1-5/stable-diffusion-inpainting",
             "dtype": "float32",
-            "data": {
-                "path": "rhd",
-                "image_size": 512,
-                "max_length": 77,
-                "tokenizer": "stable-diffusion-v1-5/stable-diffusion-inpainting/tokenizer",
-            },
+            "data": {"path": "rhd", "image_size": 512},
             "sgm": {
                 "stem_channels": (16, 32, 96, 256),
                 "fusion_channels": 640,
@@ -51,7 +46,7 @@ def _tiny() -> dict:
         "checkpoint": {"every": 50},
         "optim": {"lr": 1e-3, "schedule": "cosine", "warmup_steps": 20},
         "model": "tiny_inpainting",
-        "data": {"path": "demo/records", "image_size": 96, "max_length": 32, "tokenizer": "tiny_inpainting/tokenizer"},
+        "data": {"path": "demo/records", "image_size": 96},
         # every level but the mid block's: at 6x6 alone a finger is thinner than a cell
         "sgm": {"stem_channels": (16, 32, 64), "fusion_channels": 96, "levels": (0, 1)},
     }

@@ -7,6 +7,7 @@ import string
 from pathlib import Path
 
 from handjax.errors import InputError
+from handjax.hand.describe import with_article
 
 DEFAULT_TEMPLATE = "a photo of {hand}"
 _FIELDS = {"caption", "folder", "hand"}
@@ -55,11 +56,6 @@ class Captions:
         return template.format(caption=given, folder=photo.parent.name, hand=with_article(hand))
 
 
-def with_article(phrase: str) -> str:
-    """Puts "a" or "an" before a phrase."""
-    return f"{'an' if phrase[:1] in 'aeiou' else 'a'} {phrase}"
-
-
 def _check_template(template: str | None) -> None:
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(template or "") if name is not None}
@@ -70,14 +66,18 @@ def _check_template(template: str | None) -> None:
 
 
 def _read(path: Path) -> str:
+    return " ".join(_decode(path).split())
+
+
+def _decode(path: Path) -> str:
     try:
-        return " ".join(path.read_text("utf-8").split())
+        return path.read_text("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not a text in UTF-8 ({error}); save it as UTF-8") from error
 
 
 def _read_csv(path: Path) -> dict[str, str]:
-    rows = list(csv.reader(path.read_text("utf-8").splitlines()))
+    rows = list(csv.reader(_decode(path).splitlines()))
     if any(len(row) != 2 for row in rows if row):
         raise InputError(f"{path}: every line needs two columns, the photo's path and its caption")
     return {row[0]: row[1] for row in rows if row}

@@ -76,18 +76,18 @@ class EncodedExamples(tfds.core.GeneratorBasedBuilder):
 def _rows(batch: Batch) -> Iterator[dict[str, np.ndarray]]:
     arrays = {name: np.asarray(value) for name, value in batch.items()}
     for number in range(len(next(iter(arrays.values())))):
-        yield {name: array[number] for name, array in arrays.items()}
+        yield {name: np.asarray(array[number]) for name, array in arrays.items()}
 
 
 def _store(name: str, value: np.ndarray) -> np.ndarray:
     if name in _LEVELS:
         value = np.rint(value * _LEVELS[name])
-    return value.astype(_STORED.get(name, value.dtype))
+    return np.asarray(value).astype(_STORED.get(name, value.dtype))
 
 
 def _load(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     loaded = np.asarray(value).astype(dtype)
-    return loaded / np.asarray(_LEVELS[name], dtype) if name in _LEVELS else loaded
+    return np.divide(loaded, _LEVELS[name], dtype=dtype) if name in _LEVELS else loaded
 
 
 class EncodedSource(Sequence[dict[str, np.ndarray]]):

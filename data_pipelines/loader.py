@@ -231,9 +231,10 @@ class _ExampleMaker:
         if self._training and rng.random() < self._options.full_mask_prob:
             return np.ones((size, size), np.float32)
         padding = rng.uniform(*_MASK_PADDING_RANGE, 4) if self._training and self._options.augment else 1.0
-        return inpaint_mask(
-            window.map(_need(record, "depth")), window.points(_need(record, "keypoints_2d")[:, :2]), padding
-        )
+        depth = window.map(_need(record, "depth"))
+        # without keypoints the hand's extent is that of its mesh
+        points = np.argwhere(depth)[:, ::-1] if record.keypoints_2d is None else _keypoints(record, window)
+        return inpaint_mask(depth, points, padding)
 
 
 def _need(record: HandRecord, name: str) -> Any:

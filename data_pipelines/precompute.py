@@ -65,11 +65,6 @@ class PhotoSet:
     licence: str | None = None
 
 
-def process_photo(photo: Path, photos: PhotoSet, detector: HandDetector, failures: Failures) -> list[HandRecord]:
-    """Makes the records of all hands in one photo; arguments as `photo_records`."""
-    return list(photo_records([photo], photos, detector, failures))
-
-
 def photo_records(
     paths: Iterable[Path], photos: PhotoSet, detector: HandDetector, failures: Failures
 ) -> Iterator[HandRecord]:

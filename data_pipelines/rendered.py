@@ -10,13 +10,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from data_pipelines.captions import with_article
 from data_pipelines.encoding import jpeg, png, to_bytes
 from data_pipelines.features import record_features, to_example
 from data_pipelines.scene import render_scenes
 from data_pipelines.skin import SkinMap, skin_map
 from data_pipelines.splits import EVAL_FRACTION, split_names
-from handjax.hand.describe import describe_hand
+from handjax.hand.describe import describe_hand, with_article
 from handjax.hand.model import HandModel, load_open_hand, mirror_pose
 from handjax.record import HandRecord, Side
 

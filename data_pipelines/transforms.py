@@ -62,23 +62,31 @@ class Window:
         needed = int(self.record_side / self._pixels_per_pixel(self.record_side))
         file.draft("RGB", (needed, needed))  # a large JPEG is decoded at a half, a quarter or an eighth
         image = file.convert("RGB")
+        drafted = round(self.record_side / image.width)
         factor = max(int(self._pixels_per_pixel(image.width)), 1)
         image = image.reduce(factor) if factor > 1 else image
-        # twice the resolution, then halved: less than 2 pixels fall into one and none is skipped
-        seen = self._look(image, 2 * self.size, Image.Resampling.BILINEAR).reduce(2)
+        # twice the resolution, then halved: less than 2 pixels fall into one and none is skipped; both reductions
+        # round the width up, so the scale is theirs and not the ratio of the widths
+        seen = self._look(image, 2 * self.size, Image.Resampling.BILINEAR, 1 / (drafted * factor)).reduce(2)
         return np.asarray(seen, np.float32) / 127.5 - 1.0
 
     def map(self, encoded: bytes) -> Float[np.ndarray, "size size"]:
         """Looks at a grey picture of the hand's mesh, in [0, 1], each pixel as the rasteriser samples it."""
         image = Image.open(io.BytesIO(encoded)).convert("L")
-        return np.asarray(self._look(image, self.size, Image.Resampling.NEAREST), np.float32) / 255.0
+        return (
+            np.asarray(
+                self._look(image, self.size, Image.Resampling.NEAREST, image.width / self.record_side), np.float32
+            )
+            / 255.0
+        )
 
     def _pixels_per_pixel(self, side: int) -> float:
         return float(np.sqrt(abs(np.linalg.det(self.matrix[:, :2])))) * side / self.record_side
 
-    def _look(self, image: Image.Image, size: int, filter_: Image.Resampling) -> Image.Image:
+    def _look(self, image: Image.Image, size: int, filter_: Image.Resampling, scale: float) -> Image.Image:
+        """Samples the window from a picture that has `scale` pixels for each of the record's."""
         to_window = np.array([self.size / size, self.size / size, 1.0])
-        matrix = self.matrix * to_window * (image.width / self.record_side)
+        matrix = self.matrix * to_window * scale
         return image.transform((size, size), Image.Transform.AFFINE, matrix.ravel().tolist(), filter_)
 
 

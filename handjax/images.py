@@ -83,10 +83,18 @@ def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
     return buffer.getvalue()
 
 
-def write_image(path: str | os.PathLike, image: UInt8[np.ndarray, "height width *channels"]) -> None:
-    """Writes a picture, format by suffix, atomically."""
+def color_profile(path: str | os.PathLike) -> bytes | None:
+    """Returns the ICC profile of a picture's RGB, for `write_image`; `read_image` gives the values as they are."""
+    with Image.open(path) as image:
+        return image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None
+
+
+def write_image(
+    path: str | os.PathLike, image: UInt8[np.ndarray, "height width *channels"], profile: bytes | None = None
+) -> None:
+    """Writes a picture, format by suffix, atomically; `profile` says how its values look (ICC)."""
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary)
+        Image.fromarray(image).save(temporary, icc_profile=profile)
 
 
 def find_images(inputs: Iterable[str | os.PathLike]) -> list[Path]:

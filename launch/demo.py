@@ -3,12 +3,15 @@
 import argparse
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from data_pipelines.features import open_records
 from handjax.errors import InputError
-from launch.command import run
+from launch import command
+from launch.precompute import MANIFEST
 
 CARRIED_PHOTOS = Path(__file__).parent.parent / "handjax" / "assets" / "photos"
 HELD_OUT_LOSS = "eval/mmse"
@@ -25,7 +28,9 @@ def main() -> int:
     arguments = parser.parse_args()
     out = arguments.out
 
-    launch("precompute", "--input", arguments.photos, "--output", out / "photos")
+    shutil.rmtree(out / "run", ignore_errors=True)  # an earlier demo's, on other photos
+    # some photos may show no hand: status 2, but the rest is prepared
+    launch("precompute", "--input", arguments.photos, "--output", out / "photos", tolerated=command.USER_ERROR_STATUS)
     launch("precompute", "--input", f"rendered:{arguments.rendered}", "--output", out / "rendered")
     launch(
         "train",
@@ -36,7 +41,7 @@ def main() -> int:
     )
     losses = read_losses(out / "run" / "metrics.jsonl")
     plot_losses(losses, out / "loss.png")
-    picture = arguments.picture or sorted(arguments.photos.rglob("*.[jJpP]*[gG]"))[0]
+    picture = arguments.picture or arguments.photos / first_photo(out / "photos")
     launch("refine", picture, "--out", out / "refined", "--adapter", out / "run")
 
     first, last = losses[HELD_OUT_LOSS][0][1], losses[HELD_OUT_LOSS][-1][1]
@@ -48,13 +53,22 @@ def main() -> int:
     return 0
 
 
-def launch(command: str, *arguments: object) -> None:
-    """Runs `python -m launch.COMMAND`, echoing what to type; a failing command ends the demo with its own message."""
-    words = [f"launch.{command}", *map(str, arguments)]
+def launch(name: str, *arguments: object, tolerated: int = 0) -> None:
+    """Runs `python -m launch.NAME`, echoing what to type; a failing command ends the demo with its own message."""
+    words = [f"launch.{name}", *map(str, arguments)]
     print(f"\n$ python -m {shlex.join(words)}", flush=True)
     status = subprocess.run([sys.executable, "-m", *words], check=False).returncode
-    if status:
-        raise InputError(f"the demo stopped: launch.{command} ended with status {status}, see its message above")
+    if status not in (0, tolerated):
+        raise InputError(f"the demo stopped: launch.{name} ended with status {status}, see its message above")
+
+
+def first_photo(records: Path) -> str:
+    """Names a photo that shows a hand, relative to the folder of photos."""
+    if not (records / MANIFEST).is_file():
+        raise InputError("the demo stopped: no photo could be prepared, see the message above")
+    source = open_records(records, "train")
+    assert source is not None  # precompute ends without a manifest where nothing is left to train on
+    return str(source[0].source)
 
 
 def read_losses(path: Path) -> dict[str, list[tuple[int, float]]]:
@@ -83,4 +97,4 @@ def plot_losses(curves: dict[str, list[tuple[int, float]]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    run(main)
+    command.run(main)

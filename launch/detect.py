@@ -42,6 +42,8 @@ def main() -> int:
         height, width = image.shape[:2]
         item = {"input": str(path), "width": width, "height": height, "hands": [hand_item(hand) for hand in hands]}
         report.item(item, _lines(path, hands))
+        if not hands:
+            report.error(str(path), InputError(f"{path}: no hand found; show a whole hand, larger and in focus"))
     return report.finish()
 
 

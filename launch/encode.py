@@ -24,6 +24,7 @@ from handjax.training.checkpoints import content_hash
 from handjax.training.config import load_config
 from handjax.training.parallel import make_engine
 from launch import command
+from launch.train import data_section
 
 BATCH = 16
 
@@ -32,23 +33,27 @@ def main() -> int:
     """Writes the encoded examples and prints how many there are."""
     arguments, overrides = _parse_arguments()
     config = load_config(arguments.config, [*overrides, "--config.data.encoded=False"])
+    if min(arguments.examples, arguments.eval_examples) < 1:
+        raise ConfigError("--examples and --eval-examples must be at least 1")
     if arguments.output.exists():
         raise InputError(f"--output {arguments.output}: exists; choose another folder or remove it")
-    model = make_task(config).frozen()
+    task = make_task(config)
+    model = task.frozen()
     if not isinstance(model, StableDiffusion):
         raise ConfigError(f"{arguments.config}: its task has no frozen autoencoder; give an inpainting recipe")
     report = command.Report("encode", arguments.json)
     counts = {"train": arguments.examples, "eval": arguments.eval_examples}
     with atomic_write(arguments.output) as temporary:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of the temporary folder
-            _builder(config, model, counts, temporary).download_and_prepare()
+            builder = _builder(data_section(config, task), config.seed, model, counts, temporary)
+            builder.download_and_prepare()
         shutil.rmtree(temporary / "downloads", ignore_errors=True)
     made = ", ".join(f"{count} {split} examples" for split, count in counts.items())
     report.item({"output": str(arguments.output), "examples": counts}, f"{arguments.output}  {made}")
     return report.finish()
 
 
-def _builder(config: Any, model: StableDiffusion, counts: dict[str, int], folder: Path) -> Any:
+def _builder(data: Any, seed: int, model: StableDiffusion, counts: dict[str, int], folder: Path) -> Any:
     import tensorflow_datasets as tfds
     from absl import logging
 
@@ -56,7 +61,7 @@ def _builder(config: Any, model: StableDiffusion, counts: dict[str, int], folder
 
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
-    size, words = config.data.image_size, config.data.max_length
+    size, words = data.image_size, data.max_length
     side, channels = size // model.vae.config.factor, model.vae.config.latent_channels
     maps = {
         "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
@@ -68,10 +73,10 @@ def _builder(config: Any, model: StableDiffusion, counts: dict[str, int], folder
     }
     image = {"image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32)}
     latents = jax.ShapeDtypeStruct((side, side, channels), jnp.float32)
-    make_loader = resolve(config.data.loader)
+    make_loader = resolve(data.loader)
 
     def batches(split: str) -> Iterator[dict[str, Any]]:
-        return encoded_batches(model, make_loader(config.data, image | maps, BATCH, config.seed, split))
+        return encoded_batches(model, make_loader(data, image | maps, BATCH, seed, split))
 
     encoded = EncodedConfig(
         spec={"latents": latents, "hidden_latents": latents} | maps,

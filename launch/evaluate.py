@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from data_pipelines.features import open_records
 from data_pipelines.loader import make_loader
-from handjax.errors import InputError
+from handjax.errors import ConfigError, InputError
 from handjax.files import write_json
 from handjax.images import write_image
 from handjax.inference.evaluate import evaluate_inpainting
@@ -33,6 +33,8 @@ def main() -> int:
     add_model_arguments(parser)
     arguments = parser.parse_args()
 
+    if arguments.limit < 1:
+        raise ConfigError(f"--limit is {arguments.limit}; it must be at least 1")
     report = command.Report("evaluate", arguments.json)
     refiner = load_refiner(arguments, RepairSettings(arguments.steps, arguments.guidance_scale, candidates=1))
     batches = held_out_batches(arguments.data, refiner, arguments.limit)

@@ -26,6 +26,7 @@ def main() -> int:
     """Prepares one data set and prints what became of the input."""
     arguments = _parse_arguments()
     output = Path(arguments.output)
+    _check_eval_fraction(arguments.eval_fraction)
     _check_output(output, arguments.input)
     report = command.Report("precompute", arguments.json)
     start = time.monotonic()
@@ -41,8 +42,7 @@ def main() -> int:
     made = [f"{count} {split} records" for split, count in manifest["records"].items()]
     missed = [f"{count} {reason}" for reason, count in manifest["failures"]["counts"].items()]
     report.item({"output": str(output), **manifest}, f"{output}  {', '.join(made + missed)}")
-    report.finish()
-    return 0  # pictures without a hand are counted and listed; the data set is whole
+    return report.finish()
 
 
 def _builder(arguments: argparse.Namespace, folder: Path) -> Any:
@@ -77,6 +77,11 @@ def _rendered_numbers(text: str) -> tuple[int, int]:
     if not count.isdigit() or int(count) < 1 or not (seed or "0").isdigit():
         raise InputError(f"--input {text}: write rendered:COUNT or rendered:COUNT:SEED, such as rendered:2000")
     return int(count), int(seed or 0)
+
+
+def _check_eval_fraction(share: float) -> None:
+    if not 0 <= share < 1:
+        raise InputError(f"--eval-fraction {share}: must be at least 0 and below 1")
 
 
 def _check_output(output: Path, source: str) -> None:

@@ -5,6 +5,7 @@ pixel is the input's.
 """
 
 import argparse
+import itertools
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import numpy as np
 from handjax.adapters.files import load_sgm
 from handjax.diffusion.model import find_model, load_stable_diffusion
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
-from handjax.images import find_images, read_image, write_image
+from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
 from handjax.perception import HandDetector
 from handjax.tasks import make_task
+from handjax.tasks.sgm import SGMTask
 from handjax.training.checkpoints import restore_params
 from handjax.training.config import read_config
 from launch import command
@@ -40,10 +42,18 @@ def main() -> int:
 
     report = command.Report("refine", arguments.json)
     refiner = load_refiner(arguments, settings)
-    images = find_images(arguments.images)
+    images: list[Path] = []
+    for source in arguments.images:
+        try:
+            images += find_images([source])
+        except InputError as error:
+            report.error(source, error)
     for path, name in zip(images, unique_names(images), strict=True):
         try:
-            refinement = refiner(read_image(path), arguments.prompt, arguments.seed)
+            image = read_image(path)
+            if path.resolve() in (file.resolve() for file in outputs(arguments.out, name)):
+                raise InputError(f"{path}: its result would replace it; give another --out")
+            refinement = refiner(image, arguments.prompt, arguments.seed)
             report.item(*describe(path, arguments.out, name, refinement))
             if not refinement.hands:
                 raise InputError(f"{path}: {NOT_FOUND}")
@@ -81,9 +91,13 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     channels = model.unet.config.in_channels
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
-    sgm, params = load_adapter(arguments.adapter or folder / "sgm")
-    if sgm.config.unet_channels != model.unet.config.block_out_channels:
-        raise WeightsError(f"{arguments.adapter}: trained on another model than {folder}; name that one with --model")
+    adapter = arguments.adapter or folder / "sgm"
+    sgm, params = load_adapter(adapter)
+    unet = model.unet.config
+    trained = (sgm.config.unet_channels, sgm.config.layers_per_block, 2 ** (len(sgm.config.stem_channels) - 1))
+    if trained != (unet.block_out_channels, unet.layers_per_block, model.vae.config.factor):
+        raise WeightsError(f"{adapter}: trained on another model than {folder}; name that one with --model")
+    model, params = jax.device_put((model, params))  # once, not for every hand
     return Refiner(model, sgm, params, detector, settings)
 
 
@@ -92,18 +106,26 @@ def load_adapter(folder: Path) -> tuple[Any, Any]:
     if not (folder / "checkpoints").is_dir():
         return load_sgm(folder)
     task = make_task(read_config(folder))
+    if not isinstance(task, SGMTask):
+        raise WeightsError(f"{folder}: a training run, but not of SGM; give one of sgm.py")
     shapes = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
     return task.sgm, restore_params(folder, shapes)[1]
 
 
 def unique_names(paths: Iterable[Path]) -> list[str]:
-    """Gives each picture its stem, numbered where two pictures have the same."""
-    seen: dict[str, int] = {}
+    """Gives each picture its stem, numbered where that or its mask's name is taken by an earlier picture."""
+    taken: set[str] = set()
     names = []
     for path in paths:
-        seen[path.stem] = seen.get(path.stem, 0) + 1
-        names.append(path.stem if seen[path.stem] == 1 else f"{path.stem}-{seen[path.stem]}")
+        numbered = itertools.chain([path.stem], (f"{path.stem}-{number}" for number in itertools.count(2)))
+        names.append(next(name for name in numbered if not taken & {name, f"{name}_mask"}))
+        taken |= {names[-1], f"{names[-1]}_mask"}
     return names
+
+
+def outputs(out: Path, name: str) -> tuple[Path, Path]:
+    """The files of one result: picture and mask."""
+    return out / f"{name}.png", out / f"{name}_mask.png"
 
 
 def describe(path: Path, out: Path, name: str, refinement: Refinement) -> tuple[dict[str, Any], str]:
@@ -111,8 +133,8 @@ def describe(path: Path, out: Path, name: str, refinement: Refinement) -> tuple[
     if not refinement.hands:
         hand = {"status": "not_found", "reason": NOT_FOUND, "box": None, "score_before": None, "score_after": None}
         return {"input": str(path), "output": None, "mask": None, "hands": [hand]}, f"{path}: no hand found"
-    output, mask = out / f"{name}.png", out / f"{name}_mask.png"
-    write_image(output, refinement.image)
+    output, mask = outputs(out, name)
+    write_image(output, refinement.image, color_profile(path))
     write_image(mask, refinement.changed.astype(np.uint8) * 255)
     item = {
         "input": str(path),

@@ -6,7 +6,10 @@ import logging
 import sys
 from pathlib import Path
 
+from ml_collections import ConfigDict, FrozenConfigDict
+
 from data_pipelines.encoded import encoder_of
+from handjax.diffusion.model import StableDiffusion
 from handjax.errors import ConfigError, InputError
 from handjax.tasks import make_task, resolve
 from handjax.training.checkpoints import content_hash
@@ -29,7 +32,7 @@ def main() -> None:
         _check_encoder(task, config.data.path)
     make_loader = functools.partial(
         resolve(config.data.loader),
-        config.data,
+        data_section(config, task),
         batch_spec=task.batch_spec(),
         batch_size=config.batch_size,
         seed=config.seed,
@@ -40,6 +43,14 @@ def main() -> None:
     except OSError as error:
         raise InputError(f"{workdir}: cannot be a folder ({error.strerror}); use another --workdir") from error
     train(config, task, lambda split: make_loader(split=split), workdir)
+
+
+def data_section(config: FrozenConfigDict, task: Task) -> ConfigDict:
+    """The recipe's `data`, in which captions are tokenised as the task's model wants them."""
+    data, model = ConfigDict(config.data), task.frozen()
+    if isinstance(model, StableDiffusion):
+        data.tokenizer, data.max_length = model.tokenizer.folder, model.tokenizer.length
+    return data
 
 
 def _check_encoder(task: Task, path: str) -> None:

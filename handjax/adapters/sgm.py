@@ -138,7 +138,7 @@ class StructureAttention(nn.Module):
         skeleton_tokens = skeleton_tokens.reshape(batch, height * width, channels)
         weights = relevance(depth_tokens, skeleton_tokens)
         attended = aggregate(weights, skeleton_tokens).reshape(depth.shape)
-        normalise = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm")
+        normalise = nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name="norm", use_fast_variance=False)
         return normalise(depth + attended), weights  # Eq. 5
 
 

@@ -6,7 +6,7 @@ A box is x0, y0, x1, y1 in pixels. Crops are cut at whole pixels, so that they c
 import dataclasses
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int, Num, UInt8
 
 from handjax.images import resize
 from handjax.perception.hands import DetectedHand
@@ -15,13 +15,13 @@ MODEL_CROP_SCALE = 1.6
 RECORD_CROP_SCALE = 2.0
 
 
-def tight_box(keypoints: Float[np.ndarray, "21 _"]) -> Float[np.ndarray, "4"]:
+def tight_box(keypoints: Num[np.ndarray, "points _"]) -> Num[np.ndarray, "4"]:
     """Returns the smallest box around the keypoints' x and y."""
     places = keypoints[:, :2]
     return np.concatenate([places.min(axis=0), places.max(axis=0)])
 
 
-def box_side(keypoints: Float[np.ndarray, "21 _"]) -> float:
+def box_side(keypoints: Num[np.ndarray, "points _"]) -> float:
     """Returns the longer side of the tight box, to which every "% of the box" refers (DECISIONS B4)."""
     x0, y0, x1, y1 = tight_box(keypoints)
     return float(max(x1 - x0, y1 - y0))

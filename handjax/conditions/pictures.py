@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from handjax.conditions.crops import box_side
 from handjax.hand.camera import PinholeCamera
@@ -65,14 +65,14 @@ def hand_pictures(
 
 def inpaint_mask(
     depth: Float[np.ndarray, "size size"],
-    keypoints: Float[np.ndarray, "21 _"],
+    keypoints: Num[np.ndarray, "points _"],
     padding_scale: Float[np.ndarray, "4"] | float = 1.0,
 ) -> Float[np.ndarray, "size size"]:
     """Gives the rectangle to repaint: around depth and keypoints, padded by max(15 % of the box, 30 px at 512).
 
     Args:
       depth: the depth condition, 0 on the background.
-      keypoints: pixels.
+      keypoints: pixels; or any points that span the hand.
       padding_scale: factor of the padding on the left, top, right and bottom; training varies it.
 
     Returns:

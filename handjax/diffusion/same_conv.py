@@ -47,7 +47,7 @@ def _backward(residuals, cotangent):
         cpu=functools.partial(kernel_gradient_by_taps, kernel_size=kernel.shape[:2]),
         default=lambda x, g: jax.vjp(lambda k: conv(x, k), kernel)[1](g)[0],
     )
-    return input_gradient(cotangent)[0], kernel_gradient.astype(kernel.dtype)
+    return input_gradient(cotangent)[0], kernel_gradient
 
 
 same_conv.defvjp(_forward, _backward)
@@ -66,7 +66,7 @@ def kernel_gradient_by_taps(
       kernel_size: odd height and width of the kernel.
 
     Returns:
-      The kernel's gradient, in float32.
+      The kernel's gradient, summed in float32, in the dtype of `x`.
     """
     kh, kw = kernel_size
     cin, cout = x.shape[-1], cotangent.shape[-1]
@@ -85,4 +85,4 @@ def kernel_gradient_by_taps(
         return jax.lax.dot_general(grad, window, (((1,), (0,)), ((), ())), preferred_element_type=jnp.float32)
 
     offsets = (jnp.arange(kh)[:, None] * pitch + jnp.arange(kw)).reshape(-1)
-    return jax.lax.map(tap, offsets).swapaxes(1, 2).reshape(kh, kw, cin, cout)
+    return jax.lax.map(tap, offsets).swapaxes(1, 2).reshape(kh, kw, cin, cout).astype(x.dtype)

@@ -50,3 +50,8 @@ def describe_hand(keypoints: Float[np.ndarray, "21 3"], side: str) -> str:
     if len(fingers) == 1:
         return f"{side} hand, {fingers[0]} finger extended"
     return f"{side} hand, {', '.join(fingers[:-1])} and {fingers[-1]} fingers extended"
+
+
+def with_article(phrase: str) -> str:
+    """Puts "a" or "an" before a phrase."""
+    return f"{'an' if phrase[:1] in 'aeiou' else 'a'} {phrase}"

@@ -15,7 +15,7 @@ from handjax.conditions.photo import conditions_from_hand
 from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import DDIM
-from handjax.hand.describe import describe_hand
+from handjax.hand.describe import describe_hand, with_article
 from handjax.inference.paste import paste_back
 from handjax.perception import DetectedHand, HandDetector
 from handjax.preview import from_model_range
@@ -147,7 +147,7 @@ class Refiner:
         crop = crop_image(image, box, self.size)
         conditions = conditions_from_hand(crop, hand_in_crop(hand, box, self.size))
         count = self.settings.candidates
-        prompt = prompt or f"a photo of a {describe_hand(hand.world, hand.side)}"
+        prompt = prompt or f"a photo of {with_article(describe_hand(hand.world, hand.side))}"
         pictures = (to_model_range(crop), conditions.inpaint_mask, conditions.depth, conditions.skeleton)
         images, mask, depth, skeleton = (
             np.repeat(picture.reshape(1, self.size, self.size, -1), count, axis=0) for picture in pictures

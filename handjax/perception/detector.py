@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
@@ -16,6 +16,7 @@ from handjax.perception.mediapipe_backend import MediaPipeBackend
 TASK_FILE = Path(__file__).parents[1] / "assets" / "hand_landmarker.task"
 
 
+@runtime_checkable
 class Backend(Protocol):
     """What finds hands in one picture."""
 

@@ -99,12 +99,15 @@ def read_config(workdir: Path) -> ml_collections.FrozenConfigDict:
     """Reads the recipe that a training run has left in its folder.
 
     Raises:
-      ConfigError: `workdir` is not the folder of a training run.
+      ConfigError: `workdir` is not the folder of a training run, or its recipe is damaged.
     """
     path = workdir / "config.json"
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the --workdir of a launch.train run")
-    return ml_collections.FrozenConfigDict(json.loads(path.read_text()))
+    try:
+        return ml_collections.FrozenConfigDict(json.loads(path.read_text()))
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"{path}: not the recipe of a run ({error}); copy it again or train anew") from error
 
 
 def config_name(spec: str) -> str:

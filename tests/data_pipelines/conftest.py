@@ -9,6 +9,8 @@ from data_pipelines.features import record_features, to_example
 from handjax.record import HandRecord
 
 SIDE = 80
+NO_KEYPOINTS = 1000
+"""This record has no keypoints."""
 
 
 @dataclasses.dataclass
@@ -49,7 +51,7 @@ def make_record(number: int) -> HandRecord:
     return HandRecord(
         id=f"hand-{number}",
         image=jpeg(image),
-        keypoints_2d=np.concatenate([keypoints, np.ones((21, 1))], axis=1).astype(np.float32),
+        keypoints_2d=None if number == NO_KEYPOINTS else np.column_stack([keypoints, np.ones(21)]).astype(np.float32),
         side="left",
         betas=rng.normal(size=7).astype(np.float32),
         depth=png(depth),

@@ -6,6 +6,7 @@ from ml_collections import FrozenConfigDict
 from data_pipelines.loader import make_loader
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
+from tests.data_pipelines.conftest import NO_KEYPOINTS, prepare
 
 SIZE = 32
 SPEC = {
@@ -149,3 +150,13 @@ def test_fields_that_records_lack_are_named(prepared):
         next(loader(prepared, {"depth": SPEC["depth"]}, batch=23))
     with pytest.raises(ConfigError, match="3 processes"):
         loader(prepared, IMAGE, batch=4, process_index=0, process_count=3)
+
+
+def test_a_record_without_keypoints_is_trained_on_without_them(tmp_path):
+    prepare(tmp_path, train=(NO_KEYPOINTS,))
+    spec = {name: SPEC[name] for name in ("mask", "depth", "keypoints_valid")}
+    batch = next(loader(tmp_path, spec, batch=1, augment=False))
+    assert not batch["keypoints_valid"][0]
+    rows, columns = np.nonzero(batch["mask"][0, ..., 0])
+    hand = np.nonzero(batch["depth"][0, ..., 0])
+    assert rows.min() < hand[0].min() and columns.max() > hand[1].max()

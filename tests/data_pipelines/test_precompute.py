@@ -31,7 +31,7 @@ def test_photos_become_records_and_bad_ones_are_listed(tmp_path, monkeypatch, ca
     report = json.loads(capsys.readouterr().out)
     manifest = json.loads((output / "manifest.json").read_text())
 
-    assert status == 0
+    assert status == 2
     assert manifest["records"] == {"train": 1} and manifest["pictures"] == 3
     assert manifest["failures"]["counts"] == {"unreadable": 1, "no hand found": 1}
     assert {Path(error["input"]).name for error in report["errors"]} == {"broken.jpg", "empty.png"}

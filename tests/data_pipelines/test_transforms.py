@@ -53,5 +53,20 @@ def test_shrinking_averages_and_skips_no_pixel():
     np.testing.assert_allclose(seen, 0.0, atol=0.05)
 
 
+@pytest.mark.parametrize("side", [801, 807, 1609])
+def test_a_reduced_photo_stays_in_register_with_its_points(side):
+    """Decoders and reductions round sizes up; the picture must not shift for it."""
+    point = np.array([0.8 * side, 0.3 * side])
+    y, x = np.mgrid[:side, :side] + 0.5
+    blob = np.exp(-np.square(np.hypot(x - point[0], y - point[1]) / (side / 25)))
+    photo = np.repeat(np.rint(255 * blob).astype(np.uint8)[..., None], 3, axis=2)
+    window = draw_window(side, 96, Augmentation(), np.random.default_rng(0))
+    for encode in (jpeg, encode_png):
+        seen = window.photo(encode(photo)).mean(axis=-1) + 1
+        rows, columns = np.mgrid[:96, :96] + 0.5
+        centre = np.array([(seen * columns).sum(), (seen * rows).sum()]) / seen.sum()
+        np.testing.assert_allclose(centre, window.points(point[None])[0], atol=0.05)
+
+
 def test_a_mirrored_left_hand_is_a_right_one():
     assert swap_sides("a left hand, bright light, Leftover, right") == "a right hand, bright light, Leftover, left"

@@ -29,6 +29,7 @@ def test_a_batch_with_bad_pictures_goes_on_and_exits_with_2(tmp_path):
         str(tmp_path / "absent.jpg"),
         str(damaged),
         str(empty),
+        str(tmp_path / "grey.png"),
     ]
     grey, photo = document["items"]
     assert grey == {"input": str(tmp_path / "grey.png"), "width": 80, "height": 50, "hands": []}
@@ -36,7 +37,7 @@ def test_a_batch_with_bad_pictures_goes_on_and_exits_with_2(tmp_path):
     (hand,) = photo["hands"]
     assert hand["side"] in ("left", "right") and 0.5 <= hand["score"] <= 1
     assert np.shape(hand["box"]) == (4,) and np.shape(hand["keypoints"]) == np.shape(hand["world"]) == (21, 3)
-    assert result.stderr.count("error: ") == 3 and "Traceback" not in result.stderr
+    assert result.stderr.count("error: ") == 4 and "Traceback" not in result.stderr
     overlay = next((tmp_path / "out").rglob("nocurl.jpg.png"))
     assert Image.open(overlay).size == Image.open(PHOTO).size
 

@@ -1,6 +1,7 @@
 """`launch.refine` as a user runs it, on the embedded model."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 import handjax
 from handjax.images import read_image, write_image
+from launch.refine import unique_names
 
 PHOTOS = Path(handjax.__file__).parent / "assets" / "photos"
 QUICK = ("--steps", "3", "--candidates", "1")
@@ -24,13 +26,12 @@ def test_a_batch_with_bad_pictures_goes_on(tmp_path):
     write_image(tmp_path / "blank.png", np.full((90, 70, 3), 200, np.uint8))
     (tmp_path / "text.jpg").write_text("no picture")
     out = tmp_path / "out"
-    result = refine(
-        tmp_path / "text.jpg", tmp_path / "blank.png", PHOTOS / "nocurl.jpg", "--out", out, "--json", *QUICK
-    )
+    pictures = (tmp_path / "absent", tmp_path / "text.jpg", tmp_path / "blank.png", PHOTOS / "nocurl.jpg")
+    result = refine(*pictures, "--out", out, "--json", *QUICK)
     assert result.returncode == 2 and "Traceback" not in result.stderr
     document = json.loads(result.stdout)
     assert document["command"] == "refine"
-    assert [Path(error["input"]).name for error in document["errors"]] == ["text.jpg", "blank.png"]
+    assert [Path(error["input"]).name for error in document["errors"]] == ["absent", "text.jpg", "blank.png"]
 
     blank, photo = document["items"]
     assert blank["output"] is None and blank["hands"][0]["status"] == "not_found"
@@ -56,3 +57,18 @@ def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, arguments, 
     (line,) = result.stderr.strip().splitlines()
     assert line.startswith("error: ") and words in line
     assert not (tmp_path / "out").exists()
+
+
+def test_a_picture_is_never_replaced_by_its_result(tmp_path):
+    shutil.copy(PHOTOS / "nocurl.jpg", tmp_path / "photo.jpg")
+    picture = tmp_path / "photo.png"
+    write_image(picture, read_image(PHOTOS / "nocurl.jpg")[::4, ::4])
+    before = picture.read_bytes()
+    result = refine(picture, "--out", tmp_path, *QUICK)
+    assert result.returncode == 2 and "its result would replace it" in result.stderr
+    assert picture.read_bytes() == before and len(list(tmp_path.iterdir())) == 2
+
+
+def test_results_that_would_share_a_name_are_numbered():
+    paths = [Path(name) for name in ("a.jpg", "a.png", "a-2.jpg", "x.jpg", "x_mask.jpg")]
+    assert unique_names(paths) == ["a", "a-2", "a-2-2", "x", "x_mask-2"]

@@ -4,7 +4,8 @@
     output = sgm(depth, skeleton)
     unet(..., mid_block_additional_residual=output.mid_residual, down_block_additional_residuals=output.down_residuals)
 
-`unet` is diffusers' UNet2DConditionModel, which adds the residuals where SGM was trained to add them.
+`unet` is diffusers' UNet2DConditionModel, which adds the residuals where SGM was trained to add them. It ignores a
+residual of the mid block that comes alone, so those of the skip connections are zeros where SGM has none.
 """
 
 import json
@@ -23,7 +24,7 @@ class SGMOutput(NamedTuple):
     """What is added to the UNet, and the attention map [batch, height, width] with maximum 1."""
 
     mid_residual: torch.Tensor
-    down_residuals: tuple[torch.Tensor, ...] | None
+    down_residuals: tuple[torch.Tensor, ...]
     attention_map: torch.Tensor
 
 
@@ -161,8 +162,6 @@ class SGM(nn.Module):
         )
 
     def _down_residuals(self, features, depth_levels, skeleton_levels):
-        if not self.config["levels"]:
-            return None
         joined = {}
         for level in self.config["levels"]:
             upsampled = functional.interpolate(features, scale_factor=2 ** (len(depth_levels) - 1 - level))

@@ -1,0 +1,149 @@
+"""ControlNet: a copy of the UNet's encoder that reads a condition picture and adds to the skip connections."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, TypedDict
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from handjax.adapters.hint_stem import HintStem
+from handjax.diffusion.blocks import DownBlock, MidBlock
+from handjax.diffusion.configs import UNetConfig
+from handjax.diffusion.conv import Conv
+from handjax.diffusion.layers import TimestepEmbedding, timestep_sinusoids
+
+CLASS_NAME = "ControlNetModel"
+# Keys of diffusers' ControlNetModel that the UNet does not have, at the values that are built in.
+FIXED = {"controlnet_conditioning_channel_order": "rgb", "global_pool_conditions": False}
+COPIED = ("time_embedding", "conv_in", "down_blocks", "mid_block")
+LEAST_GUESS_SCALE = 0.1
+
+
+class Residuals(TypedDict):
+    """What is added to a UNet: keyword arguments of `UNet.__call__`."""
+
+    mid_residual: Float[Array, "batch h w channels"]
+    down_residuals: tuple[Float[Array, "batch _h _w _c"], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class ControlNetConfig:
+    """Sizes of a ControlNet.
+
+    Args:
+        unet: of the UNet that it was copied from; its way up is not used.
+        conditioning_embedding_out_channels: channels of the stages that read the picture.
+        conditioning_channels: of the picture.
+    """
+
+    unet: UNetConfig
+    conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256)
+    conditioning_channels: int = 3
+
+    @classmethod
+    def from_diffusers(cls, document: dict[str, Any]) -> "ControlNetConfig":
+        """Reads config.json of a ControlNet. Raises WeightsError where it describes another architecture."""
+        own = {field.name for field in dataclasses.fields(cls)} - {"unet"}
+        rest = {key: value for key, value in document.items() if key not in own and FIXED.get(key, ...) != value}
+        ways_up = [name.replace("Down", "Up") for name in reversed(document["down_block_types"])]
+        given = {key: document[key] for key in own & document.keys()}
+        stages = tuple(given.pop("conditioning_embedding_out_channels", cls.conditioning_embedding_out_channels))
+        unet = UNetConfig.from_diffusers({**rest, "up_block_types": ways_up})
+        return cls(unet, stages, **given)
+
+    def to_diffusers(self) -> dict[str, Any]:
+        """Writes config.json."""
+        unet = self.unet.to_diffusers()
+        for key in ("up_block_types", "out_channels", "sample_size", "conv_in_kernel", "conv_out_kernel"):
+            unet.pop(key, None)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "unet"}
+        return unet | FIXED | own | {"_class_name": CLASS_NAME}
+
+
+class ControlNet(nn.Module):
+    """Reads a condition picture beside the noisy latents; parameter names are those of diffusers' ControlNetModel.
+
+    Args:
+        config: sizes.
+        dtype: of the computation; parameters are float32.
+
+    Source:
+        Zhang et al. 2023, section 3.
+    """
+
+    config: ControlNetConfig
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        sample: Float[Array, "batch height width cin"],
+        timesteps: Float[Array, "batch"],
+        context: Float[Array, "batch words embed"],
+        picture: Float[Array, "batch picture_height picture_width channels"],
+        scale: float | Float[Array, ""] = 1.0,
+        guess_mode: bool = False,
+    ) -> Residuals:
+        """Computes the residuals.
+
+        Args:
+            sample: noisy latents, without the mask of an inpainting UNet.
+            timesteps: in [0, 1000), float32.
+            context: text embedding.
+            picture: the condition in [0, 1], at the size of the image.
+            scale: of all residuals.
+            guess_mode: weakens the finer levels, from 0.1 at the finest to 1 at the mid block.
+        """
+        config, dtype = self.config.unet, self.dtype
+        channels = config.block_out_channels
+        sinusoids = timestep_sinusoids(timesteps, channels[0], config.flip_sin_to_cos, config.freq_shift)
+        time = TimestepEmbedding(config.time_embed_dim, dtype, name="time_embedding")(sinusoids.astype(dtype))
+        context = context.astype(dtype)
+
+        stages = self.config.conditioning_embedding_out_channels
+        hint = HintStem(stages, channels[0], zero_output=True, dtype=dtype, name="controlnet_cond_embedding")(picture)
+        x = Conv(channels[0], dtype=dtype, name="conv_in")(sample) + hint
+        skips = [x]
+        for level in range(len(channels)):
+            x, maps = DownBlock(config, level, dtype, name=f"down_blocks_{level}")(x, time, context)
+            skips.extend(maps)
+        x = MidBlock(config, dtype, name="mid_block")(x, time, context)
+
+        def zero_conv(features, name):
+            width = features.shape[-1]
+            return Conv(width, 1, dtype=dtype, kernel_init=nn.initializers.zeros, name=name)(features)
+
+        scales = scale * (jnp.logspace(jnp.log10(LEAST_GUESS_SCALE), 0, len(skips) + 1) if guess_mode else 1.0)
+        scales = jnp.broadcast_to(jnp.asarray(scales, dtype), (len(skips) + 1,))
+        down = [zero_conv(skip, f"controlnet_down_blocks_{i}") * scales[i] for i, skip in enumerate(skips)]
+        return {"mid_residual": zero_conv(x, "controlnet_mid_block") * scales[-1], "down_residuals": tuple(down)}
+
+
+def sum_residuals(residuals: Sequence[Residuals]) -> Residuals:
+    """Adds what several ControlNets, each with its own scale, give for one UNet."""
+    first, *others = residuals
+    for other in others:
+        first = {
+            "mid_residual": first["mid_residual"] + other["mid_residual"],
+            "down_residuals": tuple(map(jnp.add, first["down_residuals"], other["down_residuals"])),
+        }
+    return first
+
+
+def copy_encoder(unet_params: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Starts a ControlNet from a UNet: time embedding, way down and mid block are the UNet's.
+
+    Args:
+        unet_params: of the UNet; an inpainting UNet's first convolution gives the channels of the noisy latents.
+        params: of the new ControlNet, from `ControlNet.init`.
+
+    Source:
+        Zhang et al. 2023, section 3.2.
+    """
+    copied = {name: unet_params[name] for name in params if name.startswith(COPIED)}
+    latents = params["conv_in"]["kernel"].shape[2]
+    conv_in = {"kernel": copied["conv_in"]["kernel"][:, :, :latents], "bias": copied["conv_in"]["bias"]}
+    return {**params, **copied, "conv_in": conv_in}
