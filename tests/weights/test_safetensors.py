@@ -1,11 +1,13 @@
 """Safetensors files without PyTorch."""
 
+import json
+
 import ml_dtypes
 import numpy as np
 import pytest
 
 from handjax.errors import WeightsError
-from handjax.weights.safetensors import read_tensors, write_tensors
+from handjax.weights.safetensors import read_metadata, read_tensors, write_tensors
 
 STATE = {
     "half": np.linspace(-1, 1, 12, dtype=np.float16).reshape(3, 4),
@@ -34,3 +36,43 @@ def test_damaged_files_are_one_line(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(WeightsError, match="no such file"):
         list(read_tensors(tmp_path / "y.safetensors"))
+
+
+def test_shards_are_one_file_to_the_reader(tmp_path):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, STATE)
+    write_tensors(path, STATE, max_shard_bytes=40)
+    index = tmp_path / "x.safetensors.index.json"
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "x-00001-of-00003.safetensors",
+        "x-00002-of-00003.safetensors",
+        "x-00003-of-00003.safetensors",
+        "x.safetensors.index.json",
+    ]
+    assert json.loads(index.read_text())["metadata"]["total_size"] == 24 + 24 + 48
+    for name, value in read_tensors(index):
+        assert (value.dtype, value.tobytes()) == (STATE[name].dtype, STATE[name].tobytes())
+    (tmp_path / "x-00002-of-00003.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"x-00002-of-00003\.safetensors: no such file"):
+        list(read_tensors(index))
+    index.write_text("{}")
+    with pytest.raises(WeightsError, match="not the index of a model in shards"):
+        list(read_tensors(index))
+    write_tensors(path, STATE)
+    assert [file.name for file in tmp_path.iterdir()] == ["x.safetensors"]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_no_numbers_are_one_line(tmp_path, dtype, value):
+    broken = np.ones((2, 3), dtype)
+    broken[1, 2] = value
+    write_tensors(tmp_path / "x.safetensors", {"a": np.ones(2, dtype), "b.weight": broken, "c": broken})
+    with pytest.raises(WeightsError, match=r"x\.safetensors: 1 of 6 values of b\.weight are NaN or infinite") as error:
+        list(read_tensors(tmp_path / "x.safetensors"))
+    assert "\n" not in str(error.value)
+
+
+def test_notes_in_the_head(tmp_path):
+    write_tensors(tmp_path / "x.safetensors", STATE, {"made": "here"})
+    assert read_metadata(tmp_path / "x.safetensors") == {"format": "pt", "made": "here"}
