@@ -44,12 +44,12 @@ def letterbox_region(size: Int[Array, "2"]) -> Region:
     return Region(center=size[::-1] / 2, side=size.max(), rotation=jnp.zeros(()))
 
 
-def to_picture(points: Float[Array, "points 2"], region: Region) -> Float[Array, "points 2"]:
+def to_picture(points: Float[Array, "*points 2"], region: Region) -> Float[Array, "*points 2"]:
     """Maps points of a region, where its square is [0, 1]^2, to pixels of the picture."""
     return region.center + region.side * rotate(points - 0.5, region.rotation)
 
 
-def rotate(points: Float[Array, "points 2"], angle: Float[Array, ""]) -> Float[Array, "points 2"]:
+def rotate(points: Float[Array, "*points 2"], angle: Float[Array, ""]) -> Float[Array, "*points 2"]:
     """Turns points about the origin, clockwise as seen in a picture (y down)."""
     cosine, sine = jnp.cos(angle), jnp.sin(angle)
     x, y = points[..., 0], points[..., 1]

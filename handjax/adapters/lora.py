@@ -1,0 +1,136 @@
+"""Low-rank adapters on any network here, without touching its code: applied while it runs, or merged into it."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+from jaxtyping import Array, Float
+
+from handjax.diffusion.conv import Conv
+from handjax.diffusion.model import TEXT_PREFIX
+from handjax.diffusion.same_conv import DIMENSIONS
+from handjax.errors import WeightsError
+from handjax.weights.lora import LoRAFactors
+from handjax.weights.names import HWIO_TO_OIHW, OIHW_TO_HWIO, flax_path, torch_name
+
+Path = tuple[str, ...]
+
+
+class LowRank(NamedTuple):
+    """One layer's update, scale·(down, then up), in Flax's layouts.
+
+    Attributes:
+        down: [in, rank], or [kh, kw, in, rank] for a convolution.
+        up: [rank, out].
+        scale: alpha / rank, times the user's weight.
+    """
+
+    down: Float[Array, "*kernel rank"]
+    up: Float[Array, "rank out"]
+    scale: Float[Array, ""] | float
+
+
+LoRA = Mapping[Path, LowRank]
+"""Path of a layer (`Dense` or `Conv`) → its update."""
+
+
+def to_lora(factors: Mapping[str, LoRAFactors], weight: float = 1.0) -> dict[Path, LowRank]:
+    """Brings what a file holds for one network into Flax's names and layouts.
+
+    Args:
+        factors: torch module name → factors (`handjax.weights.lora`).
+        weight: of the whole adapter.
+    """
+    layers = {}
+    for name, (down, up, alpha) in factors.items():
+        path = flax_path(f"{name.removeprefix(TEXT_PREFIX)}.weight", down.ndim)[:-1]
+        rank = down.shape[0]
+        down = down.transpose(OIHW_TO_HWIO) if down.ndim == 4 else down.T
+        layers[path] = LowRank(down, up.reshape(-1, rank).T, weight * alpha / rank)
+    return layers
+
+
+def to_factors(lora: LoRA) -> dict[str, LoRAFactors]:
+    """The inverse of `to_lora` at weight 1, for writing a file."""
+    factors = {}
+    for path, (down, up, scale) in lora.items():
+        down, up = np.asarray(down), np.asarray(up)
+        rank = up.shape[0]
+        name = torch_name((*path, "kernel")).removesuffix(".weight")
+        if down.ndim == 4:
+            down, up = down.transpose(HWIO_TO_OIHW), up.T[:, :, None, None]
+        else:
+            down, up = down.T, up.T
+        factors[name] = LoRAFactors(down, up, float(scale) * rank)
+    return factors
+
+
+@contextlib.contextmanager
+def lora_applied(*loras: LoRA) -> Iterator[None]:
+    """While this context is open, every network that runs adds the updates of its layers.
+
+    Open it inside the function that is traced or differentiated; the factors may be tracers. Paths are those inside one
+    network, so open it around a single network's call.
+
+    Args:
+        loras: added up, each with its own scales.
+
+    Source:
+        Hu et al. 2021, Eq. 3.
+    """
+
+    def add_updates(layer, arguments, keywords, context):
+        output = layer(*arguments, **keywords)
+        module = context.module
+        if context.method_name != "__call__" or not isinstance(module, nn.Dense | Conv):
+            return output
+        for lora in loras:
+            if module.path in lora:
+                output += _update(module, arguments[0], lora[module.path]).astype(output.dtype)
+        return output
+
+    with nn.intercept_methods(add_updates):
+        yield
+
+
+def _update(module: nn.Dense | Conv, x: Array, layer: LowRank) -> Array:
+    down, up = (jnp.asarray(factor, module.dtype) for factor in (layer.down, layer.up))
+    x = jnp.asarray(x, module.dtype)
+    if down.ndim == 2:
+        return (x @ down) @ up * layer.scale
+    size = down.shape[0]
+    padding = module.padding if isinstance(module, Conv) and module.padding else (size // 2, size // 2)
+    strides = (module.stride,) * 2 if isinstance(module, Conv) else (1, 1)
+    narrow = jax.lax.conv_general_dilated(x, down, strides, (padding, padding), dimension_numbers=DIMENSIONS)
+    return narrow @ up * layer.scale
+
+
+def merge(params: Mapping[str, Any], loras: Sequence[LoRA], sign: float = 1.0) -> dict[str, Any]:
+    """Adds the updates to a network's weights, so that it costs nothing to run.
+
+    Args:
+        params: of the network.
+        loras: added up, each with its own scales.
+        sign: -1 takes the same updates out again (equal up to rounding; keep the weights where that matters).
+
+    Raises:
+        WeightsError: an update of a layer that the network does not have, or of another size.
+    """
+    flat = dict(traverse_util.flatten_dict(params))
+    for lora in loras:
+        for path, layer in lora.items():
+            key = (*path, "kernel")
+            update = jnp.asarray(layer.down) @ jnp.asarray(layer.up) * layer.scale
+            if key not in flat or flat[key].size != update.size:
+                found = flat[key].shape if key in flat else "none"
+                layer_name = ".".join(path)
+                raise WeightsError(
+                    f"LoRA: layer {layer_name} is {update.shape} and the network's {found}; use a LoRA of this model"
+                )
+            flat[key] = (flat[key] + sign * update.reshape(flat[key].shape)).astype(flat[key].dtype)
+    return traverse_util.unflatten_dict(flat)
