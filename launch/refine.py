@@ -64,7 +64,13 @@ def main() -> int:
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `load_refiner` reads, and --seed and --json."""
-    parser.add_argument("--model", default="tiny_inpainting", help="inpainting model, a folder in the diffusers layout")
+    parser.add_argument(
+        "--model", default="tiny_inpainting", help="inpainting model: diffusers' folder, checkpoint file or hub id"
+    )
+    parser.add_argument("--vae", help="another model, or an autoencoder alone, whose autoencoder is used instead")
+    parser.add_argument(
+        "--allow-pickle", action="store_true", help="read .bin and .ckpt weights, if you trust who made them"
+    )
     parser.add_argument("--adapter", type=Path, help="exported SGM or training run (default: MODEL/sgm)")
     parser.add_argument("--method", choices=["sgm"], default="sgm", help="how the repair is steered")
     parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
@@ -87,7 +93,7 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
             raise ConfigError(f"--{name} is {getattr(settings, name)}; it must be at least 1")
     detector = HandDetector.load(arguments.backend, arguments.max_hands)
     folder = find_model(arguments.model)
-    model = load_stable_diffusion(folder)
+    model = load_stable_diffusion(folder, vae=arguments.vae, allow_pickle=arguments.allow_pickle)
     channels = model.unet.config.in_channels
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")

@@ -31,6 +31,16 @@ VAE_FIXED = {
     "use_post_quant_conv": True,
     "use_quant_conv": True,
 }
+TAESD_FIXED = {
+    "act_fn": "relu",
+    "force_upcast": False,
+    "latent_magnitude": 3,
+    "latent_shift": 0.5,
+    "scaling_factor": 1.0,
+    "shift_factor": 0.0,
+    "upsample_fn": "nearest",
+    "upsampling_scaling_factor": 2,
+}
 DOWN_BLOCKS = ("CrossAttnDownBlock2D", "DownBlock2D")
 UP_BLOCKS = ("CrossAttnUpBlock2D", "UpBlock2D")
 TEXT_MODELS = ("clip_text_model", "clip")
@@ -160,6 +170,48 @@ class VAEConfig:
     def to_diffusers(self) -> dict[str, Any]:
         """Writes vae/config.json."""
         return {"_class_name": "AutoencoderKL", **dataclasses.asdict(self), **self._block_types(), **VAE_FIXED}
+
+
+@dataclasses.dataclass(frozen=True)
+class TAESDConfig:
+    """Sizes of the tiny autoencoder; names and defaults are those of diffusers' AutoencoderTiny.
+
+    Args:
+        encoder_block_out_channels: channels a level, from the finest; the same for all levels.
+        decoder_block_out_channels: channels a level, from the coarsest; the same for all levels.
+        num_encoder_blocks: residual blocks a level; each level after the first halves the picture.
+        num_decoder_blocks: residual blocks a level; each level but the last doubles the picture.
+    """
+
+    in_channels: int = 3
+    out_channels: int = 3
+    latent_channels: int = 4
+    encoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    decoder_block_out_channels: tuple[int, ...] = (64, 64, 64, 64)
+    num_encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
+    num_decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
+
+    def __post_init__(self):
+        for side in ("encoder", "decoder"):
+            channels, blocks = getattr(self, f"{side}_block_out_channels"), getattr(self, f"num_{side}_blocks")
+            if len(set(channels)) != 1 or len(channels) != len(blocks):
+                raise WeightsError(
+                    f"TAESD config: {side}_block_out_channels={channels}, num_{side}_blocks={blocks}: give as many of "
+                    "each, and the same channels for all levels"
+                )
+
+    @classmethod
+    def from_diffusers(cls, document: dict[str, Any]) -> "TAESDConfig":
+        """Reads config.json. Raises WeightsError where it describes another architecture."""
+        config = cls(**_select_fields(cls, document))
+        # diffusers repeats the decoder's channels under this name.
+        fixed = {**TAESD_FIXED, "block_out_channels": config.decoder_block_out_channels}
+        _check_rest(cls, document, fixed, "TAESD")
+        return config
+
+    def to_diffusers(self) -> dict[str, Any]:
+        """Writes config.json."""
+        return {"_class_name": "AutoencoderTiny", **dataclasses.asdict(self), **TAESD_FIXED}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ class Conv(nn.Module):
         stride: of both axes.
         padding: zeros (before, after) on both axes; None keeps the size at stride 1.
         kernel_init: of the kernel.
+        use_bias: whether there is a bias.
         dtype: of the computation; parameters are float32.
     """
 
@@ -30,12 +31,13 @@ class Conv(nn.Module):
     padding: tuple[int, int] | None = None
     dtype: DTypeLike = jnp.float32
     kernel_init: nn.initializers.Initializer = KERNEL_INIT
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch height width cin"]) -> Float[Array, "batch h w cout"]:
         size = self.kernel_size
         kernel = self.param("kernel", self.kernel_init, (size, size, x.shape[-1], self.features))
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,)) if self.use_bias else jnp.zeros(())
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
         if size == 1 and self.stride == 1:
             return x @ kernel[0, 0] + bias

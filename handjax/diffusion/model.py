@@ -1,11 +1,8 @@
-"""A whole Stable Diffusion model, from and to the folder layout of diffusers."""
+"""A whole Stable Diffusion model, from and to folders of diffusers and single files."""
 
-import importlib.metadata
-import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,28 +12,23 @@ from flax import struct
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
-from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
+from handjax.diffusion import folder as diffusers_folder
+from handjax.diffusion import single_file
+from handjax.diffusion.folder import INDEX, SCHEDULE, TOKENIZER, read_json, save_part, save_settings
+from handjax.diffusion.hub import download, is_repository
+from handjax.diffusion.networks import Part
+from handjax.diffusion.networks import initial_params as initial_params
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
 from handjax.diffusion.unet import UNet
 from handjax.diffusion.vae import VAE
 from handjax.errors import WeightsError
-from handjax.files import atomic_write, write_json
-from handjax.weights.names import check_tree, to_flax, to_torch
-from handjax.weights.safetensors import read_tensors, write_tensors
+from handjax.files import write_json
+from handjax.weights.names import TEXT_PREFIX as TEXT_PREFIX
 
 ASSETS = Path(__file__).parents[1] / "assets"
-INDEX = "model_index.json"
-SCHEDULE = "scheduler/scheduler_config.json"
-# Published folders hold one or several precisions; the first that exists is read.
-WEIGHT_FILES = {
-    "unet": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "vae": ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.fp16.safetensors"),
-    "text_encoder": ("model.safetensors", "model.fp16.safetensors"),
-}
-# transformers before 5.6 has this level, and published files have it; later versions read both.
-TEXT_PREFIX = "text_model."
+INPAINTING_CHANNELS = 9
 
 
 @struct.dataclass
@@ -101,53 +93,72 @@ def find_model(name: str | Path) -> Path:
     return ASSETS / name if not Path(name).exists() and (ASSETS / name).exists() else Path(name)
 
 
-def load_stable_diffusion(folder: str | Path, dtype: DTypeLike = jnp.float32) -> StableDiffusion:
+def load_stable_diffusion(
+    name: str | Path,
+    dtype: DTypeLike = jnp.float32,
+    vae: str | Path | None = None,
+    allow_pickle: bool = False,
+) -> StableDiffusion:
     """Reads a Stable Diffusion 1.x or 2.x model, text-to-image or inpainting.
 
     Args:
-        folder: in the layout of diffusers, with safetensors of any precision; or the name of a model in the assets.
+        name: a folder in the layout of diffusers, with weights of any precision, whole or in shards; a single-file
+            checkpoint (`handjax.diffusion.single_file` says where its sizes come from); the name of a model in the
+            assets; or one on the Hugging Face hub (`ORGANISATION/MODEL`), which is downloaded.
         dtype: of the weights in memory and of the computation.
+        vae: another model, or an autoencoder alone as a folder or file, whose autoencoder takes the place of this
+            one's.
+        allow_pickle: read pickled weights (.bin, .ckpt), with PyTorch's loader of nothing but tensors.
 
     Returns:
         The model, its weights as numpy arrays that JAX copies to its devices when they are used.
 
     Raises:
-        WeightsError: the folder is missing or incomplete, or holds another architecture.
+        WeightsError: the model is missing, incomplete or damaged, or of another architecture.
+        BackendError: the weights are pickled and PyTorch is not installed.
     """
-    folder = find_model(folder)
-    if not (folder / INDEX).is_file():
+    source = _locate(name)
+    if not source.is_file() and not (source / INDEX).is_file():
         raise WeightsError(
-            f"{folder}: no {INDEX}, so this is not a complete Stable Diffusion model; download one in the diffusers "
-            f"layout (`hf download ORGANISATION/MODEL --local-dir {folder}`)"
+            f"{source}: no {INDEX}, so this is not a complete Stable Diffusion model; download one in the diffusers "
+            f"layout (`hf download ORGANISATION/MODEL --local-dir {source}`)"
         )
-    unet = UNet(UNetConfig.from_diffusers(_read_json(folder / "unet/config.json")), dtype)
-    vae, vae_params = load_vae(folder, dtype)
-    text_encoder = TextEncoder(TextConfig.from_diffusers(_read_json(folder / "text_encoder/config.json")), dtype)
-    if unet.config.cross_attention_dim != text_encoder.config.hidden_size:
-        raise WeightsError(
-            f"{folder}: the UNet reads {unet.config.cross_attention_dim} text channels, the text encoder gives "
-            f"{text_encoder.config.hidden_size}; use the parts of one model"
-        )
+    unet, unet_params = _read_part(source, "unet", dtype, allow_pickle)
+    vae_network, vae_params = load_vae(source if vae is None else vae, dtype, allow_pickle)
+    text_encoder, text_params = _read_part(source, "text_encoder", dtype, allow_pickle)
+    for reads, gives, what in (
+        (unet.config.cross_attention_dim, text_encoder.config.hidden_size, "text channels, the text encoder"),
+        (unet.config.out_channels, vae_network.config.latent_channels, "latent channels, the autoencoder"),
+    ):
+        if reads != gives:
+            raise WeightsError(f"{source}: the UNet reads {reads} {what} gives {gives}; use the parts of one model")
+    if source.is_file():
+        settings, schedule = single_file.settings_folder(source), single_file.read_schedule(source, unet.config)
+    else:
+        settings, schedule = source, NoiseSchedule.from_diffusers(read_json(source / SCHEDULE))
     return StableDiffusion(
-        unet_params=_read_params(folder, "unet", unet, dtype),
+        unet_params=unet_params,
         vae_params=vae_params,
-        text_params=_read_params(folder, "text_encoder", text_encoder, dtype),
+        text_params=text_params,
         unet=unet,
-        vae=vae,
+        vae=vae_network,
         text_encoder=text_encoder,
-        schedule=NoiseSchedule.from_diffusers(_read_json(folder / SCHEDULE)),
-        tokenizer=Tokenizer(str(folder / "tokenizer"), text_encoder.config.max_position_embeddings),
+        schedule=schedule,
+        tokenizer=Tokenizer(str(settings / TOKENIZER), text_encoder.config.max_position_embeddings),
     )
 
 
-def load_vae(folder: str | Path, dtype: DTypeLike = jnp.float32) -> tuple[VAE, Any]:
-    """Reads the autoencoder, and its parameters, of a folder as `load_stable_diffusion` takes it."""
-    folder = find_model(folder)
-    vae = VAE(VAEConfig.from_diffusers(_read_json(folder / "vae/config.json")), dtype)
-    return vae, _read_params(folder, "vae", vae, dtype)
+def load_vae(name: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False) -> tuple[VAE, Any]:
+    """Reads the autoencoder, and its parameters, of a model as `load_stable_diffusion` takes it, or one alone."""
+    return _read_part(_locate(name), "vae", dtype, allow_pickle)
 
 
-def save_stable_diffusion(model: StableDiffusion, folder: str | Path, dtype: DTypeLike = np.float16) -> None:
+def save_stable_diffusion(
+    model: StableDiffusion,
+    folder: str | Path,
+    dtype: DTypeLike = np.float16,
+    max_shard_bytes: int | None = None,
+) -> None:
     """Writes a model in the layout of diffusers; its pipelines and `load_stable_diffusion` read it.
 
     Other files in `folder` stay. The index is written last, so that an interrupted write is not taken for a model.
@@ -156,91 +167,57 @@ def save_stable_diffusion(model: StableDiffusion, folder: str | Path, dtype: DTy
         model: the model.
         folder: made when missing.
         dtype: of the weights in the files.
+        max_shard_bytes: larger networks are written in several files; None writes one each.
+
+    Raises:
+        WeightsError: the model's tokenizer folder lacks a file.
     """
     folder = Path(folder)
     (folder / INDEX).unlink(missing_ok=True)
-    save_part(folder, "unet", model.unet.config, model.unet_params, dtype)
-    save_part(folder, "vae", model.vae.config, model.vae_params, dtype)
-    save_part(folder, "text_encoder", model.text_encoder.config, model.text_params, dtype)
-    write_json(folder / SCHEDULE, model.schedule.to_diffusers())
-    if Path(model.tokenizer.folder).resolve() != (folder / "tokenizer").resolve():
-        with atomic_write(folder / "tokenizer") as temporary:
-            shutil.copytree(model.tokenizer.folder, temporary)
-    write_json(folder / INDEX, _index(model))
+    for part, (config, params) in _parts(model).items():
+        save_part(folder, part, config, params, dtype, max_shard_bytes)
+    save_settings(folder, model.schedule, model.tokenizer, model.unet.config.in_channels == INPAINTING_CHANNELS)
 
 
-def save_part(
-    folder: str | Path,
-    part: Literal["unet", "vae", "text_encoder"],
-    config: UNetConfig | VAEConfig | TextConfig,
-    params: Any,
-    dtype: DTypeLike = np.float16,
-) -> None:
-    """Writes one network of a model into its subfolder of `folder`."""
-    tensors = to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), params))
-    if part == "text_encoder":
-        tensors = {TEXT_PREFIX + key: value for key, value in tensors.items()}
-    write_tensors(Path(folder) / part / WEIGHT_FILES[part][0], tensors)
-    write_json(Path(folder) / part / "config.json", config.to_diffusers())
+def save_single_file(model: StableDiffusion, path: str | Path, dtype: DTypeLike = np.float16) -> None:
+    """Writes a model into one .safetensors file with LDM's names, and its settings into the folder beside it.
 
-
-def initial_params(network: nn.Module, rng: PRNGKeyArray) -> Any:
-    """Draws the parameters of a UNet, VAE or TextEncoder; with `jax.eval_shape`, their shapes.
+    diffusers reads both with `from_single_file(path, config=folder)`, most other programs the file alone. Of Stable
+    Diffusion 2.x's text encoder the last layer, which nothing uses, is not written.
 
     Args:
-        network: the module.
-        rng: key of the draw.
+        model: the model.
+        path: the .safetensors file; the folder has its name without the ending.
+        dtype: of the weights in the file.
 
-    Returns:
-        The parameter tree, float32.
+    Raises:
+        WeightsError: the model's tokenizer folder lacks a file.
     """
-    config = network.config
-    arguments: tuple[Array, ...]
-    if isinstance(network, UNet):
-        size = 2 ** (len(config.block_out_channels) - 1)
-        sample = jnp.zeros((1, size, size, config.in_channels))
-        arguments = (sample, jnp.zeros(1), jnp.zeros((1, 1, config.cross_attention_dim)))
-    elif isinstance(network, VAE):
-        arguments = (jnp.zeros((1, config.factor, config.factor, config.in_channels)), rng)
-    else:
-        arguments = (jnp.zeros((1, 1), jnp.int32),)
-    return network.init(rng, *arguments)["params"]
+    path, settings = Path(path), single_file.settings_folder(Path(path))
+    for part, (config, _) in _parts(model).items():
+        write_json(settings / part / "config.json", config.to_diffusers())
+    save_settings(settings, model.schedule, model.tokenizer, model.unet.config.in_channels == INPAINTING_CHANNELS)
+    single_file.write_weights(path, _parts(model), model.schedule, dtype)
+
+
+def _parts(model: StableDiffusion) -> dict[Part, tuple[Any, Any]]:
+    return {
+        "unet": (model.unet.config, model.unet_params),
+        "vae": (model.vae.config, model.vae_params),
+        "text_encoder": (model.text_encoder.config, model.text_params),
+    }
+
+
+def _locate(name: str | Path) -> Path:
+    """The folder or file of a model, downloaded if it is one of the hub."""
+    path = find_model(name)
+    return path if path.exists() or not is_repository(str(name)) else download(str(name))
+
+
+def _read_part(source: Path, part: Part, dtype: DTypeLike, allow_pickle: bool) -> tuple[Any, Any]:
+    layout = single_file if source.is_file() else diffusers_folder
+    return layout.read_part(source, part, dtype, allow_pickle)
 
 
 def _apply(network: nn.Module, params: Any, *args: Any, **kwargs: Any) -> Any:
     return network.apply({"params": params}, *args, **kwargs)
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: no such file; the model is incomplete, download it again") from error
-    except ValueError as error:
-        raise WeightsError(f"{path}: not JSON ({error}); download it again") from error
-
-
-def _read_params(folder: Path, part: str, network: nn.Module, dtype: DTypeLike) -> Any:
-    files = [folder / part / name for name in WEIGHT_FILES[part]]
-    path = next(filter(Path.is_file, files), files[0])
-    tensors = ((name.removeprefix(TEXT_PREFIX), value.astype(dtype)) for name, value in read_tensors(path))
-    params = to_flax(tensors)
-    check_tree(params, jax.eval_shape(lambda rng: initial_params(network, rng), jax.random.key(0)), str(path))
-    return params
-
-
-def _index(model: StableDiffusion) -> dict[str, Any]:
-    inpainting = model.unet.config.in_channels == 9
-    return {
-        "_class_name": "StableDiffusionInpaintPipeline" if inpainting else "StableDiffusionPipeline",
-        "_diffusers_version": importlib.metadata.version("diffusers"),
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", "DDIMScheduler"],
-        "text_encoder": ["transformers", "CLIPTextModel"],
-        "tokenizer": ["transformers", "CLIPTokenizer"],
-        "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
-    }

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,12 +34,15 @@ def find_weights(folder: str | os.PathLike, *stems: str) -> Path:
     return next(filter(Path.is_file, files), files[0])
 
 
-def read_weights(path: str | os.PathLike, allow_pickle: bool = False) -> Iterator[tuple[str, np.ndarray]]:
+def read_weights(
+    path: str | os.PathLike, allow_pickle: bool = False, prefix: str = ""
+) -> Iterator[tuple[str, np.ndarray]]:
     """Reads the tensors of a file one after the other.
 
     Args:
         path: .safetensors, the .json index of such shards, or a pickled .bin, .ckpt, .pt or .pth of PyTorch.
         allow_pickle: read a pickled file, with PyTorch's loader that takes nothing but tensors and plain containers.
+        prefix: only tensors whose names begin so are read.
 
     Yields:
         Name and value, in PyTorch's layout, in the file's precision.
@@ -48,21 +52,27 @@ def read_weights(path: str | os.PathLike, allow_pickle: bool = False) -> Iterato
         BackendError: the file is pickled and PyTorch is not installed.
     """
     path = Path(path)
-    return _read_pickled(path, allow_pickle) if path.suffix in PICKLED else read_tensors(path)
-
-
-def _read_pickled(path: Path, allow_pickle: bool) -> Iterator[tuple[str, np.ndarray]]:
-    if not allow_pickle:
+    if path.suffix not in PICKLED:
+        yield from read_tensors(path, prefix)
+    elif allow_pickle:
+        for name, value in _unpickle(path).items():
+            if name.startswith(prefix):
+                yield name, check_finite(value, name, path)
+    else:
         raise WeightsError(
             f"{path}: pickled weights can hide programs; use the safetensors file of this model, or --allow-pickle "
             "(allow_pickle=True) when you trust who made it"
         )
+
+
+def _unpickle(path: Path) -> dict[str, np.ndarray]:
+    """The tensors of a pickled state dict, mapped into memory where the file allows it."""
     try:
         torch = importlib.import_module("torch")
     except ImportError as error:
         raise BackendError(f"{path}: pickled weights need PyTorch; `pip install 'handjax[torch]'`") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file; give the folder of a complete model") from error
     # The many ways in which an unpickler fails on what is damaged or no state dict have no common base.
@@ -70,9 +80,7 @@ def _read_pickled(path: Path, allow_pickle: bool) -> Iterator[tuple[str, np.ndar
         reason = str(error).split("\n")[0]
         raise WeightsError(f"{path}: not a state dict of PyTorch ({reason}); use a safetensors file") from error
     state = state.get("state_dict", state) if isinstance(state, dict) else {}
-    for name, value in state.items():
-        if torch.is_tensor(value):
-            yield name, check_finite(_to_numpy(value), name, path)
+    return {name: _to_numpy(value) for name, value in state.items() if torch.is_tensor(value)}
 
 
 def _to_numpy(value: Any) -> np.ndarray:

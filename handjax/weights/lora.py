@@ -12,10 +12,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from handjax.errors import WeightsError
+from handjax.weights.names import TEXT_PREFIX
 from handjax.weights.safetensors import read_metadata, read_tensors, write_tensors
 
-# transformers before 5.6 has this level in the text encoder, and the files of all trainers have it.
-TEXT_PREFIX = "text_model."
 KOHYA_PREFIXES = {"unet": "lora_unet_", "text_encoder": "lora_te_"}
 # How a key ends, after the module's name, and which factor it holds.
 ENDINGS = {
@@ -57,7 +56,7 @@ def read_lora(path: str | os.PathLike, modules: Mapping[str, Iterable[str]]) -> 
     Args:
         path: a .safetensors file.
         modules: names of the model's modules with a weight, as PyTorch has them ("mid_block.attentions.0.proj_in"),
-            under "unet" and "text_encoder"; the latter's without a leading "text_model.".
+            under "unet" and "text_encoder": `handjax.weights.names.module_names` of their parameters.
 
     Returns:
         For each part in the file, module name to factors in the file's precision.
@@ -112,7 +111,7 @@ def write_lora(
             else:
                 name = KOHYA_PREFIXES[part] + name.replace(".", "_")
                 tensors |= {f"{name}.lora_down.weight": down, f"{name}.lora_up.weight": up}
-                tensors[f"{name}.alpha"] = np.float32(alpha)[...]
+                tensors[f"{name}.alpha"] = np.array(alpha, np.float32)
     metadata = {PEFT_METADATA: json.dumps(_peft_metadata(factors), sort_keys=True)} if naming == "peft" else {}
     write_tensors(path, {name: np.ascontiguousarray(value) for name, value in tensors.items()}, metadata)
 

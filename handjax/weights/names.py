@@ -27,6 +27,8 @@ NUMBERED_NAMES = frozenset({"linear_1", "linear_2"})
 BUFFERS = ("position_ids",)
 # Names of the VAE's attention before diffusers 0.15, as in the published Stable Diffusion 1.x.
 OLD_NAMES = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+# transformers before 5.6 has this level in CLIP's text encoder, and published files have it; later versions read both.
+TEXT_PREFIX = "text_model."
 OIHW_TO_HWIO = (2, 3, 1, 0)
 HWIO_TO_OIHW = (3, 2, 0, 1)
 
@@ -78,6 +80,13 @@ def to_torch(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
             value = value.transpose(HWIO_TO_OIHW) if value.ndim == 4 else value.T
         state[torch_name(path)] = np.ascontiguousarray(value)
     return state
+
+
+def module_names(params: Mapping[str, Any]) -> list[str]:
+    """Lists the state dict's names of the linear layers and convolutions of a Flax parameter tree."""
+    return [
+        torch_name(path).removesuffix(".weight") for path in traverse_util.flatten_dict(params) if path[-1] == "kernel"
+    ]
 
 
 def check_tree(params: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:

@@ -14,11 +14,12 @@ from handjax.errors import WeightsError
 from handjax.files import atomic_write, write_json
 
 
-def read_tensors(path: str | os.PathLike) -> Iterator[tuple[str, np.ndarray]]:
+def read_tensors(path: str | os.PathLike, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
     """Reads the tensors of a file one after the other, so that a caller can convert and drop each.
 
     Args:
         path: a .safetensors file, or the .json index of one in shards; float16, bfloat16 and float32 come as they are.
+        prefix: only tensors whose names begin so are read.
 
     Yields:
         Name and value, in PyTorch's layout.
@@ -28,7 +29,7 @@ def read_tensors(path: str | os.PathLike) -> Iterator[tuple[str, np.ndarray]]:
     """
     for file in _files(Path(path)):
         with _reading(file), safe_open(file, framework="numpy") as tensors:
-            for name in tensors.keys():  # noqa: SIM118 (not a dict)
+            for name in filter(lambda name: name.startswith(prefix), tensors.keys()):
                 yield name, check_finite(tensors.get_tensor(name), name, file)
 
 

@@ -1,13 +1,20 @@
 """The folder layout of diffusers, without PyTorch."""
 
 import json
+from pathlib import Path
 
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
+from handjax.diffusion.configs import TextConfig
+from handjax.diffusion.folder import save_part
 from handjax.diffusion.model import load_stable_diffusion, save_stable_diffusion
+from handjax.diffusion.networks import parameter_shapes
+from handjax.diffusion.text_encoder import TextEncoder
 from handjax.errors import WeightsError
 from tests.diffusion.sd_tiny import tiny_model
 
@@ -72,7 +79,7 @@ def edit(path, **changes):
         (lambda f: edit(f / "unet/config.json", brand_new=1), "brand_new=1"),
         (lambda f: edit(f / "unet/config.json", up_block_types=["UpBlock2D", "AttnUpBlock2D"]), "AttnUpBlock2D"),
         (lambda f: edit(f / "unet/config.json", in_channels=4), "1 of another shape, first conv_in.weight"),
-        (lambda f: edit(f / "unet/config.json", cross_attention_dim=32), "24; use the parts of one model"),
+        (lambda f: edit(f / "unet/config.json", cross_attention_dim=32), "of another shape, first"),
         (lambda f: edit(f / "text_encoder/config.json", model_type="t5"), "model_type='t5'"),
         (lambda f: edit(f / "scheduler/scheduler_config.json", prediction_type="sample"), "prediction_type='sample'"),
     ],
@@ -82,6 +89,68 @@ def test_damaged_folder_is_one_line(folder, damage, message):
     with pytest.raises(WeightsError) as error:
         load_stable_diffusion(folder)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_parts_of_two_models_are_one_line(folder):
+    text = TextEncoder(TextConfig(vocab_size=50, hidden_size=16, intermediate_size=32, num_hidden_layers=1))
+    params = jax.tree.map(lambda leaf: np.zeros(leaf.shape, np.float32), parameter_shapes(text))
+    save_part(folder, "text_encoder", text.config, params)
+    with pytest.raises(WeightsError, match="reads 24 text channels, the text encoder gives 16; use the parts of one"):
+        load_stable_diffusion(folder)
+
+
+def test_shards_are_read_like_whole_files(model, folder):
+    save_stable_diffusion(model, folder, np.float32, max_shard_bytes=50_000)
+    files = sorted(path.name for path in (folder / "unet").iterdir())
+    assert "diffusion_pytorch_model.safetensors.index.json" in files and len(files) > 4
+    assert "diffusion_pytorch_model.safetensors" not in files
+    jax.tree.map(np.testing.assert_array_equal, jax.tree.leaves(load_stable_diffusion(folder)), jax.tree.leaves(model))
+
+
+def test_half_precision_variant(model, folder):
+    save_stable_diffusion(model, folder, np.float16)
+    for path in folder.glob("*/*.safetensors"):
+        path.rename(path.with_suffix(".fp16.safetensors"))
+    read = load_stable_diffusion(folder)
+    jax.tree.map(
+        lambda given, wanted: np.testing.assert_array_equal(given, wanted.astype(np.float16)),
+        jax.tree.leaves(read),
+        jax.tree.leaves(model),
+    )
+
+
+def test_values_that_are_no_numbers_are_one_line(model, folder):
+    broken = jax.tree.map(np.copy, model.vae_params)
+    broken["decoder"]["conv_in"]["bias"][1] = np.nan
+    save_part(folder, "vae", model.vae.config, broken)
+    with pytest.raises(WeightsError, match=r"vae/diff.*: 1 of 16 values of decoder\.conv_in\.bias are NaN or infinite"):
+        load_stable_diffusion(folder)
+
+
+@pytest.mark.parametrize("name", ["nobody/no-such-model", Path("nobody/no-such-model")])
+def test_hub_out_of_reach_is_one_line(name, monkeypatch, tmp_path):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        WeightsError, match="`hf download nobody/no-such-model --local-dir nobody/no-such-model`"
+    ) as error:
+        load_stable_diffusion(name)
+    assert "no such folder here" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_hub_gives_a_folder_of_what_is_read(folder, monkeypatch):
+    """The model is read from the folder that the hub's library returns; weights are asked for in one precision."""
+    asked = []
+
+    def snapshot_download(name, allow_patterns):
+        asked.append((name, allow_patterns))
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    assert load_stable_diffusion("nobody/model").unet.config.in_channels == 9
+    ((name, patterns),) = asked
+    assert name == "nobody/model" and "unet/diffusion_pytorch_model.safetensors" in patterns
+    assert not any("fp16" in pattern or pattern.endswith(".bin") for pattern in patterns)
 
 
 def test_missing_tokenizer_is_one_line(folder):

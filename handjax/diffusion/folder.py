@@ -1,0 +1,123 @@
+"""The folder layout of diffusers: a model's networks and settings, each in a subfolder of its own."""
+
+import importlib.metadata
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.typing import DTypeLike
+
+from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
+from handjax.diffusion.networks import CONFIGS, MODULES, Part, fit_params
+from handjax.diffusion.schedules import NoiseSchedule
+from handjax.diffusion.tokenizer import FILES as TOKENIZER_FILES
+from handjax.diffusion.tokenizer import Tokenizer
+from handjax.errors import WeightsError
+from handjax.files import atomic_write, write_json
+from handjax.weights.files import find_weights, read_weights
+from handjax.weights.names import TEXT_PREFIX, to_torch
+from handjax.weights.safetensors import write_tensors
+
+INDEX = "model_index.json"
+SCHEDULE = "scheduler/scheduler_config.json"
+TOKENIZER = "tokenizer"
+# Names of the files with weights, before their endings; pickled text encoders are named otherwise.
+WEIGHTS: dict[Part, tuple[str, ...]] = {
+    "unet": ("diffusion_pytorch_model",),
+    "vae": ("diffusion_pytorch_model",),
+    "text_encoder": ("model", "pytorch_model"),
+}
+
+
+def read_part(folder: Path, part: Part, dtype: DTypeLike, allow_pickle: bool = False) -> tuple[nn.Module, Any]:
+    """Reads one network of a model, or of a folder that holds nothing else.
+
+    Args:
+        folder: with a subfolder of the part's name, or itself that subfolder.
+        part: which network.
+        dtype: of the parameters and of the computation.
+        allow_pickle: read pickled weights where there are no others.
+
+    Returns:
+        The module and its parameters.
+
+    Raises:
+        WeightsError: a file is missing or damaged, or describes another architecture.
+    """
+    home = part_folder(folder, part)
+    network = MODULES[part](CONFIGS[part].from_diffusers(read_json(home / "config.json")), dtype)
+    path = find_weights(home, *WEIGHTS[part])
+    return network, fit_params(network, read_weights(path, allow_pickle), dtype, str(path))
+
+
+def part_folder(folder: Path, part: Part) -> Path:
+    """The folder of one network: a subfolder of `folder`, or itself when it holds nothing else."""
+    return folder if (folder / "config.json").is_file() and not (folder / part).exists() else folder / part
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Reads a settings file. Raises WeightsError where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: no such file; the model is incomplete, download it again") from error
+    except ValueError as error:
+        raise WeightsError(f"{path}: not JSON ({error}); download it again") from error
+
+
+def save_part(
+    folder: str | Path,
+    part: Part,
+    config: UNetConfig | VAEConfig | TextConfig,
+    params: Any,
+    dtype: DTypeLike = np.float16,
+    max_shard_bytes: int | None = None,
+) -> None:
+    """Writes one network of a model into its subfolder of `folder`; the options as in `save_stable_diffusion`."""
+    home = Path(folder) / part
+    path = home / f"{WEIGHTS[part][0]}.safetensors"
+    write_tensors(path, state_dict(part, params, dtype), max_shard_bytes=max_shard_bytes)
+    write_json(home / "config.json", config.to_diffusers())
+
+
+def state_dict(part: Part, params: Any, dtype: DTypeLike) -> dict[str, np.ndarray]:
+    """A network's parameters by the names and in the layout of published files."""
+    tensors = to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), params))
+    return {TEXT_PREFIX + key: value for key, value in tensors.items()} if part == "text_encoder" else tensors
+
+
+def save_settings(folder: Path, schedule: NoiseSchedule, tokenizer: Tokenizer, inpainting: bool) -> None:
+    """Writes the schedule, the tokenizer and, last, the index of a model.
+
+    Raises:
+        WeightsError: the tokenizer's own folder lacks a file.
+    """
+    write_json(folder / SCHEDULE, schedule.to_diffusers())
+    source = Path(tokenizer.folder)
+    missing = [name for name in TOKENIZER_FILES if not (source / name).is_file()]
+    if missing:
+        raise WeightsError(f"{source}: {', '.join(missing)} missing; copy the tokenizer folder of the model")
+    if source.resolve() != (folder / TOKENIZER).resolve():
+        with atomic_write(folder / TOKENIZER) as temporary:
+            shutil.copytree(source, temporary)
+    write_json(folder / INDEX, _index(inpainting))
+
+
+def _index(inpainting: bool) -> dict[str, Any]:
+    return {
+        "_class_name": "StableDiffusionInpaintPipeline" if inpainting else "StableDiffusionPipeline",
+        "_diffusers_version": importlib.metadata.version("diffusers"),
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", "DDIMScheduler"],
+        "text_encoder": ["transformers", "CLIPTextModel"],
+        "tokenizer": ["transformers", "CLIPTokenizer"],
+        "unet": ["diffusers", "UNet2DConditionModel"],
+        "vae": ["diffusers", "AutoencoderKL"],
+    }
