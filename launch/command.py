@@ -32,13 +32,13 @@ def run(main: Callable[[], int | None]) -> None:
     sys.exit(status or 0)
 
 
-def environment() -> dict[str, Any]:
-    """Machine and versions, for figures that are kept."""
+def environment(*packages: str) -> dict[str, Any]:
+    """Machine and versions, for figures that are kept; `packages` are those of the peers."""
     import jax  # here, because most errors of a command are found before JAX is needed
 
     cpu = next((line for line in _cpu_lines() if line.startswith("model name")), "").partition(":")[2].strip()
     devices = [device.device_kind for device in jax.devices()]
-    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "grain", "numpy")}
+    versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "grain", "numpy", *packages)}
     return {
         "machine": {"cpu": cpu or platform.processor(), "cores": os.cpu_count(), "devices": devices},
         "versions": {"handjax": handjax.__version__, "python": platform.python_version(), **versions},

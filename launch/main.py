@@ -6,7 +6,7 @@ import sys
 
 import launch
 
-HELPERS = {"command", "main", "assets"}
+HELPERS = {"command", "main", "assets", "peers", "bench_sd"}
 
 
 def main() -> None:
