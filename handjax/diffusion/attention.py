@@ -1,11 +1,29 @@
-"""Scaled dot-product attention: the one place where its implementation is chosen."""
+"""Scaled dot-product attention: the one place where its implementation is chosen.
+
+CPU    blocks of scores that stay in a core's cache
+TPU    splash attention where lengths fit its blocks
+GPU    cuDNN's flash attention for half precision
+else   all scores at once, in blocks when they would fill the memory
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.backend import get_backend
 from jaxtyping import Array, Float
+
+from handjax.diffusion.splash import fits_splash, splash_attention
 
 # Scores that fit a core's cache: 1 MiB. Above it CPUs spend their time on moving the scores.
 BLOCK_SCORES = 2**18
+# Scores that accelerators may hold at once: 1 GiB, and a quarter of it as a block.
+MOST_SCORES = 2**28
+ACCELERATOR_BLOCK_SCORES = 2**26
+# Later GPUs than Ampere take up to 256; no long sequence of Stable Diffusion needs it.
+CUDNN_MOST_DIM = 128
 
 
 def attention(
@@ -29,7 +47,36 @@ def attention(
     if batch * heads * queries * k.shape[1] <= BLOCK_SCORES:
         return plain_attention(q, k, v, bias)
     # Only the branch of the platform that the program is lowered for is compiled.
-    return jax.lax.platform_dependent(q, k, v, bias, cpu=blocked_attention, default=plain_attention)
+    return jax.lax.platform_dependent(q, k, v, bias, **implementations(q, k, bias))
+
+
+def implementations(q: Any, k: Any, bias: Any) -> dict[str, Callable[..., Array]]:
+    """What computes `attention` of many scores, by platform; "default" for those not named.
+
+    Args:
+        q: queries, or anything of their shape and dtype.
+        k: keys, likewise.
+        bias: None without.
+    """
+    batch, queries, heads, _ = q.shape
+    in_blocks = functools.partial(blocked_attention, block_scores=ACCELERATOR_BLOCK_SCORES)
+    many = batch * heads * queries * k.shape[1] > MOST_SCORES
+    chosen = {"cpu": blocked_attention, "default": in_blocks if many else plain_attention}
+    if bias is None and fits_splash(queries, k.shape[1]):
+        chosen["tpu"] = lambda q, k, v, bias: splash_attention(q, k, v)
+    if bias is None and fits_cudnn(q) and has_cuda():
+        chosen["cuda"] = lambda q, k, v, bias: jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    return chosen
+
+
+def fits_cudnn(q: Any) -> bool:
+    """Whether cuDNN's flash attention takes queries of this dtype and head dimension on every GPU since Ampere."""
+    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MOST_DIM and q.shape[-1] % 8 == 0
+
+
+def has_cuda() -> bool:
+    """Whether this machine has cuDNN: JAX looks for it when it traces the call, whatever it is then lowered for."""
+    return "cuda" in get_backend().platform_version
 
 
 def plain_attention(q, k, v, bias=None):
@@ -39,14 +86,14 @@ def plain_attention(q, k, v, bias=None):
     return jnp.einsum("bhqk,bkhd->bqhd", weights.astype(v.dtype), v)
 
 
-def blocked_attention(q, k, v, bias=None):
+def blocked_attention(q, k, v, bias=None, block_scores=BLOCK_SCORES):
     """`attention` one head and one block of queries at a time; scores are computed again for the gradient."""
     batch, queries, heads, dim = q.shape
     keys = k.shape[1]
     bias = jnp.zeros((1, 1, 1, keys)) if bias is None else bias
     bias = jnp.broadcast_to(bias, (batch, heads, bias.shape[2], keys)).reshape(batch * heads, -1, keys)
     q, k, v = (a.swapaxes(1, 2).reshape(batch * heads, -1, dim) for a in (q * dim**-0.5, k, v))
-    rows = max(n for n in range(1, queries + 1) if queries % n == 0 and n * keys <= max(BLOCK_SCORES, keys))
+    rows = max(n for n in range(1, queries + 1) if queries % n == 0 and n * keys <= max(block_scores, keys))
 
     @jax.checkpoint
     def block(q, k, v, bias):

@@ -7,7 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handjax.diffusion.attention import attention, blocked_attention, plain_attention
+from handjax.diffusion.attention import (
+    ACCELERATOR_BLOCK_SCORES,
+    attention,
+    blocked_attention,
+    implementations,
+    plain_attention,
+)
+from handjax.diffusion.splash import splash_attention
 
 CPU = jax.sharding.SingleDeviceSharding(jax.devices("cpu")[0])
 
@@ -61,3 +68,63 @@ def test_softmax_is_float32_for_bfloat16():
     got = attention(q, k, v)
     assert got.dtype == jnp.bfloat16
     np.testing.assert_allclose(got.astype(jnp.float32), exact, atol=5e-3)
+
+
+@pytest.mark.parametrize(("queries", "keys"), [(256, 256), (128, 384)])
+def test_splash_equals_plain(queries, keys):
+    arrays = draw(queries, keys)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def output_and_gradient(implementation, q, k, v):
+        out, pull = jax.vjp(implementation, q, k, v)
+        return out, pull(jnp.cos(out))
+
+    splash = functools.partial(splash_attention, interpret=True)
+    ours, plain = (output_and_gradient(f, *arrays) for f in (splash, plain_attention))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, plain)
+
+
+def lowered(platform, queries, keys, dtype, dim=40):
+    q, k = (jax.ShapeDtypeStruct((2, tokens, 8, dim), dtype) for tokens in (queries, keys))
+    return jax.export.export(jax.jit(attention), platforms=[platform])(q, k, k).mlir_module()
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "splash"),
+    [
+        (4096, 4096, True),
+        (9216, 9216, True),
+        (4096, 77, False),
+        (1024, 1024, True),
+        (256, 256, False),
+        (2304, 77, False),
+    ],
+)
+def test_tpus_run_splash_where_lengths_fit(queries, keys, splash):
+    assert ("tpu_custom_call" in lowered("tpu", queries, keys, jnp.bfloat16)) == splash
+    assert "tpu_custom_call" not in lowered("cuda", queries, keys, jnp.bfloat16)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "dim", "biased", "cudnn"),
+    [
+        (jnp.bfloat16, 40, False, True),
+        (jnp.float16, 128, False, True),
+        (jnp.bfloat16, 160, False, False),
+        (jnp.bfloat16, 36, False, False),
+        (jnp.float32, 40, False, False),
+        (jnp.bfloat16, 40, True, False),
+    ],
+)
+def test_gpus_run_cudnn_in_half_precision(dtype, dim, biased, cudnn, monkeypatch):
+    q = jax.ShapeDtypeStruct((1, 4096, 8, dim), dtype)
+    bias = jax.ShapeDtypeStruct((1, 1, 4096, 4096), jnp.float32) if biased else None
+    assert "cuda" not in implementations(q, q, bias)
+    monkeypatch.setattr("handjax.diffusion.attention.has_cuda", lambda: True)
+    assert ("cuda" in implementations(q, q, bias)) == cudnn
+
+
+def test_accelerators_never_hold_more_scores_than_the_bound():
+    few, many = (jax.ShapeDtypeStruct((1, tokens, 1, 512), jnp.float32) for tokens in (4096, 65536))
+    assert implementations(few, few, None)["default"] is plain_attention
+    assert implementations(many, many, None)["default"].keywords == {"block_scores": ACCELERATOR_BLOCK_SCORES}
