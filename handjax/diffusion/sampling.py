@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from handjax.diffusion.samplers import Latents, Sampler
 from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
@@ -22,7 +22,7 @@ def sample(
     sampler: Sampler,
     denoise: Denoise,
     latents: Latents,
-    rng: PRNGKeyArray,
+    rng: Key[Array, "*images"],
     guide: Guide | None = None,
     carry: PyTree = None,
     hold: Hold | None = None,
@@ -33,7 +33,7 @@ def sample(
         sampler: the sampler.
         denoise: predicts the noise, see `guided_denoise`.
         latents: standard normal noise to start from.
-        rng: key of the fresh noise of stochastic samplers.
+        rng: key of the fresh noise of stochastic samplers; or one an image, whose noise is then its own in any batch.
         guide: called once a step with its carry, the latents, the noise level, the predicted noise and `denoise`;
             returns its next carry and the noise to take out.
         carry: the guide's first carry.
@@ -47,19 +47,27 @@ def sample(
 
     def body(state, inputs):
         z, memory, carry = state
-        (timestep, sigma, next_sigma), key = inputs
+        (timestep, sigma, next_sigma), number = inputs
         level = NoiseLevel(timestep, sigma)
         epsilon = denoise(z, level)
         if guide is not None:
             carry, epsilon = guide(carry, z, level, epsilon, denoise)
-        memory, z = sampler.step(memory, z, level, next_sigma, epsilon, jax.random.normal(key, z.shape))
+        memory, z = sampler.step(memory, z, level, next_sigma, epsilon, _fresh_noise(rng, number, z.shape))
         if hold is not None:
-            z = hold(z, next_sigma, jax.random.normal(jax.random.fold_in(key, 0), z.shape))
+            z = hold(z, next_sigma, _fresh_noise(rng, sampler.steps + number, z.shape))
         return (z, memory, carry), None
 
-    keys = jax.vmap(lambda i: jax.random.fold_in(rng, i))(jnp.arange(sampler.steps))
-    (z, _, carry), _ = jax.lax.scan(body, (z, sampler.remember(z), carry), (trajectory, keys))
+    inputs = (trajectory, jnp.arange(sampler.steps))
+    (z, _, carry), _ = jax.lax.scan(body, (z, sampler.remember(z), carry), inputs)
+    if hold is not None:  # DDIM ends a little above σ = 0
+        z = hold(z, jnp.zeros(()), jnp.zeros_like(z))
     return z, carry
+
+
+def _fresh_noise(rng: Key[Array, "*images"], number: Int[Array, ""], shape: tuple[int, ...]) -> Latents:
+    if rng.ndim:
+        return jax.vmap(lambda key: jax.random.normal(jax.random.fold_in(key, number), shape[1:]))(rng)
+    return jax.random.normal(jax.random.fold_in(rng, number), shape)
 
 
 def guided_denoise(

@@ -34,6 +34,25 @@ class Tokenizer:
         encoded = _load(self.folder)(list(prompts), padding="max_length", max_length=self.length, truncation=True)
         return np.asarray(encoded["input_ids"], np.int32)
 
+    def bare(self, text: str) -> list[int]:
+        """Encodes a text of any length, without start, end and padding; raises as `__call__`."""
+        return _load(self.folder)(text, add_special_tokens=False, verbose=False)["input_ids"]
+
+    @property
+    def start(self) -> int:
+        """The id before a prompt."""
+        return _load(self.folder).bos_token_id
+
+    @property
+    def end(self) -> int:
+        """The id after a prompt."""
+        return _load(self.folder).eos_token_id
+
+    @property
+    def padding(self) -> int:
+        """The id that fills a prompt up."""
+        return _load(self.folder).pad_token_id
+
 
 @functools.lru_cache
 def _load(folder: str):
