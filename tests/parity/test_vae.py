@@ -4,6 +4,7 @@ import jax
 import pytest
 
 from handjax.diffusion.configs import VAEConfig
+from handjax.diffusion.tiling import decode_tiled, encode_tiled
 from handjax.diffusion.vae import VAE
 from handjax.weights.names import check_tree
 from tests.parity.sd_models import VAE as DOCUMENT
@@ -42,3 +43,22 @@ def test_decode(models):
     got = jax.jit(lambda v, z: ours.apply(v, z, method="decode"))(variables, latents)
     assert got.shape == (2, 32, 24, 3)
     assert_equal_outputs(got, expected)
+
+
+# diffusers blends the last quarter of a tile with what is left of a tile beyond it, and weights corners otherwise.
+@pytest.mark.parametrize("along", [0, 1])
+@pytest.mark.parametrize("way", ["decode", "encode"])
+def test_tiled(models, way, along):
+    ours, variables, peer = models
+    sides = [8, 8]
+    sides[along] = 8 + 2 * 6
+    scale_in, scale_out = (1, 4) if way == "decode" else (4, 1)
+    x = normal((1, *(scale_in * side for side in sides), 4 if way == "decode" else 3), 0)
+    peer.enable_tiling()
+    with torch.no_grad():
+        expected = peer.decode(to_nchw(x)).sample if way == "decode" else peer.encode(to_nchw(x)).latent_dist.mean
+    peer.disable_tiling()
+    tiled = jax.jit(decode_tiled if way == "decode" else encode_tiled, static_argnums=0)(ours, variables["params"], x)
+    got = tiled if way == "decode" else tiled[0]
+    rows, columns = (slice((side - 2) * scale_out) for side in sides)
+    assert_equal_outputs(got[:, rows, columns], to_nhwc(expected)[:, rows, columns])
