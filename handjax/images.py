@@ -3,12 +3,13 @@
 import io
 import os
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.PngImagePlugin import PngInfo
 
 from handjax.errors import InputError
 from handjax.files import atomic_write
@@ -90,11 +91,24 @@ def color_profile(path: str | os.PathLike) -> bytes | None:
 
 
 def write_image(
-    path: str | os.PathLike, image: UInt8[np.ndarray, "height width *channels"], profile: bytes | None = None
+    path: str | os.PathLike,
+    image: UInt8[np.ndarray, "height width *channels"],
+    profile: bytes | None = None,
+    text: Mapping[str, str] | None = None,
 ) -> None:
-    """Writes a picture, format by suffix, atomically; `profile` says how its values look (ICC)."""
+    """Writes a picture, format by suffix, atomically.
+
+    Args:
+      path: the file.
+      image: grey or RGB.
+      profile: how its values look (ICC).
+      text: what a PNG file says of itself, by keyword.
+    """
+    chunks = PngInfo()
+    for keyword, value in (text or {}).items():
+        chunks.add_text(keyword, value)
     with atomic_write(path) as temporary:
-        Image.fromarray(image).save(temporary, icc_profile=profile)
+        Image.fromarray(image).save(temporary, icc_profile=profile, pnginfo=chunks)
 
 
 def find_images(inputs: Iterable[str | os.PathLike]) -> list[Path]:

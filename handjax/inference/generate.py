@@ -1,0 +1,176 @@
+"""Pictures from prompts, by a text-to-image model or by an inpainting model that paints everything."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from handjax.adapters.controlnet import ControlNet, sum_residuals
+from handjax.diffusion.inpainting import inpainting_input
+from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.prompts import embed_prompts, tokenize_prompts
+from handjax.diffusion.samplers import Sampler
+from handjax.diffusion.sampling import guided_denoise, sample
+from handjax.errors import WeightsError
+from handjax.preview import from_model_range
+
+
+@dataclasses.dataclass(frozen=True)
+class Wish:
+    """A picture to make.
+
+    Args:
+        prompt: what it shows, in the notation of `handjax.diffusion.prompts`.
+        negative: what guidance leads away from, in the same notation.
+        seed: of all its noise, in [0, 2³²); the picture depends on no other wish.
+    """
+
+    prompt: str
+    negative: str = ""
+    seed: int = 0
+
+
+@flax.struct.dataclass
+class Control:
+    """A ControlNet at work. A pytree of all but the network.
+
+    Args:
+        network: the module.
+        params: its parameters.
+        picture: the condition, in [0, 1], at the size of the pictures to make.
+        scale: of the residuals.
+    """
+
+    network: ControlNet = flax.struct.field(pytree_node=False)
+    params: Any
+    picture: Float[Array | np.ndarray, "height width channels"]
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Generator:
+    """Makes pictures from prompts.
+
+    Args:
+        model: text-to-image or inpainting.
+        sampler: the sampler.
+        size: (height, width) in pixels, multiples of the autoencoder's factor.
+        guidance_scale: of the prompt; 1 leaves the negative prompt out.
+        batch: pictures made at once.
+        controls: ControlNets, whose residuals are added up.
+
+    Raises:
+        WeightsError: the model's UNet reads more than latents, or than an inpainting model's does.
+    """
+
+    model: StableDiffusion
+    sampler: Sampler
+    size: tuple[int, int]
+    guidance_scale: float = 7.5
+    batch: int = 1
+    controls: tuple[Control, ...] = ()
+
+    def __post_init__(self):
+        channels, latents = self.model.unet.config.in_channels, self.model.vae.config.latent_channels
+        if channels not in (latents, 2 * latents + 1):
+            raise WeightsError(
+                f"the model's UNet takes {channels} channels; give a text-to-image model, whose takes {latents}, or an "
+                f"inpainting model, whose takes {2 * latents + 1}"
+            )
+
+    def __call__(self, wishes: Sequence[Wish]) -> Iterator[tuple[Wish, UInt8[np.ndarray, "height width 3"]]]:
+        """Makes pictures batch by batch, those whose prompts have equally many chunks together.
+
+        A program is compiled for each number of chunks that occurs; the last batch is filled up for that reason.
+
+        Args:
+            wishes: the pictures to make.
+
+        Yields:
+            A wish and its picture; wishes with longer prompts come last.
+        """
+        for _, group in itertools.groupby(sorted(wishes, key=self._chunks), self._chunks):
+            members = list(group)
+            for start in range(0, len(members), self.batch):
+                asked = members[start : start + self.batch]
+                filled = asked + [asked[-1]] * (self.batch - len(asked))
+                prompts = [wish.negative for wish in filled] + [wish.prompt for wish in filled]
+                tokens = tokenize_prompts(self.model.tokenizer, prompts)
+                seeds = np.array([wish.seed for wish in filled], np.uint32)
+                images = _generate(
+                    self.sampler, self.guidance_scale, self.size, self.model, self.controls, tokens, seeds
+                )
+                yield from zip(asked, np.asarray(images), strict=False)
+
+    def _chunks(self, wish: Wish) -> int:
+        return tokenize_prompts(self.model.tokenizer, [wish.negative, wish.prompt]).ids.shape[1]
+
+
+def paint_from_text(
+    model: StableDiffusion,
+    sampler: Sampler,
+    guidance_scale: float,
+    context: Float[Array, "batch words embed"],
+    negative_context: Float[Array, "batch words embed"],
+    noise: Float[Array, "batch h w latent"],
+    rng: Key[Array, "*batch"],
+    controls: Sequence[Control] = (),
+) -> Float[Array, "batch height width 3"]:
+    """Paints whole pictures.
+
+    Args:
+        model: text-to-image; an inpainting model is told that all is to be painted and shown a grey picture.
+        sampler: the sampler.
+        guidance_scale: of the prompt; 1 leaves the negative prompt out.
+        context: text embedding of the prompts.
+        negative_context: text embedding of the negative prompts.
+        noise: standard normal, where sampling starts.
+        rng: keys of the fresh noise of stochastic samplers, as `sample` takes them.
+        controls: ControlNets; they see both branches of the guidance.
+
+    Returns:
+        The decoded pictures, nominally in [-1, 1].
+    """
+    inpainting = model.unet.config.in_channels > noise.shape[-1]
+    grey = _encode_grey(model, noise) if inpainting else None
+
+    def predict(z, timesteps, context):
+        residuals = [_control(control, z, timesteps, context) for control in controls]
+        if grey is not None:
+            hidden = jnp.broadcast_to(grey, z.shape)
+            z = inpainting_input(z, jnp.ones_like(z[..., :1]), hidden)
+        return model.predict(z, timesteps, context, **(sum_residuals(residuals) if residuals else {}))
+
+    denoise = guided_denoise(predict, model.schedule, context, negative_context, guidance_scale)
+    latents, _ = sample(sampler, denoise, noise, rng)
+    return model.decode(latents)
+
+
+def _encode_grey(model: StableDiffusion, noise: Float[Array, "batch h w latent"]) -> Float[Array, "1 h w latent"]:
+    """What an inpainting model sees of a picture that is hidden altogether (DECISIONS B1)."""
+    height, width = (side * model.vae.config.factor for side in noise.shape[1:3])
+    return model.encode(jnp.zeros((1, height, width, 3)))
+
+
+def _control(control: Control, z, timesteps, context):
+    picture = jnp.broadcast_to(control.picture, (len(z), *control.picture.shape))
+    return control.network.apply({"params": control.params}, z, timesteps, context, picture, control.scale)
+
+
+@partial(jax.jit, static_argnames=("sampler", "guidance_scale", "size"))
+def _generate(sampler, guidance_scale, size, model, controls, tokens, seeds):
+    """`tokens` has the negative prompts first, then the prompts."""
+    factor, latents = model.vae.config.factor, model.vae.config.latent_channels
+    shape = (size[0] // factor, size[1] // factor, latents)
+    noise_keys, step_keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)), out_axes=1)(seeds)
+    noise = jax.vmap(lambda key: jax.random.normal(key, shape))(noise_keys)
+    negative_context, context = jnp.split(embed_prompts(model, tokens), 2)
+    painted = paint_from_text(model, sampler, guidance_scale, context, negative_context, noise, step_keys, controls)
+    return jnp.round(from_model_range(painted) * 255).astype(jnp.uint8)

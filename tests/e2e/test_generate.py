@@ -1,0 +1,95 @@
+"""`launch.generate` as a user runs it, on the embedded model."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from handjax.adapters.controlnet import ControlNet, ControlNetConfig
+from handjax.adapters.files import controlnet_shapes, save_controlnet
+from handjax.diffusion.configs import UNetConfig
+from handjax.diffusion.model import find_model
+from handjax.images import read_image, write_image
+from handjax.weights.lora import LoRAFactors, write_lora
+
+QUICK = ("--steps", "2", "--size", "48x32")
+
+
+def generate(*arguments):
+    words = [sys.executable, "-m", "launch.generate", *map(str, arguments)]
+    return subprocess.run(words, capture_output=True, text=True, check=False)
+
+
+def test_every_picture_says_how_it_was_made(tmp_path):
+    (tmp_path / "prompts.txt").write_text("a (left:1.3) hand\n\n")
+    out = tmp_path / "out"
+    result = generate(
+        "A fist!", "--prompts", tmp_path / "prompts.txt", "--seed", 7, "--batch", 3, "--out", out, "--json", *QUICK
+    )
+    assert result.returncode == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["command"] == "generate" and document["errors"] == []
+    assert [(item["prompt"], item["seed"]) for item in document["items"]] == [("A fist!", 7), ("a (left:1.3) hand", 8)]
+    assert sorted(path.name for path in out.iterdir()) == ["a-fist-7.png", "a-left-1-3-hand-8.png"]
+    for item in document["items"]:
+        assert read_image(item["output"]).shape == (32, 48, 3)
+        assert isinstance(item["hands"], list) and item["guidance"] is None
+        made = json.loads(Image.open(item["output"]).text["handjax"])
+        assert made == {key: item[key] for key in ("prompt", "negative", "seed", "provenance")}
+    provenance = document["items"][0]["provenance"]
+    assert provenance["size"] == [48, 32] and provenance["sampler"]["steps"] == 2
+    assert len(provenance["weights"]) == 32 and provenance["versions"]["jax"]
+
+
+def write_controlnet(folder, unet):
+    rng = np.random.default_rng(0)
+    network = ControlNet(ControlNetConfig(unet, (8, 8, 8)))
+    params = jax.tree.map(lambda leaf: 0.1 * rng.standard_normal(leaf.shape), controlnet_shapes(network))
+    save_controlnet(network, params, folder)
+
+
+def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
+    unet = UNetConfig.from_diffusers(json.loads((find_model("tiny_inpainting") / "unet/config.json").read_text()))
+    write_controlnet(tmp_path / "control", dataclasses.replace(unet, in_channels=4))
+    write_image(tmp_path / "pose.png", np.full((10, 20, 3), 200, np.uint8))
+    factors = LoRAFactors(np.ones((1, 160), np.float32), np.ones((160, 1), np.float32), 1.0)
+    write_lora(
+        tmp_path / "lora.safetensors", {"unet": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": factors}}
+    )
+    adapters = ("--controlnet", tmp_path / "control", "--lora", f"{tmp_path / 'lora.safetensors'}:0.5", *QUICK)
+    image = ("--control-image", tmp_path / "pose.png", "--control-scale", "0.5")
+    result = generate("a hand", "--out", tmp_path, "--json", *adapters, *image)
+    assert result.returncode == 0, result.stderr
+    (item,) = json.loads(result.stdout)["items"]
+    (lora,), (control,) = item["provenance"]["loras"], item["provenance"]["controlnets"]
+    assert (lora["scale"], control["scale"], len(control["image_hash"])) == (0.5, 0.5, 32)
+
+    result = generate("a hand", "--out", tmp_path, *adapters)
+    assert result.returncode == 2 and "1 --controlnet, 0 --control-image and 1 --control-scale" in result.stderr
+    write_controlnet(tmp_path / "control", dataclasses.replace(unet, in_channels=4, layers_per_block=2))
+    result = generate("a hand", "--out", tmp_path, *adapters, *image)
+    assert result.returncode == 2 and "control: a ControlNet of another model" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "there is no prompt"),
+        (("--prompts", "nowhere.txt"), "nowhere.txt: not a text file"),
+        (("a hand", "--model", "nowhere"), "nowhere: no "),
+        (("a hand", "--size", "50x32"), "--size is 50x32; give N or WIDTHxHEIGHT in pixels, multiples of 4"),
+        (("a hand", "--eta", "1"), "--eta is of no use to --sampler dpm"),
+        (("a hand", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors: cannot be read"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, arguments, words):
+    result = generate(*arguments, "--out", tmp_path / "out")
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ") and words in line
+    assert not (tmp_path / "out").exists()
