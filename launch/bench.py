@@ -1,13 +1,10 @@
-"""Times ours beside a peer on the same input in one process: `python -m launch.bench rasterize`."""
+"""Times ours beside a peer on the same input in one process: `python -m launch.bench NAME`."""
 
 import argparse
-import statistics
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
@@ -18,6 +15,8 @@ from handjax.hand.camera import PinholeCamera, default_camera, project
 from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.rasterize import rasterize
 from launch import command
+from launch.bench_sd import bench_sd
+from launch.timing import interleaved, summary
 
 SIZE = 512
 DISTANCE = 0.5
@@ -34,15 +33,26 @@ def main() -> int:
     if arguments.runs < 1:
         raise ConfigError(f"--runs is {arguments.runs}; it must be at least 1")
     report = command.Report("bench", arguments.json)
-    item = BENCHMARKS[arguments.name](arguments.runs)
-    line = f"{item['name']}: {item['ours']:.4g} {item['unit']}, {item['peer_name']} {item['peer']:.4g} {item['unit']}"
-    report.item(item, f"{line}, ratio {item['ratio']:.3g}")
+    benchmark, peers = BENCHMARKS[arguments.name]
+    items = []
+    for item in benchmark(arguments.runs):
+        items.append(item)
+        report.item(item, describe(item))
     if arguments.out:
-        write_json(arguments.out, {**item, **command.environment()})
+        write_json(arguments.out, {"items": items, **command.environment(*peers)})
     return report.finish()
 
 
-def bench_rasterize(runs: int) -> dict[str, Any]:
+def describe(item: dict[str, Any]) -> str:
+    """One line of figures."""
+    ours, peer = (f"{item[key]:.4g} {item['unit']}" for key in ("ours", "peer"))
+    line = f"{item['name']}: {ours}, {item['peer_name']} {peer}, ratio {item['ratio']:.3g}"
+    if "peak_gib" in item:
+        line += f"; peak memory {item['peak_gib']:.2f} and {item['peer_peak_gib']:.2f} GiB"
+    return line if item.get("mfu") is None else f"{line}; MFU {item['mfu']:.1%}"
+
+
+def bench_rasterize(runs: int) -> Iterator[dict[str, Any]]:
     """Depth of the open hand at 512²: our z-buffer beside trimesh's ray casting inside the hand's box.
 
     Raises:
@@ -71,7 +81,7 @@ def bench_rasterize(runs: int) -> dict[str, Any]:
     theirs, drawn = peer(), ours()
     both = (drawn > 0) & (theirs > 0)
     times = interleaved(ours, peer, runs)
-    return summary("rasterize", "trimesh", times) | {
+    yield summary("rasterize", "trimesh", times) | {
         "mask_iou": float(both.sum() / ((drawn > 0) | (theirs > 0)).sum()),
         "depth_error_mm": float(1000 * np.abs(drawn - theirs)[both].max()),
         "faces": len(model.faces),
@@ -91,33 +101,11 @@ def rays_in_box(
     return np.concatenate([plane, np.ones((len(plane), 1))], axis=1), pixels
 
 
-def interleaved(ours: Callable[[], Any], peer: Callable[[], Any], runs: int) -> list[tuple[float, float]]:
-    """Seconds of (ours, peer), one after the other `runs` times, so that both see the same machine."""
-    return [(seconds(ours), seconds(peer)) for _ in range(runs)]
-
-
-def seconds(function: Callable[[], Any]) -> float:
-    """Wall time of one call, its result ready."""
-    start = time.perf_counter()
-    jax.block_until_ready(function())
-    return time.perf_counter() - start
-
-
-def summary(name: str, peer_name: str, times: list[tuple[float, float]]) -> dict[str, Any]:
-    """The item of the JSON contract: medians of each and of the ratios of neighbouring runs."""
-    ours, peer = zip(*times, strict=True)
-    return {
-        "name": name,
-        "ours": statistics.median(ours),
-        "peer": statistics.median(peer),
-        "peer_name": peer_name,
-        "ratio": statistics.median(a / b for a, b in times),
-        "unit": "s",
-        "runs": len(times),
-    }
-
-
-BENCHMARKS: dict[str, Callable[[int], dict[str, Any]]] = {"rasterize": bench_rasterize}
+# What runs, and the packages whose versions are kept with the figures.
+BENCHMARKS: dict[str, tuple[Callable[[int], Iterator[dict[str, Any]]], tuple[str, ...]]] = {
+    "rasterize": (bench_rasterize, ("trimesh",)),
+    "sd": (bench_sd, ("torch", "diffusers", "transformers")),
+}
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import sys
 
 import launch
 
-HELPERS = {"command", "main", "assets", "peers", "bench_sd"}
+HELPERS = {"assets", "bench_sd", "command", "main", "peers", "timing"}
 
 
 def main() -> None:

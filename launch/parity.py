@@ -25,6 +25,7 @@ from launch.peers import SIZES, Arrays, Part, flax_variables, load_torch, redraw
 BOUND = 1e-4
 # Below this standard deviation an output says little about the branches that lead to it.
 FLOOR = 0.1
+FLOAT32 = np.finfo(np.float32)
 BLOCK = re.compile(
     r"(^|\.)(conv_in|conv_out|conv_norm_out|quant_conv|post_quant_conv|time_embedding|embeddings|mid_block"
     r"|final_layer_norm|controlnet_cond_embedding|controlnet_mid_block"
@@ -120,9 +121,8 @@ def status_of(ok: bool, blocks: list[dict[str, Any]]) -> str:
 
 def relative_error(ours: np.ndarray, theirs: np.ndarray) -> float:
     """The largest absolute difference in units of the standard deviation of `theirs`; huge for NaN."""
-    limits = np.finfo(np.float32)
-    error = np.abs(ours - theirs).max() / max(float(np.std(theirs)), limits.tiny)
-    return float(np.nan_to_num(error, nan=limits.max, posinf=limits.max))
+    error = float(np.abs(ours - theirs).max()) / max(float(np.std(theirs)), float(FLOAT32.tiny))
+    return error if error < FLOAT32.max else float(FLOAT32.max)
 
 
 def peer_device() -> str:

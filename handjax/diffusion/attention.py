@@ -61,17 +61,25 @@ def implementations(q: Any, k: Any, bias: Any) -> dict[str, Callable[..., Array]
     batch, queries, heads, _ = q.shape
     in_blocks = functools.partial(blocked_attention, block_scores=ACCELERATOR_BLOCK_SCORES)
     many = batch * heads * queries * k.shape[1] > MOST_SCORES
-    chosen = {"cpu": blocked_attention, "default": in_blocks if many else plain_attention}
+    chosen: dict[str, Callable[..., Any]] = {
+        "cpu": blocked_attention,
+        "default": in_blocks if many else plain_attention,
+    }
     if bias is None and fits_splash(queries, k.shape[1]):
         chosen["tpu"] = lambda q, k, v, bias: splash_attention(q, k, v)
-    if bias is None and fits_cudnn(q) and has_cuda():
+    if bias is None and fits_cudnn(q, k) and has_cuda():
         chosen["cuda"] = lambda q, k, v, bias: jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     return chosen
 
 
-def fits_cudnn(q: Any) -> bool:
-    """Whether cuDNN's flash attention takes queries of this dtype and head dimension on every GPU since Ampere."""
-    return q.dtype in (jnp.bfloat16, jnp.float16) and q.shape[-1] <= CUDNN_MOST_DIM and q.shape[-1] % 8 == 0
+def fits_cudnn(q: Any, k: Any) -> bool:
+    """Whether cuDNN's flash attention takes this dtype and head dimension on every GPU since Ampere.
+
+    Its gradient needs even lengths; the 77 words of a prompt make few scores anyway.
+    """
+    queries, dim, keys = q.shape[1], q.shape[-1], k.shape[1]
+    half = q.dtype in (jnp.bfloat16, jnp.float16)
+    return half and dim <= CUDNN_MOST_DIM and dim % 8 == 0 and queries % 2 == 0 and keys % 2 == 0
 
 
 def has_cuda() -> bool:

@@ -43,7 +43,8 @@ def decode_tiled(
     tile, overlap = _sizes(vae, tile, overlap)
 
     def decode(part: Array) -> Array:
-        return vae.apply({"params": params}, part, method="decode")
+        decoded: Any = vae.apply({"params": params}, part, method="decode")
+        return decoded
 
     return _tiled(decode, latents, (1, vae.config.factor), tile, overlap)
 
@@ -59,7 +60,8 @@ def encode_tiled(
     tile, overlap = _sizes(vae, tile, overlap)
 
     def encode(part: Array) -> Array:
-        return jnp.concatenate(vae.apply({"params": params}, part, method="encode"), axis=-1)
+        moments: Any = vae.apply({"params": params}, part, method="encode")
+        return jnp.concatenate(moments, axis=-1)
 
     mean, log_variance = jnp.split(_tiled(encode, images, (vae.config.factor, 1), tile, overlap), 2, axis=-1)
     return mean, log_variance

@@ -106,22 +106,24 @@ def test_tpus_run_splash_where_lengths_fit(queries, keys, splash):
 
 
 @pytest.mark.parametrize(
-    ("dtype", "dim", "biased", "cudnn"),
+    ("dtype", "keys", "dim", "biased", "cudnn"),
     [
-        (jnp.bfloat16, 40, False, True),
-        (jnp.float16, 128, False, True),
-        (jnp.bfloat16, 160, False, False),
-        (jnp.bfloat16, 36, False, False),
-        (jnp.float32, 40, False, False),
-        (jnp.bfloat16, 40, True, False),
+        (jnp.bfloat16, 4096, 40, False, True),
+        (jnp.float16, 4096, 128, False, True),
+        (jnp.bfloat16, 4096, 160, False, False),
+        (jnp.bfloat16, 4096, 36, False, False),
+        (jnp.float32, 4096, 40, False, False),
+        (jnp.bfloat16, 4096, 40, True, False),
+        (jnp.bfloat16, 154, 40, False, True),
+        (jnp.bfloat16, 77, 40, False, False),
     ],
 )
-def test_gpus_run_cudnn_in_half_precision(dtype, dim, biased, cudnn, monkeypatch):
-    q = jax.ShapeDtypeStruct((1, 4096, 8, dim), dtype)
-    bias = jax.ShapeDtypeStruct((1, 1, 4096, 4096), jnp.float32) if biased else None
-    assert "cuda" not in implementations(q, q, bias)
+def test_gpus_run_cudnn_in_half_precision(dtype, keys, dim, biased, cudnn, monkeypatch):
+    q, k = (jax.ShapeDtypeStruct((1, tokens, 8, dim), dtype) for tokens in (4096, keys))
+    bias = jax.ShapeDtypeStruct((1, 1, 4096, keys), jnp.float32) if biased else None
+    assert "cuda" not in implementations(q, k, bias)
     monkeypatch.setattr("handjax.diffusion.attention.has_cuda", lambda: True)
-    assert ("cuda" in implementations(q, q, bias)) == cudnn
+    assert ("cuda" in implementations(q, k, bias)) == cudnn
 
 
 def test_accelerators_never_hold_more_scores_than_the_bound():

@@ -1,7 +1,13 @@
+import json
+import sys
+
 import numpy as np
 import pytest
 
-from launch.bench import bench_rasterize, summary
+from handjax.errors import ConfigError
+from launch import bench, bench_sd, peers
+from launch.bench import bench_rasterize
+from launch.timing import summary
 
 
 def test_ratio_is_ours_over_peer_of_neighbouring_runs():
@@ -11,7 +17,49 @@ def test_ratio_is_ours_over_peer_of_neighbouring_runs():
 
 def test_rasterize_draws_the_same_hand_as_its_peer():
     pytest.importorskip("trimesh")
-    item = bench_rasterize(runs=1)
+    (item,) = bench_rasterize(runs=1)
     assert item["mask_iou"] >= 0.995 and item["depth_error_mm"] <= 0.5
     assert 0 < item["ratio"] < 0.1
     np.testing.assert_allclose(item["ratio"], item["ours"] / item["peer"])
+
+
+def test_parts_of_stable_diffusion_are_timed_and_weighed():
+    pytest.importorskip("torch")
+    item = bench_sd.bench_float32("text_encoder", "tiny", runs=3)
+    assert item["name"] == "text_encoder" and item["peer_name"] == "transformers" and item["runs"] == 3
+    assert item["ratio"] > 0 and item["peak_gib"] >= 0 and item["peer_peak_gib"] >= 0
+
+
+def test_half_precision_is_timed_beside_eager_and_compiled(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch, "compile", lambda network, **options: network)
+    monkeypatch.setattr(bench_sd, "DDIM_STEPS", 2)
+    items = list(bench_sd.bench_half_precision(peers.TINY["unet"], 2, 1, "cpu"))
+    expected = [(task, peer) for task in ("unet", "ddim2") for peer in ("diffusers", "diffusers with torch.compile")]
+    assert [(item["name"], item["peer_name"]) for item in items] == expected
+    assert items[2]["tflop"] == pytest.approx(2 * items[0]["tflop"]) and items[0]["tflop"] > 1e-4
+    assert all(item["batch"] == 2 and item["mfu"] is None for item in items)
+
+
+def test_utilisation_is_the_share_of_the_peak(monkeypatch):
+    class Device:
+        device_kind = "NVIDIA H100 80GB HBM3"
+
+    monkeypatch.setattr("jax.devices", lambda: [Device()])
+    assert bench_sd.utilisation(989e11) == pytest.approx(0.1)
+
+
+def test_figures_are_written_with_machine_and_versions(monkeypatch, tmp_path, capsys):
+    item = summary("x", "peer", [(1.0, 2.0)]) | {"peak_gib": 1.5, "peer_peak_gib": 2.0}
+    monkeypatch.setitem(bench.BENCHMARKS, "sd", (lambda runs: iter([item]), ("diffusers",)))
+    monkeypatch.setattr(sys, "argv", ["launch.bench", "sd", "--out", str(tmp_path / "sd.json")])
+    assert bench.main() == 0
+    assert capsys.readouterr().out == "x: 1 s, peer 2 s, ratio 0.5; peak memory 1.50 and 2.00 GiB\n"
+    document = json.loads((tmp_path / "sd.json").read_text())
+    assert document["items"] == [item] and "diffusers" in document["versions"] and "machine" in document
+
+
+def test_no_runs_are_refused(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["launch.bench", "sd", "--runs", "0"])
+    with pytest.raises(ConfigError, match="at least 1"):
+        bench.main()
