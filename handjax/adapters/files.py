@@ -1,4 +1,4 @@
-"""A trained SGM on disk: config.json and sgm.safetensors, names and layouts as PyTorch has them."""
+"""Adapters on disk, names and layouts as PyTorch has them: SGM in two files of its own, ControlNet as in diffusers."""
 
 import dataclasses
 import json
@@ -10,13 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig
 from handjax.adapters.sgm import SGM, SGMConfig
+from handjax.diffusion.folder import read_json
 from handjax.errors import WeightsError
 from handjax.files import write_json
+from handjax.weights.files import find_weights, read_weights
 from handjax.weights.names import check_tree, to_flax, to_torch
 from handjax.weights.safetensors import read_tensors, write_tensors
 
-CONFIG, WEIGHTS = "config.json", "sgm.safetensors"
+CONFIG, WEIGHTS, CONTROLNET = "config.json", "sgm.safetensors", "diffusion_pytorch_model"
 PYTORCH_MODULE = Path(__file__).parent / "pytorch" / "sgm.py"
 """The same module in PyTorch, which stands alone beside the two files."""
 
@@ -66,3 +69,58 @@ def sgm_shapes(sgm: SGM) -> Any:
     side = 2 ** (len(sgm.config.stem_channels) + len(sgm.config.unet_channels) - 2)
     depth, skeleton = jnp.zeros((1, side, side, 1)), jnp.zeros((1, side, side, 3))
     return jax.eval_shape(sgm.init, jax.random.key(0), depth, skeleton)["params"]
+
+
+def save_controlnet(controlnet: ControlNet, params: Any, folder: Path, dtype: DTypeLike = np.float16) -> None:
+    """Writes a ControlNet in the layout of diffusers.
+
+    Args:
+      controlnet: the module; its sizes go to config.json.
+      params: its parameters.
+      folder: made when missing.
+      dtype: of the weights in the file.
+    """
+    tensors = to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), params))
+    write_tensors(folder / f"{CONTROLNET}.safetensors", tensors)
+    write_json(folder / CONFIG, controlnet.config.to_diffusers())
+
+
+def load_controlnet(
+    folder: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False
+) -> tuple[ControlNet, Any]:
+    """Reads a ControlNet in the layout of diffusers.
+
+    Args:
+      folder: with config.json and weights of any precision, whole or in shards.
+      dtype: of the weights in memory and of the computation.
+      allow_pickle: read pickled weights where there are no others.
+
+    Returns:
+      The module and its parameters.
+
+    Raises:
+      WeightsError: a file is missing or damaged, or describes another architecture.
+    """
+    folder = Path(folder)
+    document = read_json(folder / CONFIG)
+    if document.get("_class_name") != CLASS_NAME:
+        raise WeightsError(f"{folder / CONFIG}: not of a {CLASS_NAME}; give the folder of a ControlNet")
+    controlnet = ControlNet(ControlNetConfig.from_diffusers(document), dtype)
+    path = find_weights(folder, CONTROLNET)
+    params = to_flax((name, value.astype(dtype, copy=False)) for name, value in read_weights(path, allow_pickle))
+    check_tree(params, controlnet_shapes(controlnet), str(path))
+    return controlnet, params
+
+
+def controlnet_shapes(controlnet: ControlNet) -> Any:
+    """Returns the tree of shapes of a ControlNet's parameters."""
+    config = controlnet.config.unet
+    side = 2 ** (len(config.block_out_channels) - 1)
+    pixels = side * 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
+    inputs = (
+        jnp.zeros((1, side, side, config.in_channels)),
+        jnp.zeros(1),
+        jnp.zeros((1, 1, config.cross_attention_dim)),
+        jnp.zeros((1, pixels, pixels, controlnet.config.conditioning_channels)),
+    )
+    return jax.eval_shape(controlnet.init, jax.random.key(0), *inputs)["params"]

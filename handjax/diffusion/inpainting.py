@@ -11,7 +11,10 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import Sampler
-from handjax.diffusion.sampling import guided_denoise, sample
+from handjax.diffusion.sampling import guided_denoise, hold_outside, noised, sample
+
+HIDDEN_REACH = 2
+"""So many cells beside the mask, an autoencoder's latents have taken up much of the grey inside it."""
 
 
 def hide(
@@ -123,6 +126,12 @@ def drop_captions(
     return jnp.where(dropped[:, None], empty, ids)
 
 
+def widen(small_mask: Float[Array, "batch h w 1"]) -> Float[Array, "batch h w 1"]:
+    """Adds the cells whose latents know that something beside them was hidden."""
+    size = 2 * HIDDEN_REACH + 1
+    return max_pool(small_mask, (size, size), padding="SAME")
+
+
 @dataclasses.dataclass(frozen=True)
 class Painter:
     """Paints what a mask hides.
@@ -130,10 +139,19 @@ class Painter:
     Args:
         sampler: the sampler.
         guidance_scale: of the prompt; 1 leaves the empty prompt out.
+        hold: keeps the latents away from the mask at those of the picture in every step, so that tones do not drift
+            from what is around the mask; False is what diffusers' inpainting pipeline does.
+        strength: share of the sampler's steps that are run; below 1 they start from the picture, noised, whose coarse
+            forms and tones stay.
+
+    Source:
+        Meng et al. 2022 (SDEdit), algorithm 1, for `strength`.
     """
 
     sampler: Sampler
     guidance_scale: float
+    hold: bool = True
+    strength: float = 1.0
 
     def __call__(
         self,
@@ -156,13 +174,11 @@ class Painter:
             empty_context: text embedding of the empty prompt.
             noise: standard normal, where sampling starts.
             rng: key of the fresh noise of stochastic samplers.
-            residuals: an adapter's, as `UNet.__call__` takes them; added with and without the prompt.
+            residuals: an adapter's, as `UNet.__call__` takes them; only the branch with the prompt has them, so that
+                guidance strengthens what the adapter asks for as it does the prompt.
         """
-        given = {
-            "mask": latent_mask(mask, model.vae.config.factor),
-            "hidden": model.encode(hide(images, mask)),
-            "residuals": residuals or {},
-        }
+        small_mask, hidden = latent_mask(mask, model.vae.config.factor), model.encode(hide(images, mask))
+        given = {"mask": small_mask, "hidden": hidden, "residuals": residuals or {}}
 
         def predict(z, timesteps, inputs):
             latents = inpainting_input(z, inputs["mask"], inputs["hidden"])
@@ -172,8 +188,12 @@ class Painter:
             predict,
             model.schedule,
             {**given, "context": context},
-            {**given, "context": empty_context},
+            {**given, "context": empty_context, "residuals": jax.tree.map(jnp.zeros_like, given["residuals"])},
             self.guidance_scale,
         )
-        latents, _ = sample(self.sampler, denoise, noise, rng)
+        hold = hold_outside(hidden, widen(small_mask)) if self.hold else None
+        skip = round((1 - self.strength) * self.sampler.steps)
+        if skip:
+            noise = noised(model.encode(images), float(self.sampler.trajectory().sigmas[skip]), noise)
+        latents, _ = sample(self.sampler, denoise, noise, rng, hold=hold, skip=skip)
         return model.decode(latents)

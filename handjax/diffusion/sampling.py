@@ -26,6 +26,7 @@ def sample(
     guide: Guide | None = None,
     carry: PyTree = None,
     hold: Hold | None = None,
+    skip: int = 0,
 ) -> tuple[Latents, PyTree]:
     """Runs all steps of a sampler under `lax.scan`.
 
@@ -37,13 +38,14 @@ def sample(
         guide: called once a step with its carry, the latents, the noise level, the predicted noise and `denoise`;
             returns its next carry and the noise to take out.
         carry: the guide's first carry.
+        skip: number of first steps left out; `latents` are then those of the first level that is not (`noised`).
         hold: called on what a step leaves, with its σ and fresh noise (`hold_outside`).
 
     Returns:
         Clean latents and the guide's last carry.
     """
-    trajectory = jax.tree.map(lambda values: jnp.asarray(values, jnp.float32), sampler.trajectory())
-    z = sampler.start(latents)
+    trajectory = jax.tree.map(lambda values: jnp.asarray(values[skip:], jnp.float32), sampler.trajectory())
+    z = latents if skip else sampler.start(latents)
 
     def body(state, inputs):
         z, memory, carry = state
@@ -57,7 +59,7 @@ def sample(
             z = hold(z, next_sigma, _fresh_noise(rng, sampler.steps + number, z.shape))
         return (z, memory, carry), None
 
-    inputs = (trajectory, jnp.arange(sampler.steps))
+    inputs = (trajectory, jnp.arange(skip, sampler.steps))
     (z, _, carry), _ = jax.lax.scan(body, (z, sampler.remember(z), carry), inputs)
     if hold is not None:  # DDIM ends a little above σ = 0
         z = hold(z, jnp.zeros(()), jnp.zeros_like(z))
@@ -117,6 +119,11 @@ def compose_guides(*guides: Guide) -> Guide:
     return guide
 
 
+def noised(latents: Latents, sigma: float | Float[Array, ""], noise: Latents) -> Latents:
+    """Clean latents at the noise level σ."""
+    return (latents + sigma * noise) / jnp.sqrt(1 + jnp.square(sigma))
+
+
 def hold_outside(latents: Latents, mask: Float[Array, "batch height width 1"]) -> Hold:
     """Makes a `hold` that keeps a picture outside a mask, so that a text-to-image model paints inside it.
 
@@ -129,7 +136,6 @@ def hold_outside(latents: Latents, mask: Float[Array, "batch height width 1"]) -
     """
 
     def hold(z: Latents, sigma: Float[Array, ""], noise: Latents) -> Latents:
-        known = (latents + sigma * noise) / jnp.sqrt(1 + jnp.square(sigma))
-        return mask * z + (1 - mask) * known
+        return mask * z + (1 - mask) * noised(latents, sigma, noise)
 
     return hold

@@ -4,6 +4,7 @@ import numpy as np
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
 from handjax.diffusion.inpainting import (
+    Painter,
     add_training_noise,
     drop_captions,
     encode_pair,
@@ -12,6 +13,7 @@ from handjax.diffusion.inpainting import (
     latent_mask,
 )
 from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
@@ -22,7 +24,13 @@ SCHEDULE = NoiseSchedule()
 
 
 class PixelModel(StableDiffusion):
-    """Its latents are every other pixel."""
+    """Its latents are every other pixel; its prediction is a tenth of the noisy latents and of the context."""
+
+    def predict(self, sample, timesteps, context, **residuals):
+        return 0.1 * (sample[..., :4] + context.mean(axis=(1, 2))[:, None, None, None])
+
+    def decode(self, latents):
+        return jnp.repeat(jnp.repeat(latents[..., :3], 2, axis=1), 2, axis=2)
 
     def encode(self, images, rng=None):
         return jnp.concatenate([images, images[..., :1]], axis=-1)[:, ::2, ::2]
@@ -55,6 +63,24 @@ def noisy_examples(keys):
     images = jnp.linspace(-1, 1, 3 * 64 * 3).reshape(3, 8, 8, 3)
     mask = jnp.zeros((3, 8, 8, 1)).at[:, 2:4].set(1)
     return images, mask, add_training_noise(MODEL, *encode_pair(MODEL, images, mask), mask, keys)
+
+
+def test_painter_holds_what_is_away_from_the_mask():
+    images = jnp.linspace(-1, 1, 2 * 24 * 24 * 3).reshape(2, 24, 24, 3)
+    mask = jnp.zeros((2, 24, 24, 1)).at[:, 9, 9].set(1)
+    noise = jax.random.normal(jax.random.key(0), (2, 12, 12, 4))
+    context = jnp.ones((2, 3, 5))
+
+    def paint(hold):
+        painter = Painter(DDIM(SCHEDULE, 4), 1.0, hold)
+        return painter(MODEL, images, mask, context, context, noise, jax.random.key(1))
+
+    known = np.ones((24, 24), bool)
+    known[4:14, 4:14] = False  # two cells on every side of cell (4, 4)
+    kept = MODEL.decode(MODEL.encode(hide(images, mask)))
+    np.testing.assert_allclose(paint(True)[:, known], kept[:, known], atol=1e-6)
+    np.testing.assert_array_equal(paint(True)[:, 6:12, 6:12], paint(False)[:, 6:12, 6:12])
+    assert np.abs(paint(False) - kept)[:, known].mean() > 0.1
 
 
 def test_training_noise_is_that_of_the_drawn_timestep():

@@ -19,15 +19,23 @@ class Repeating(Refiner):
 
     size = 256
 
-    def paint(self, images, mask, depth, skeleton, input_ids, rng):
+    def paint(self, images, mask, depth, skeleton, input_ids, rng, strength):
         self.settings.seen.append((images, mask, depth, skeleton, input_ids))
         return np.rint((images + 1) * 127.5).astype(np.uint8)
+
+
+class Late(Repeating):
+    """Paints no hand at full strength."""
+
+    def paint(self, images, mask, depth, skeleton, input_ids, rng, strength):
+        self.settings.seen.append(strength)
+        return np.rint((images + 1) * 127.5 * (strength < 1)).astype(np.uint8)
 
 
 class Grey(Repeating):
     """Paints no hand at all."""
 
-    def paint(self, images, mask, depth, skeleton, input_ids, rng):
+    def paint(self, images, mask, depth, skeleton, input_ids, rng, strength):
         return np.full(images.shape, 128, np.uint8)
 
 
@@ -37,7 +45,7 @@ def photo():
 
 
 def refiner(cls, candidates=1):
-    settings = SimpleNamespace(candidates=candidates, seen=[])
+    settings = SimpleNamespace(candidates=candidates, strengths=(1.0, 0.5), seen=[])
     model = SimpleNamespace(tokenizer=lambda prompts: np.array([[len(prompt)] for prompt in prompts]))
     return cls(model, None, None, HandDetector.load(max_hands=1), settings)
 
@@ -62,6 +70,15 @@ def test_candidates_share_the_conditions_of_the_hand(photo):
     np.testing.assert_array_equal(depth[0], depth[1])
     assert depth.max() == 1 and (mask[depth > 0] == 1).all()
     assert ids.ravel().tolist() == [len("a hand")] * 2
+
+
+def test_more_of_the_picture_is_kept_only_where_full_strength_fails(photo):
+    late = refiner(Late)
+    (hand,) = late(photo).hands
+    assert hand.status == "fixed" and late.settings.seen == [1.0, 0.5]
+    repeating = refiner(Repeating)
+    repeating(photo)
+    assert len(repeating.settings.seen) == 1
 
 
 def test_a_failed_repair_leaves_every_pixel(photo):

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig, copy_encoder, sum_residuals
+from handjax.adapters.files import load_controlnet, save_controlnet
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.unet import UNet
+from handjax.errors import WeightsError
 from handjax.weights.names import check_tree
 from tests.parity.sd_models import (
     UNET_1,
@@ -21,11 +23,13 @@ from tests.parity.sd_models import (
     torch,
 )
 
+NOT_CONTROLNET = ("up_block_types", "out_channels", "sample_size")
+
 
 def make(document):
     from diffusers import ControlNetModel
 
-    ours = {key: value for key, value in document.items() if key != "up_block_types"} | {"in_channels": 4}
+    ours = {key: value for key, value in document.items() if key not in NOT_CONTROLNET} | {"in_channels": 4}
     peer = redraw(ControlNetModel(**ours, conditioning_embedding_out_channels=(8, 12, 16, 24)))
     return ControlNet(ControlNetConfig.from_diffusers(dict(peer.config))), flax_variables(peer), peer
 
@@ -93,3 +97,20 @@ def test_several_controlnets_add_up():
     two = jax.tree.map(lambda leaf: 2 * leaf, one)
     total = sum_residuals([one, two, one])
     assert float(total["mid_residual"].max()) == 4 and float(total["down_residuals"][0].min()) == 4
+
+
+def test_folders_go_both_ways_bit_for_bit(tmp_path):
+    from diffusers import ControlNetModel
+
+    ours, variables, peer = make(UNET_1)
+    save_controlnet(ours, variables["params"], tmp_path / "ours", np.float32)
+    theirs = ControlNetModel.from_pretrained(tmp_path / "ours").state_dict()
+    for name, value in peer.state_dict().items():
+        np.testing.assert_array_equal(theirs[name], value)
+    peer.save_pretrained(tmp_path / "theirs")
+    again, params = load_controlnet(tmp_path / "theirs")
+    assert again.config == ours.config
+    jax.tree.map(np.testing.assert_array_equal, params, variables["params"])
+    (tmp_path / "ours" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
+    with pytest.raises(WeightsError, match="not of a ControlNetModel"):
+        load_controlnet(tmp_path / "ours")
