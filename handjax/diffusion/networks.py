@@ -17,8 +17,8 @@ from handjax.diffusion.vae import VAE
 from handjax.weights.names import TEXT_PREFIX, check_tree, to_flax
 
 Part = Literal["unet", "vae", "text_encoder"]
-MODULES: dict[Part, type] = {"unet": UNet, "vae": VAE, "text_encoder": TextEncoder}
-CONFIGS: dict[Part, type] = {"unet": UNetConfig, "vae": VAEConfig, "text_encoder": TextConfig}
+MODULES: dict[Part, Any] = {"unet": UNet, "vae": VAE, "text_encoder": TextEncoder}
+CONFIGS: dict[Part, Any] = {"unet": UNetConfig, "vae": VAEConfig, "text_encoder": TextConfig}
 
 
 def initial_params(network: nn.Module, rng: PRNGKeyArray) -> Any:

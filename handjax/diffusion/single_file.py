@@ -24,14 +24,14 @@ from handjax.weights.ldm import PREFIXES, Network, from_ldm, to_ldm
 from handjax.weights.names import TEXT_PREFIX, torch_name
 from handjax.weights.safetensors import read_metadata, write_tensors
 
-SD_1 = {
+SD_1: dict[Part, Any] = {
     "unet": UNetConfig(cross_attention_dim=768),
     "vae": VAEConfig(block_out_channels=(128, 256, 512, 512), layers_per_block=2, sample_size=512),
     "text_encoder": TextConfig(
         hidden_size=768, intermediate_size=3072, projection_dim=768, num_attention_heads=12, num_hidden_layers=12
     ),
 }
-SD_2 = {
+SD_2: dict[Part, Any] = {
     "unet": UNetConfig(cross_attention_dim=1024, attention_head_dim=(5, 10, 20, 20), use_linear_projection=True),
     "vae": SD_1["vae"],
     "text_encoder": TextConfig(
@@ -128,7 +128,7 @@ def _published(path: Path, part: Part, kind: Network, state: dict[str, np.ndarra
     if part != "unet":
         return (SD_2 if kind == "open_clip" else SD_1)[part]
     widths = {key: value.shape[1] for key, value in state.items() if key.endswith("attn2.to_k.weight")}
-    width = next(iter(widths.values()), None)
+    width = next(iter(widths.values()), 0)
     config = {768: SD_1["unet"], 1024: SD_2["unet"]}.get(width)
     if config is None or "input_blocks.0.0.weight" not in state:
         raise WeightsError(

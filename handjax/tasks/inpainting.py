@@ -9,7 +9,8 @@ import numpy as np
 
 from handjax.diffusion.configs import TextConfig, UNetConfig
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
-from handjax.diffusion.model import StableDiffusion, find_model, initial_params, load_vae, save_stable_diffusion
+from handjax.diffusion.model import StableDiffusion, find_model, load_vae, save_stable_diffusion
+from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder

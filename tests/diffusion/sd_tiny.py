@@ -1,11 +1,15 @@
 """A randomly initialised model of the smallest size."""
 
+import dataclasses
+import functools
+
 import jax
 import numpy as np
 
 import handjax
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
-from handjax.diffusion.model import StableDiffusion, initial_params
+from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.networks import initial_params, parameter_shapes
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
@@ -32,6 +36,7 @@ def redraw(params, seed):
     return tree.unflatten([np.asarray(leaf + 0.1 * rng.standard_normal(leaf.shape), np.float32) for leaf in leaves])
 
 
+@functools.cache
 def tiny_model(seed=0):
     unet = UNet(UNET)
     vae = VAE(VAEConfig(block_out_channels=(8, 16), norm_num_groups=4, sample_size=16))
@@ -50,3 +55,23 @@ def tiny_model(seed=0):
         for network in (unet, vae, text_encoder)
     ]
     return StableDiffusion(*params, unet, vae, text_encoder, NoiseSchedule(), Tokenizer(TOKENIZER, 32))
+
+
+@functools.cache
+def second_generation():
+    """The tiny model with what Stable Diffusion 2.x has: OpenCLIP, linear projections, heads by level, velocity."""
+    model = tiny_model()
+    text = dataclasses.replace(model.text_encoder.config, hidden_act="gelu")
+    unet = dataclasses.replace(
+        model.unet.config, in_channels=4, use_linear_projection=True, attention_head_dim=(2, 4), layers_per_block=2
+    )
+    rng = np.random.default_rng(1)
+    return dataclasses.replace(
+        model,
+        unet=UNet(unet),
+        unet_params=jax.tree.map(
+            lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), parameter_shapes(UNet(unet))
+        ),
+        text_encoder=TextEncoder(text),
+        schedule=NoiseSchedule(prediction_type="v_prediction"),
+    )

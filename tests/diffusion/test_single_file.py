@@ -15,32 +15,11 @@ from handjax.diffusion.model import load_stable_diffusion, load_vae, save_single
 from handjax.diffusion.networks import MODULES, parameter_shapes
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.single_file import SD_1, SD_2, read_schedule
-from handjax.diffusion.text_encoder import TextEncoder
-from handjax.diffusion.unet import UNet
 from handjax.diffusion.vae import VAE
 from handjax.errors import WeightsError
 from handjax.weights.ldm import ldm_names, to_ldm
 from handjax.weights.names import to_torch, torch_name
-from tests.diffusion.sd_tiny import tiny_model
-
-
-def second_generation():
-    """The tiny model with what Stable Diffusion 2.x has: OpenCLIP, linear projections, heads by level, velocity."""
-    model = tiny_model()
-    text = dataclasses.replace(model.text_encoder.config, hidden_act="gelu")
-    unet = dataclasses.replace(
-        model.unet.config, in_channels=4, use_linear_projection=True, attention_head_dim=(2, 4), layers_per_block=2
-    )
-    rng = np.random.default_rng(1)
-    return dataclasses.replace(
-        model,
-        unet=UNet(unet),
-        unet_params=jax.tree.map(
-            lambda leaf: rng.standard_normal(leaf.shape).astype(np.float32), parameter_shapes(UNet(unet))
-        ),
-        text_encoder=TextEncoder(text),
-        schedule=NoiseSchedule(prediction_type="v_prediction"),
-    )
+from tests.diffusion.sd_tiny import second_generation, tiny_model
 
 
 @pytest.fixture(scope="module", params=["1", "2"])

@@ -10,8 +10,7 @@ import pytest
 from handjax.diffusion.model import load_stable_diffusion, save_single_file, save_stable_diffusion
 from handjax.weights.lora import LoRAFactors, read_lora, write_lora
 from handjax.weights.names import module_names, to_flax, to_torch
-from tests.diffusion.sd_tiny import tiny_model
-from tests.diffusion.test_single_file import second_generation
+from tests.diffusion.sd_tiny import second_generation, tiny_model
 from tests.parity.sd_models import torch
 
 LOADERS = {9: "StableDiffusionInpaintPipeline", 4: "StableDiffusionPipeline"}

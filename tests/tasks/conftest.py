@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
-from handjax.diffusion.model import StableDiffusion, find_model, initial_params
+from handjax.diffusion.model import StableDiffusion, find_model
+from handjax.diffusion.networks import initial_params
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
