@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from handjax.diffusion.model import initial_params
+from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.sampling import guided_denoise, sample
 from handjax.diffusion.schedules import NoiseSchedule

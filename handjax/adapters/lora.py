@@ -12,11 +12,10 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from handjax.diffusion.conv import Conv
-from handjax.diffusion.model import TEXT_PREFIX
 from handjax.diffusion.same_conv import DIMENSIONS
 from handjax.errors import WeightsError
 from handjax.weights.lora import LoRAFactors
-from handjax.weights.names import HWIO_TO_OIHW, OIHW_TO_HWIO, flax_path, torch_name
+from handjax.weights.names import HWIO_TO_OIHW, OIHW_TO_HWIO, TEXT_PREFIX, flax_path, torch_name
 
 Path = tuple[str, ...]
 
@@ -30,8 +29,8 @@ class LowRank(NamedTuple):
         scale: alpha / rank, times the user's weight.
     """
 
-    down: Float[Array, "*kernel rank"]
-    up: Float[Array, "rank out"]
+    down: Float[Array | np.ndarray, "*kernel rank"]
+    up: Float[Array | np.ndarray, "rank out"]
     scale: Float[Array, ""] | float
 
 
@@ -58,15 +57,15 @@ def to_lora(factors: Mapping[str, LoRAFactors], weight: float = 1.0) -> dict[Pat
 def to_factors(lora: LoRA) -> dict[str, LoRAFactors]:
     """The inverse of `to_lora` at weight 1, for writing a file."""
     factors = {}
-    for path, (down, up, scale) in lora.items():
-        down, up = np.asarray(down), np.asarray(up)
+    for path, layer in lora.items():
+        down, up = np.asarray(layer.down), np.asarray(layer.up)
         rank = up.shape[0]
         name = torch_name((*path, "kernel")).removesuffix(".weight")
         if down.ndim == 4:
             down, up = down.transpose(HWIO_TO_OIHW), up.T[:, :, None, None]
         else:
             down, up = down.T, up.T
-        factors[name] = LoRAFactors(down, up, float(scale) * rank)
+        factors[name] = LoRAFactors(down, up, float(layer.scale) * rank)
     return factors
 
 

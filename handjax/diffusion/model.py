@@ -17,7 +17,6 @@ from handjax.diffusion import single_file
 from handjax.diffusion.folder import INDEX, SCHEDULE, TOKENIZER, read_json, save_part, save_settings
 from handjax.diffusion.hub import download, is_repository
 from handjax.diffusion.networks import Part
-from handjax.diffusion.networks import initial_params as initial_params
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
@@ -25,7 +24,6 @@ from handjax.diffusion.unet import UNet
 from handjax.diffusion.vae import VAE
 from handjax.errors import WeightsError
 from handjax.files import write_json
-from handjax.weights.names import TEXT_PREFIX as TEXT_PREFIX
 
 ASSETS = Path(__file__).parents[1] / "assets"
 INPAINTING_CHANNELS = 9

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from handjax.diffusion.configs import VAEConfig
-from handjax.diffusion.model import initial_params
+from handjax.diffusion.networks import initial_params
 from handjax.diffusion.tiling import axis_tiles, decode_tiled, encode_tiled
 from handjax.diffusion.vae import VAE
 from handjax.errors import ConfigError
