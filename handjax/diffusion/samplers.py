@@ -144,7 +144,7 @@ class Euler(Sampler):
     def start(self, noise):
         if self.schedule.timestep_spacing == "leading":
             return noise
-        return scales(self.trajectory().sigmas[0])[1] * noise
+        return scales(jnp.asarray(self.trajectory().sigmas[0]))[1] * noise
 
     def step(self, memory, z, level, next_sigma, epsilon, noise):
         return memory, self._move(z, level, epsilon, next_sigma, next_sigma)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -52,7 +53,7 @@ def test_latents_are_those_of_the_records_pictures(records, encoded):
     stored = open_encoded(encoded, "eval", make_task(ahead).batch_spec())[0]
     np.testing.assert_array_equal(stored["mask"], batch["mask"][0])
     np.testing.assert_array_equal(stored["input_ids"], batch["input_ids"][0])
-    encode = jax.jit(task.frozen().encode)
+    encode, batch = jax.jit(task.frozen().encode), jax.tree.map(jnp.asarray, batch)
     np.testing.assert_allclose(stored["latents"], encode(batch["image"])[0], atol=4e-3)
     np.testing.assert_allclose(stored["hidden_latents"], encode(hide(batch["image"], batch["mask"]))[0], atol=4e-3)
 

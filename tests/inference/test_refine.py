@@ -104,5 +104,5 @@ def test_a_picture_without_hands_comes_back_unchanged():
 
 
 def test_defaults_and_ranges():
-    assert RepairSettings() == RepairSettings(steps=30, guidance_scale=2.0, candidates=4)
+    assert RepairSettings() == RepairSettings(30, 4.0, 8, (1.0, 0.8, 0.6))
     np.testing.assert_allclose(to_model_range(np.array([0, 255], np.uint8)), [-1, 1])
