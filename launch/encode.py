@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from handjax.diffusion.inpainting import encode_pair
 from handjax.diffusion.model import StableDiffusion
 from handjax.errors import ConfigError, InputError
 from handjax.files import atomic_write
 from handjax.tasks import make_task, resolve
+from handjax.tasks.pictures import hand_spec, picture_spec
 from handjax.training.checkpoints import content_hash
 from handjax.training.config import load_config
 from handjax.training.parallel import make_engine
@@ -61,25 +61,16 @@ def _builder(data: Any, seed: int, model: StableDiffusion, counts: dict[str, int
 
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
-    size, words = data.image_size, data.max_length
-    side, channels = size // model.vae.config.factor, model.vae.config.latent_channels
-    maps = {
-        "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
-        "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
-        "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
-        "keypoints_valid": jax.ShapeDtypeStruct((), jnp.bool_),
-        "box_side": jax.ShapeDtypeStruct((), jnp.float32),
-        "input_ids": jax.ShapeDtypeStruct((words,), jnp.int32),
-    }
-    image = {"image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32)}
-    latents = jax.ShapeDtypeStruct((side, side, channels), jnp.float32)
+    hand = hand_spec(model, data.image_size)
+    del hand["skeleton"]  # the loader draws it from the keypoints
+    pixels, latents = (picture_spec(model, data.image_size, encoded) | hand for encoded in (False, True))
     make_loader = resolve(data.loader)
 
     def batches(split: str) -> Iterator[dict[str, Any]]:
-        return encoded_batches(model, make_loader(data, image | maps, BATCH, seed, split))
+        return encoded_batches(model, make_loader(data, pixels, BATCH, seed, split))
 
     encoded = EncodedConfig(
-        spec={"latents": latents, "hidden_latents": latents} | maps,
+        spec=latents,
         counts=counts,
         encoder=content_hash(model.vae_params),
         batches=batches,

@@ -5,8 +5,6 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import ml_collections
 from tqdm import tqdm
 
@@ -17,6 +15,7 @@ from handjax.files import write_json
 from handjax.images import write_image
 from handjax.inference.evaluate import evaluate_inpainting
 from handjax.inference.refine import Refiner, RepairSettings
+from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
 from launch.refine import add_model_arguments, load_refiner
 
@@ -69,14 +68,7 @@ def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
     size = refiner.size
     text = {"tokenizer": tokenizer.folder, "max_length": tokenizer.length}
     config = ml_collections.ConfigDict({"path": path, "image_size": size, "shuffle": False, **text})
-    spec = {
-        "image": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
-        "mask": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
-        "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
-        "skeleton": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
-        "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
-        "input_ids": jax.ShapeDtypeStruct((tokenizer.length,), jnp.int32),
-    }
+    spec = picture_spec(refiner.model, size, encoded=False) | hand_spec(refiner.model, size)
     return make_loader(config, spec, BATCH, seed=0, split="eval")
 
 

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from handjax.adapters.files import load_sgm
-from handjax.diffusion.model import find_model, load_stable_diffusion
+from handjax.diffusion.model import INPAINTING_CHANNELS, find_model, load_stable_diffusion
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
@@ -26,7 +26,6 @@ from handjax.training.config import read_config
 from launch import command
 
 NOT_FOUND = "no hand was found; crop closer to the hand, or name pictures that show one"
-INPAINTING_CHANNELS = 9
 
 
 def main() -> int:

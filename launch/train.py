@@ -55,7 +55,10 @@ def data_section(config: FrozenConfigDict, task: Task) -> ConfigDict:
 
 def _check_encoder(task: Task, path: str) -> None:
     """Latents of another autoencoder look like data and teach nothing."""
-    made_by, wanted = encoder_of(path), content_hash(task.frozen().vae_params)
+    model = task.frozen()
+    if not isinstance(model, StableDiffusion):
+        raise ConfigError("data.encoded=True: this recipe trains on pictures; leave it out")
+    made_by, wanted = encoder_of(path), content_hash(model.vae_params)
     if made_by != wanted:
         raise ConfigError(
             f"data.path={path}: not encoded by the autoencoder of this recipe ({made_by or 'none'}, not {wanted}); "

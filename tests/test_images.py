@@ -2,11 +2,11 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from handjax.errors import InputError
 from handjax.files import atomic_write
-from handjax.images import decode_image, encode_png, find_images, read_image, write_image
+from handjax.images import color_profile, decode_image, encode_png, find_images, read_image, write_image
 
 
 @pytest.fixture
@@ -91,3 +91,18 @@ def test_folder_is_replaced_as_a_whole(tmp_path):
             temporary.mkdir()
             (temporary / content).write_text(content)
     assert [p.name for p in (tmp_path / "folder").iterdir()] == ["two"]
+
+
+def test_the_color_profile_goes_with_the_picture(picture, tmp_path):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    Image.fromarray(picture).save(tmp_path / "wide.png", icc_profile=profile)
+    write_image(tmp_path / "out.png", picture, color_profile(tmp_path / "wide.png"))
+    assert Image.open(tmp_path / "out.png").info["icc_profile"] == profile
+    write_image(tmp_path / "plain.png", picture)
+    assert color_profile(tmp_path / "plain.png") is None
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_line(picture, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match=r"file/a\.png: cannot be written \(.*\); choose another place"):
+        write_image(tmp_path / "file" / "a.png", picture)

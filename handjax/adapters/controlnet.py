@@ -10,10 +10,9 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.adapters.hint_stem import HintStem
-from handjax.diffusion.blocks import DownBlock, MidBlock
+from handjax.diffusion.blocks import embed_time, way_down
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.conv import Conv
-from handjax.diffusion.layers import TimestepEmbedding, timestep_sinusoids
 
 CLASS_NAME = "ControlNetModel"
 # Keys of diffusers' ControlNetModel that the UNet does not have, at the values that are built in.
@@ -98,19 +97,11 @@ class ControlNet(nn.Module):
             guess_mode: weakens the finer levels, from 0.1 at the finest to 1 at the mid block.
         """
         config, dtype = self.config.unet, self.dtype
-        channels = config.block_out_channels
-        sinusoids = timestep_sinusoids(timesteps, channels[0], config.flip_sin_to_cos, config.freq_shift)
-        time = TimestepEmbedding(config.time_embed_dim, dtype, name="time_embedding")(sinusoids.astype(dtype))
-        context = context.astype(dtype)
-
-        stages = self.config.conditioning_embedding_out_channels
-        hint = HintStem(stages, channels[0], zero_output=True, dtype=dtype, name="controlnet_cond_embedding")(picture)
-        x = Conv(channels[0], dtype=dtype, name="conv_in")(sample) + hint
-        skips = [x]
-        for level in range(len(channels)):
-            x, maps = DownBlock(config, level, dtype, name=f"down_blocks_{level}")(x, time, context)
-            skips.extend(maps)
-        x = MidBlock(config, dtype, name="mid_block")(x, time, context)
+        channels, stages = config.block_out_channels[0], self.config.conditioning_embedding_out_channels
+        time, context = embed_time(config, timesteps, dtype), context.astype(dtype)
+        hint = HintStem(stages, channels, zero_output=True, dtype=dtype, name="controlnet_cond_embedding")(picture)
+        x = Conv(channels, dtype=dtype, name="conv_in")(sample) + hint
+        x, skips = way_down(config, x, time, context, dtype)
 
         def zero_conv(features, name):
             width = features.shape[-1]

@@ -13,11 +13,12 @@ from jax.typing import DTypeLike
 from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.folder import read_json
+from handjax.diffusion.networks import fit_params
 from handjax.errors import WeightsError
 from handjax.files import write_json
 from handjax.weights.files import find_weights, read_weights
-from handjax.weights.names import check_tree, to_flax, to_torch
-from handjax.weights.safetensors import read_tensors, write_tensors
+from handjax.weights.names import to_torch
+from handjax.weights.safetensors import write_tensors
 
 CONFIG, WEIGHTS, CONTROLNET = "config.json", "sgm.safetensors", "diffusion_pytorch_model"
 PYTORCH_MODULE = Path(__file__).parent / "pytorch" / "sgm.py"
@@ -59,9 +60,7 @@ def load_sgm(folder: Path, dtype: DTypeLike = jnp.float32) -> tuple[SGM, Any]:
     except (ValueError, TypeError, AttributeError) as error:
         raise WeightsError(f"{folder / CONFIG}: not the configuration of an SGM ({error}); export it again") from error
     sgm = SGM(config, dtype)
-    params = to_flax((name, value.astype(dtype)) for name, value in read_tensors(folder / WEIGHTS))
-    check_tree(params, sgm_shapes(sgm), str(folder / WEIGHTS))
-    return sgm, params
+    return sgm, fit_params(sgm_shapes(sgm), read_weights(folder / WEIGHTS), dtype, str(folder / WEIGHTS))
 
 
 def sgm_shapes(sgm: SGM) -> Any:
@@ -107,9 +106,8 @@ def load_controlnet(
         raise WeightsError(f"{folder / CONFIG}: not of a {CLASS_NAME}; give the folder of a ControlNet")
     controlnet = ControlNet(ControlNetConfig.from_diffusers(document), dtype)
     path = find_weights(folder, CONTROLNET)
-    params = to_flax((name, value.astype(dtype, copy=False)) for name, value in read_weights(path, allow_pickle))
-    check_tree(params, controlnet_shapes(controlnet), str(path))
-    return controlnet, params
+    shapes = controlnet_shapes(controlnet)
+    return controlnet, fit_params(shapes, read_weights(path, allow_pickle), dtype, str(path))
 
 
 def controlnet_shapes(controlnet: ControlNet) -> Any:

@@ -6,7 +6,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.configs import UNetConfig
-from handjax.diffusion.layers import Downsample2D, ResnetBlock2D, Upsample2D
+from handjax.diffusion.layers import Downsample2D, ResnetBlock2D, TimestepEmbedding, Upsample2D, timestep_sinusoids
 from handjax.diffusion.transformer import Transformer2DModel
 
 
@@ -96,3 +96,29 @@ class UpBlock(nn.Module):
             if block_type == "CrossAttnUpBlock2D":
                 x = _transformer(config, self.level, self.dtype, f"attentions_{i}")(x, context)
         return x if size is None else Upsample2D(self.dtype, name="upsamplers_0")(x, size)
+
+
+def embed_time(config: UNetConfig, timesteps: Float[Array, "batch"], dtype: DTypeLike) -> Float[Array, "batch time"]:
+    """The time embedding; called in the compact method of a UNet or ControlNet, whose submodule it makes."""
+    channels = config.block_out_channels[0]
+    sinusoids = timestep_sinusoids(timesteps, channels, config.flip_sin_to_cos, config.freq_shift)
+    return TimestepEmbedding(config.time_embed_dim, dtype, name="time_embedding")(sinusoids.astype(dtype))
+
+
+def way_down(
+    config: UNetConfig,
+    x: Float[Array, "batch height width channels"],
+    time: Float[Array, "batch time"],
+    context: Float[Array, "batch words embed"],
+    dtype: DTypeLike,
+) -> tuple[Float[Array, "batch h w cout"], list[Float[Array, "batch _h _w _c"]]]:
+    """All levels on the way down and the mid block; called as `embed_time` is.
+
+    Returns:
+        The mid block's output, and the maps for the skip connections, `x` first.
+    """
+    skips = [x]
+    for level in range(len(config.block_out_channels)):
+        x, maps = DownBlock(config, level, dtype, name=f"down_blocks_{level}")(x, time, context)
+        skips.extend(maps)
+    return MidBlock(config, dtype, name="mid_block")(x, time, context), skips

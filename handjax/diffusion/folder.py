@@ -12,7 +12,7 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
-from handjax.diffusion.networks import CONFIGS, MODULES, Part, fit_params
+from handjax.diffusion.networks import CONFIGS, MODULES, Part, fit_params, parameter_shapes
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.tokenizer import FILES as TOKENIZER_FILES
 from handjax.diffusion.tokenizer import Tokenizer
@@ -51,7 +51,7 @@ def read_part(folder: Path, part: Part, dtype: DTypeLike, allow_pickle: bool = F
     home = part_folder(folder, part)
     network = MODULES[part](CONFIGS[part].from_diffusers(read_json(home / "config.json")), dtype)
     path = find_weights(home, *WEIGHTS[part])
-    return network, fit_params(network, read_weights(path, allow_pickle), dtype, str(path))
+    return network, fit_params(parameter_shapes(network), read_weights(path, allow_pickle), dtype, str(path))
 
 
 def part_folder(folder: Path, part: Part) -> Path:

@@ -50,12 +50,12 @@ def parameter_shapes(network: nn.Module) -> Any:
 
 
 def fit_params(
-    network: nn.Module, tensors: Iterable[tuple[str, np.ndarray]], dtype: DTypeLike, source: str
+    shapes: Any, tensors: Iterable[tuple[str, np.ndarray]], dtype: DTypeLike, source: str
 ) -> Mapping[str, Any]:
     """Builds the parameter tree of a network from a state dict, one tensor at a time.
 
     Args:
-        network: the module.
+        shapes: the tree that the network needs.
         tensors: names and values in PyTorch's layout.
         dtype: of the parameters.
         source: where the tensors come from, for messages.
@@ -64,5 +64,5 @@ def fit_params(
         WeightsError: they are not those of this network.
     """
     params = to_flax((name.removeprefix(TEXT_PREFIX), value.astype(dtype, copy=False)) for name, value in tensors)
-    check_tree(params, parameter_shapes(network), source)
+    check_tree(params, shapes, source)
     return params

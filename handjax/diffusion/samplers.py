@@ -4,6 +4,7 @@ All samplers work on variance-preserving latents, z = (x0 + σ·ε) / √(1 + σ
 that the literature writes in x0 + σ·ε (Euler) are rescaled.
 """
 
+import abc
 import dataclasses
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ class Trajectory(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sampler:
+class Sampler(abc.ABC):
     """What all samplers have in common.
 
     Args:
@@ -38,9 +39,9 @@ class Sampler:
     schedule: NoiseSchedule
     steps: int = 50
 
+    @abc.abstractmethod
     def trajectory(self) -> Trajectory:
         """The levels, noisiest first."""
-        raise NotImplementedError
 
     def start(self, noise: Latents) -> Latents:
         """Scales standard normal noise to the first level."""
@@ -50,6 +51,7 @@ class Sampler:
         """What the first step is told of the steps before it: an array or a tuple of arrays."""
         return ()
 
+    @abc.abstractmethod
     def step(
         self, memory: Any, z: Latents, level: NoiseLevel, next_sigma: Sigma, epsilon: Latents, noise: Latents
     ) -> tuple[Any, Latents]:
@@ -66,7 +68,6 @@ class Sampler:
         Returns:
             The memory for the next step, and the latents at `next_sigma`.
         """
-        raise NotImplementedError
 
 
 def scales(sigma: Sigma) -> tuple[Sigma, Sigma]:
@@ -244,7 +245,7 @@ class LCM(Sampler):
         return memory, signal * x0 + sigma * noise
 
 
-SAMPLERS = {
+SAMPLERS: dict[str, type[Sampler]] = {
     "ddim": DDIM,
     "ddpm": DDPM,
     "euler": Euler,

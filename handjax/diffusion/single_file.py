@@ -78,7 +78,7 @@ def read_part(path: Path, part: Part, dtype: DTypeLike, allow_pickle: bool = Fal
     network = MODULES[part](config, dtype)
     leaves = traverse_util.flatten_dict(parameter_shapes(network)).items()
     state = from_ldm(kind, state, {torch_name(place): leaf.ndim for place, leaf in leaves})
-    return network, fit_params(network, state.items(), dtype, str(path))
+    return network, fit_params(parameter_shapes(network), state.items(), dtype, str(path))
 
 
 def read_schedule(path: Path, unet: UNetConfig) -> NoiseSchedule:

@@ -16,9 +16,10 @@ from jaxtyping import Array, Float
 from handjax.diffusion.configs import TAESDConfig
 from handjax.diffusion.conv import Conv
 from handjax.diffusion.folder import WEIGHTS, read_json
+from handjax.diffusion.networks import fit_params
 from handjax.files import write_json
 from handjax.weights.files import find_weights, read_weights
-from handjax.weights.names import check_tree, to_flax, to_torch
+from handjax.weights.names import to_torch
 from handjax.weights.safetensors import write_tensors
 
 # The decoder squashes latents softly into ± this.
@@ -129,11 +130,10 @@ def load_taesd(folder: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle:
     folder = Path(folder)
     taesd = TAESD(TAESDConfig.from_diffusers(read_json(folder / "config.json")), dtype)
     path = find_weights(folder, *WEIGHTS["vae"])
-    params = to_flax((name, value.astype(dtype, copy=False)) for name, value in read_weights(path, allow_pickle))
     side = 2 ** (len(taesd.config.num_encoder_blocks) - 1)
     picture = jnp.zeros((1, side, side, taesd.config.in_channels))
-    check_tree(params, jax.eval_shape(taesd.init, jax.random.key(0), picture)["params"], str(path))
-    return taesd, params
+    shapes = jax.eval_shape(taesd.init, jax.random.key(0), picture)["params"]
+    return taesd, fit_params(shapes, read_weights(path, allow_pickle), dtype, str(path))
 
 
 def save_taesd(taesd: TAESD, params: Any, folder: str | Path, dtype: DTypeLike = np.float16) -> None:

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from handjax.diffusion.blocks import DownBlock, MidBlock, UpBlock
+from handjax.diffusion.blocks import UpBlock, embed_time, way_down
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.conv import Conv
-from handjax.diffusion.layers import GroupNorm, TimestepEmbedding, timestep_sinusoids
+from handjax.diffusion.layers import GroupNorm
 
 
 class UNet(nn.Module):
@@ -45,18 +45,9 @@ class UNet(nn.Module):
         """
         config, dtype = self.config, self.dtype
         levels = range(len(config.block_out_channels))
-        sinusoids = timestep_sinusoids(
-            timesteps, config.block_out_channels[0], config.flip_sin_to_cos, config.freq_shift
-        )
-        time = TimestepEmbedding(config.time_embed_dim, dtype, name="time_embedding")(sinusoids.astype(dtype))
-        context = context.astype(dtype)
-
+        time, context = embed_time(config, timesteps, dtype), context.astype(dtype)
         x = Conv(config.block_out_channels[0], dtype=dtype, name="conv_in")(sample)
-        skips = [x]
-        for level in levels:
-            x, maps = DownBlock(config, level, dtype, name=f"down_blocks_{level}")(x, time, context)
-            skips.extend(maps)
-        x = MidBlock(config, dtype, name="mid_block")(x, time, context)
+        x, skips = way_down(config, x, time, context, dtype)
         if mid_residual is not None:
             x += mid_residual.astype(dtype)
         if down_residuals is not None:

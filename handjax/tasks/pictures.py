@@ -1,4 +1,4 @@
-"""The picture of an inpainting example, as pixels or encoded ahead of time."""
+"""What the examples of inpainting tasks hold; their picture is pixels, or encoded ahead of time."""
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,23 @@ def picture_spec(model: StableDiffusion, image_size: int, encoded: bool) -> dict
     side = image_size // model.vae.config.factor
     latents = jax.ShapeDtypeStruct((side, side, model.vae.config.latent_channels), jnp.float32)
     return {"latents": latents, "hidden_latents": latents} | mask
+
+
+def hand_spec(model: StableDiffusion, image_size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """The fields of a batch that say what hand is wanted: conditions, keypoints, caption.
+
+    Args:
+        model: decides the length of the captions.
+        image_size: side of the pictures in pixels.
+    """
+    return {
+        "depth": jax.ShapeDtypeStruct((image_size, image_size, 1), jnp.float32),
+        "skeleton": jax.ShapeDtypeStruct((image_size, image_size, 3), jnp.float32),
+        "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
+        "keypoints_valid": jax.ShapeDtypeStruct((), jnp.bool_),
+        "box_side": jax.ShapeDtypeStruct((), jnp.float32),
+        "input_ids": jax.ShapeDtypeStruct((model.tokenizer.length,), jnp.int32),
+    }
 
 
 def latents_of(

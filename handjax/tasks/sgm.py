@@ -17,7 +17,7 @@ from handjax.diffusion.samplers import DDIM
 from handjax.errors import ConfigError, WeightsError
 from handjax.files import atomic_write
 from handjax.preview import from_model_range, heat_map, sheet
-from handjax.tasks.pictures import image_of, latents_of, picture_spec
+from handjax.tasks.pictures import hand_spec, image_of, latents_of, picture_spec
 from handjax.training.task import Terms
 
 PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
@@ -59,15 +59,7 @@ class SGMTask:
         return {"torch": self._save_torch}
 
     def batch_spec(self):
-        size, words = self.image_size, self.model.tokenizer.length
-        return picture_spec(self.model, size, self.encoded) | {
-            "depth": jax.ShapeDtypeStruct((size, size, 1), jnp.float32),
-            "skeleton": jax.ShapeDtypeStruct((size, size, 3), jnp.float32),
-            "keypoints": jax.ShapeDtypeStruct((21, 2), jnp.float32),
-            "keypoints_valid": jax.ShapeDtypeStruct((), jnp.bool_),
-            "box_side": jax.ShapeDtypeStruct((), jnp.float32),
-            "input_ids": jax.ShapeDtypeStruct((words,), jnp.int32),
-        }
+        return picture_spec(self.model, self.image_size, self.encoded) | hand_spec(self.model, self.image_size)
 
     def init(self, rng):
         depth = jnp.zeros((1, self.image_size, self.image_size, 1))

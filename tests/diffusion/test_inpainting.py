@@ -26,8 +26,8 @@ SCHEDULE = NoiseSchedule()
 class PixelModel(StableDiffusion):
     """Its latents are every other pixel; its prediction is a tenth of the noisy latents and of the context."""
 
-    def predict(self, sample, timesteps, context, **residuals):
-        return 0.1 * (sample[..., :4] + context.mean(axis=(1, 2))[:, None, None, None])
+    def predict(self, sample, timesteps, context, shift=0.0):
+        return 0.1 * (sample[..., :4] + context.mean(axis=(1, 2))[:, None, None, None]) + shift
 
     def decode(self, latents):
         return jnp.repeat(jnp.repeat(latents[..., :3], 2, axis=1), 2, axis=2)
@@ -81,6 +81,28 @@ def test_painter_holds_what_is_away_from_the_mask():
     np.testing.assert_allclose(paint(True)[:, known], kept[:, known], atol=1e-6)
     np.testing.assert_array_equal(paint(True)[:, 6:12, 6:12], paint(False)[:, 6:12, 6:12])
     assert np.abs(paint(False) - kept)[:, known].mean() > 0.1
+
+
+def test_guidance_strengthens_residuals_as_it_does_the_prompt():
+    images, mask = jnp.zeros((1, 8, 8, 3)), jnp.ones((1, 8, 8, 1))
+    noise, key = jax.random.normal(jax.random.key(0), (1, 4, 4, 4)), jax.random.key(1)
+    given = MODEL, images, mask, jnp.ones((1, 3, 5)), jnp.ones((1, 3, 5)), noise, key
+    guided = Painter(DDIM(SCHEDULE, 4), 3.0)(*given, residuals={"shift": jnp.full((1, 1, 1, 1), 0.2)})
+    plain = Painter(DDIM(SCHEDULE, 4), 1.0)(*given, residuals={"shift": jnp.full((1, 1, 1, 1), 0.6)})
+    np.testing.assert_allclose(guided, plain, atol=1e-4)
+
+
+def test_less_strength_begins_with_the_noised_picture():
+    images, mask = jnp.linspace(-1, 1, 8 * 8 * 3).reshape(1, 8, 8, 3), jnp.ones((1, 8, 8, 1))
+    noise, context, key = jax.random.normal(jax.random.key(0), (1, 4, 4, 4)), jnp.ones((1, 3, 5)), jax.random.key(1)
+    sampler = DDIM(SCHEDULE, 8)
+    got = Painter(sampler, 1.0, strength=0.25)(MODEL, images, mask, context, context, noise, key)
+    z = SCHEDULE.add_noise(MODEL.encode(images), noise, jnp.asarray(sampler.trajectory().timesteps[6:7]))
+    for sigma, after in zip(*(values[6:] for values in sampler.trajectory()[1:]), strict=True):
+        epsilon = MODEL.predict(z, None, context)
+        x0 = np.sqrt(1 + sigma**2) * z - sigma * epsilon
+        z = (x0 + after * epsilon) / np.sqrt(1 + after**2)
+    np.testing.assert_allclose(got, MODEL.decode(z), atol=1e-5)
 
 
 def test_training_noise_is_that_of_the_drawn_timestep():

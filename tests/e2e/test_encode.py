@@ -77,3 +77,9 @@ def test_pixels_where_latents_are_expected_are_refused(records, tmp_path):
 def test_an_earlier_result_is_not_replaced(encoded, records):
     done = launch("encode", *RECIPE, f"--config.data.path={records}", "--examples", "5", "--output", encoded)
     assert done.returncode == 2 and "exists; choose another folder" in done.stderr
+
+
+def test_a_recipe_that_trains_on_pictures_takes_no_latents(encoded, tmp_path):
+    fields = (f"--config.data.path={encoded}", "--config.data.encoded=True")
+    done = launch("train", "--config", "tiny_vae.py", *fields, "--workdir", tmp_path / "run")
+    assert done.returncode == 2 and "this recipe trains on pictures" in done.stderr

@@ -59,3 +59,9 @@ def test_names_and_missing_runs(tmp_path):
     assert config_name("configs/sgm.py:tiny") == "sgm-tiny"
     with pytest.raises(ConfigError, match="no such file"):
         read_config(tmp_path)
+
+
+def test_a_damaged_recipe_of_a_run_is_told(tmp_path):
+    (tmp_path / "config.json").write_text('{"task": ')
+    with pytest.raises(ConfigError, match="not the recipe of a run"):
+        read_config(tmp_path)
