@@ -33,7 +33,7 @@ class Scene(NamedTuple):
     keypoints: Float[Array, "21 2"]
     keypoints_3d: Float[Array, "21 3"]
     pose: Float[Array, "16 3"]
-    betas: Float[Array, "S"]
+    betas: Float[Array, " S"]
     translation: Float[Array, "3"]
     camera: Float[Array, "4"]
     mask: Float[Array, "size size"]
@@ -43,7 +43,7 @@ class Scene(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="size")
-def render_scenes(keys: Key[Array, "batch"], forearm: HandModel, hand: HandModel, parts: SkinMap, size: int) -> Scene:
+def render_scenes(keys: Key[Array, " batch"], forearm: HandModel, hand: HandModel, parts: SkinMap, size: int) -> Scene:
     """Renders right hands, one a key.
 
     Args:

@@ -29,9 +29,9 @@ _SLEEVE_SHARE = 0.35
 class SkinMap(NamedTuple):
     """Where on a hand model which colour goes: one weight in [0, 1] a vertex, and the vertices at rest."""
 
-    palm: Float[Array, "V"]
-    tips: Float[Array, "V"]
-    nails: Float[Array, "V"]
+    palm: Float[Array, " V"]
+    tips: Float[Array, " V"]
+    nails: Float[Array, " V"]
     rest: Float[Array, "V 3"]
 
 
@@ -96,7 +96,7 @@ def draw_skin(key: Key[Array, ""], parts: SkinMap) -> Float[Array, "V 3"]:
     return _dress(sleeve_key, jnp.clip(color, 0.005, 0.95), parts.rest)
 
 
-def _mottle(key: Key[Array, ""], points: Float[Array, "V 3"]) -> Float[Array, "V"]:
+def _mottle(key: Key[Array, ""], points: Float[Array, "V 3"]) -> Float[Array, " V"]:
     """Smooth variation over a surface, about [-1, 1]: waves of 1 to 6 cm."""
     wave_key, length_key, phase_key = jax.random.split(key, 3)
     directions = jax.random.normal(wave_key, (_MOTTLE_WAVES, 3))

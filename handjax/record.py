@@ -43,7 +43,7 @@ class HandRecord:
     side: Side | None = None
     hand_model: Literal["open_hand", "mano"] | None = None
     pose: Float[np.ndarray, "16 3"] | None = None
-    betas: Float[np.ndarray, "S"] | None = None
+    betas: Float[np.ndarray, " S"] | None = None
     translation: Float[np.ndarray, "3"] | None = None
     camera: Float[np.ndarray, "4"] | None = None
     mask: bytes | None = None

@@ -286,5 +286,5 @@ def _normal(*shape: int) -> np.ndarray:
     return np.random.default_rng(shape).standard_normal(shape, np.float32)
 
 
-def _timesteps(batch: int) -> Float[np.ndarray, "batch"]:
+def _timesteps(batch: int) -> Float[np.ndarray, " batch"]:
     return np.linspace(981, 3, batch, dtype=np.float32)

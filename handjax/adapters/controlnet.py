@@ -80,7 +80,7 @@ class ControlNet(nn.Module):
     def __call__(
         self,
         sample: Float[Array, "batch height width cin"],
-        timesteps: Float[Array, "batch"],
+        timesteps: Float[Array, " batch"],
         context: Float[Array, "batch words embed"],
         picture: Float[Array, "batch picture_height picture_width channels"],
         scale: float | Float[Array, ""] = 1.0,

@@ -36,7 +36,7 @@ def masked_mse(
 
 def keypoint_mask(
     keypoints: Float[Array, "batch 21 2"],
-    box_side: Float[Array, "batch"],
+    box_side: Float[Array, " batch"],
     image_size: int,
     map_size: int,
 ) -> Float[Array, "batch map_size map_size"]:
@@ -67,7 +67,7 @@ def keypoint_mask(
 def keypoint_aware_loss(
     attention_map: Float[Array, "batch height width"],
     keypoint_mask: Float[Array, "batch height width"],
-    valid: Bool[Array, "batch"],
+    valid: Bool[Array, " batch"],
     reduction: Literal["mean", "sum"] = "mean",
 ) -> Term:
     """Squared distance of the attention map from the keypoint mask.

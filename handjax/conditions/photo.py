@@ -50,7 +50,7 @@ class HandConditions:
     mesh: Float[np.ndarray, "size size 3"]
     inpaint_mask: Float[np.ndarray, "size size"]
     pose: Float[np.ndarray, "16 3"]
-    betas: Float[np.ndarray, "S"]
+    betas: Float[np.ndarray, " S"]
     translation: Float[np.ndarray, "3"]
     camera: Float[np.ndarray, "4"]
     fit_error_px: float

@@ -98,7 +98,7 @@ class UpBlock(nn.Module):
         return x if size is None else Upsample2D(self.dtype, name="upsamplers_0")(x, size)
 
 
-def embed_time(config: UNetConfig, timesteps: Float[Array, "batch"], dtype: DTypeLike) -> Float[Array, "batch time"]:
+def embed_time(config: UNetConfig, timesteps: Float[Array, " batch"], dtype: DTypeLike) -> Float[Array, "batch time"]:
     """The time embedding; called in the compact method of a UNet or ControlNet, whose submodule it makes."""
     channels = config.block_out_channels[0]
     sinusoids = timestep_sinusoids(timesteps, channels, config.flip_sin_to_cos, config.freq_shift)

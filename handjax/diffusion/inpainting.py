@@ -64,7 +64,7 @@ class NoisyExamples:
     """
 
     sample: Float[Array, "batch h w cin"]
-    timesteps: Float[Array, "batch"]
+    timesteps: Float[Array, " batch"]
     target: Float[Array, "batch h w latent"]
     mask: Float[Array, "batch h w 1"]
 
@@ -90,7 +90,7 @@ def add_training_noise(
     latents: Float[Array, "batch h w latent"],
     hidden: Float[Array, "batch h w latent"],
     mask: Float[Array, "batch height width 1"],
-    rng: Key[Array, "batch"],
+    rng: Key[Array, " batch"],
 ) -> NoisyExamples:
     """Draws a timestep, uniformly, and noise for each example.
 
@@ -116,7 +116,7 @@ def add_training_noise(
 
 
 def drop_captions(
-    ids: Int[Array, "batch words"], empty: Int[Array, "words"], probability: float, rng: Key[Array, "batch"]
+    ids: Int[Array, "batch words"], empty: Int[Array, " words"], probability: float, rng: Key[Array, " batch"]
 ) -> Int[Array, "batch words"]:
     """Replaces some captions by the empty one, so that the model learns both branches of classifier-free guidance.
 

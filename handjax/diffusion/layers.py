@@ -104,7 +104,7 @@ class TimestepEmbedding(nn.Module):
 
 
 def timestep_sinusoids(
-    timesteps: Float[Array, "batch"], features: int, flip_sin_to_cos: bool = True, freq_shift: int = 0
+    timesteps: Float[Array, " batch"], features: int, flip_sin_to_cos: bool = True, freq_shift: int = 0
 ) -> Float[Array, "batch sinusoids"]:
     """Sinusoidal features of the timesteps at periods from 2π to 2π·10,000.
 

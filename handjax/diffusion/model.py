@@ -69,7 +69,7 @@ class StableDiffusion:
         """Images, nominally in [-1, 1], of latents as the UNet sees them."""
         return _apply(self.vae, self.vae_params, self.vae.unscale(latents), method="decode")
 
-    def initial_noise(self, rng: Key[Array, "batch"], image_size: int) -> Float[Array, "batch h w latent"]:
+    def initial_noise(self, rng: Key[Array, " batch"], image_size: int) -> Float[Array, "batch h w latent"]:
         """Standard normal latents for square pictures of `image_size` pixels, where sampling starts."""
         side = image_size // self.vae.config.factor
         shape = (side, side, self.vae.config.latent_channels)
@@ -78,7 +78,7 @@ class StableDiffusion:
     def predict(
         self,
         sample: Float[Array, "batch h w cin"],
-        timesteps: Float[Array, "batch"],
+        timesteps: Float[Array, " batch"],
         context: Float[Array, "batch words embed"],
         **residuals: Any,
     ) -> Float[Array, "batch h w cout"]:

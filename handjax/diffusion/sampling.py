@@ -73,7 +73,7 @@ def _fresh_noise(rng: Key[Array, "*images"], number: Int[Array, ""], shape: tupl
 
 
 def guided_denoise(
-    predict: Callable[[Latents, Float[Array, "batch"], PyTree], Latents],
+    predict: Callable[[Latents, Float[Array, " batch"], PyTree], Latents],
     schedule: NoiseSchedule,
     conditional: PyTree,
     unconditional: PyTree,

@@ -117,7 +117,7 @@ class NoiseSchedule:
         return np.interp(timesteps, np.arange(self.num_train_timesteps), self.sigmas).astype(np.float32)
 
     def signal_and_noise(
-        self, timesteps: Float[Array, "batch"]
+        self, timesteps: Float[Array, " batch"]
     ) -> tuple[Float[Array, "batch 1 1 1"], Float[Array, "batch 1 1 1"]]:
         """√ᾱ_t and √(1 - ᾱ_t) of whole timesteps, shaped to multiply latents."""
         alpha = jnp.asarray(self.alphas_cumprod)[timesteps.astype(jnp.int32)][:, None, None, None]
@@ -127,7 +127,7 @@ class NoiseSchedule:
         self,
         x0: Float[Array, "batch height width channels"],
         noise: Float[Array, "batch height width channels"],
-        timesteps: Float[Array, "batch"],
+        timesteps: Float[Array, " batch"],
     ) -> Float[Array, "batch height width channels"]:
         """Noises clean latents to `timesteps`."""
         signal, sigma = self.signal_and_noise(timesteps)
@@ -137,7 +137,7 @@ class NoiseSchedule:
         self,
         x0: Float[Array, "batch height width channels"],
         noise: Float[Array, "batch height width channels"],
-        timesteps: Float[Array, "batch"],
+        timesteps: Float[Array, " batch"],
     ) -> Float[Array, "batch height width channels"]:
         """What the network should predict."""
         if self.prediction_type == "epsilon":
@@ -145,7 +145,7 @@ class NoiseSchedule:
         signal, sigma = self.signal_and_noise(timesteps)
         return signal * noise - sigma * x0
 
-    def min_snr_weight(self, timesteps: Float[Array, "batch"], gamma: float = 5.0) -> Float[Array, "batch"]:
+    def min_snr_weight(self, timesteps: Float[Array, " batch"], gamma: float = 5.0) -> Float[Array, " batch"]:
         """Factor of each example's loss: that of the signal-to-noise ratio, capped at `gamma`, on x0.
 
         Args:

@@ -69,7 +69,7 @@ def encode_tiled(
 
 def axis_tiles(
     length: int, tile: int, overlap: int, scale: int
-) -> tuple[Int[np.ndarray, "tiles"], Float[np.ndarray, "tiles side"]]:
+) -> tuple[Int[np.ndarray, " tiles"], Float[np.ndarray, "tiles side"]]:
     """Where the tiles of an axis start, and the weight of each of their pixels; weights at a pixel add up to one.
 
     Args:

@@ -26,7 +26,7 @@ class UNet(nn.Module):
     def __call__(
         self,
         sample: Float[Array, "batch height width cin"],
-        timesteps: Float[Array, "batch"],
+        timesteps: Float[Array, " batch"],
         context: Float[Array, "batch words embed"],
         mid_residual: Float[Array, "batch h w channels"] | None = None,
         down_residuals: tuple[Float[Array, "batch _h _w _c"], ...] | None = None,

@@ -74,7 +74,7 @@ class _Skeleton(NamedTuple):
 class _Unknowns(NamedTuple):
     turn: Float[Array, "3"]  # after the starting rotation, axis-angle
     angles: Float[Array, "5 3 3"]
-    betas: Float[Array, "S"]
+    betas: Float[Array, " S"]
     place: Float[Array, "3"]  # x / z, y / z, log z of the wrist
     log_world_scale: Float[Array, ""]
 
@@ -168,7 +168,7 @@ def _descend(skeleton, observed: _Observed, camera, rotation, start: _Unknowns):
     return unravel(end), cost
 
 
-def _residuals(skeleton, observed, camera, rotation, unknowns: _Unknowns) -> Float[Array, "residuals"]:
+def _residuals(skeleton, observed, camera, rotation, unknowns: _Unknowns) -> Float[Array, " residuals"]:
     points = _keypoints(skeleton, rotation, unknowns)
     in_view = jnp.maximum(points[:, 2:], 1e-3)
     pixels = project(camera, jnp.concatenate([points[:, :2], in_view], axis=1))
@@ -197,7 +197,7 @@ def _robust(errors: Float[Array, "points dims"]) -> Float[Array, "points dims"]:
     return errors * jnp.sqrt(2.0 / (jnp.sqrt(1.0 + square) + 1.0))
 
 
-def _center(points: Float[Array, "points dims"], confidence: Float[Array, "points"]) -> Float[Array, "dims"]:
+def _center(points: Float[Array, "points dims"], confidence: Float[Array, " points"]) -> Float[Array, " dims"]:
     return confidence @ points / jnp.maximum(confidence.sum(), 1e-6)
 
 

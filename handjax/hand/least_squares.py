@@ -12,8 +12,8 @@ DAMPING_DOWN, DAMPING_UP = 0.3, 4.0
 
 
 def levenberg_marquardt(
-    residuals: Callable[[Float[Array, "n"]], Float[Array, "m"]], start: Float[Array, "n"], iterations: int
-) -> tuple[Float[Array, "n"], Float[Array, ""]]:
+    residuals: Callable[[Float[Array, " n"]], Float[Array, " m"]], start: Float[Array, " n"], iterations: int
+) -> tuple[Float[Array, " n"], Float[Array, ""]]:
     """Minimises half the sum of squared residuals; batch it with `jax.vmap`.
 
     Args:

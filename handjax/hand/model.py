@@ -105,7 +105,7 @@ def mirror_pose(pose: Float[Array, "*batch 16 3"]) -> Float[Array, "*batch 16 3"
 
 
 @jax.default_matmul_precision("highest")
-def shape_hand(model: HandModel, betas: Float[Array, "S"]) -> Float[Array, "V 3"]:
+def shape_hand(model: HandModel, betas: Float[Array, " S"]) -> Float[Array, "V 3"]:
     """Vertices at rest of a hand of the given shape.
 
     Args:
@@ -128,7 +128,7 @@ def rest_joints(model: HandModel, rest_vertices: Float[Array, "V 3"]) -> Float[A
 def pose_hand_matrices(
     model: HandModel,
     rotations: Float[Array, "16 3 3"],
-    betas: Float[Array, "S"],
+    betas: Float[Array, " S"],
     translation: Float[Array, "3"],
 ) -> PosedHand:
     """Poses a hand by linear blend skinning; batch with `jax.vmap`.
@@ -166,7 +166,7 @@ def pose_hand_matrices(
 def pose_hand(
     model: HandModel,
     pose: Float[Array, "16 3"],
-    betas: Float[Array, "S"],
+    betas: Float[Array, " S"],
     translation: Float[Array, "3"],
 ) -> PosedHand:
     """Poses a hand given axis-angle rotations; otherwise as `pose_hand_matrices`.

@@ -156,7 +156,7 @@ def _nearest_faces(triangles: _Triangles, height: int, width: int) -> Int[Array,
 
 
 def _window_keys(
-    triangles: _Triangles, face: Int[Array, "n"], window: Int[Array, "n"], height: int, width: int
+    triangles: _Triangles, face: Int[Array, " n"], window: Int[Array, " n"], height: int, width: int
 ) -> tuple[Int[Array, "n 8 8"], Int[Array, "n 8 8"]]:
     """Sort keys (greater is nearer, 0 is outside the face) and flat pixel indices of one window per entry."""
     columns = jnp.maximum(triangles.windows[face, 0], 1)

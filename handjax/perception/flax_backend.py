@@ -56,7 +56,7 @@ def detect_hands(weights: HandWeights, picture: Picture, max_hands: int, min_sco
 
 def find_regions(
     weights: HandWeights, picture: Picture, max_hands: int, min_score: float
-) -> tuple[Region, Bool[Array, "hands"]]:
+) -> tuple[Region, Bool[Array, " hands"]]:
     """Detects palms; returns the regions around their hands and which of them are valid."""
     frame = _letterbox(picture)
     return _palm_regions(weights.palm, frame, picture.size, max_hands, min_score)

@@ -165,7 +165,7 @@ class LandmarkNetwork(nn.Module):
     @nn.compact
     def __call__(
         self, crops: Float[Array, "batch 224 224 3"]
-    ) -> tuple[Float[Array, "batch 21 3"], Float[Array, "batch"], Float[Array, "batch"], Float[Array, "batch 21 3"]]:
+    ) -> tuple[Float[Array, "batch 21 3"], Float[Array, " batch"], Float[Array, " batch"], Float[Array, "batch 21 3"]]:
         """Reads a hand.
 
         Args:

@@ -25,8 +25,8 @@ class Palms:
 
     boxes: Float[Array, "palms 4"]
     keypoints: Float[Array, "palms 7 2"]
-    scores: Float[Array, "palms"]
-    valid: Bool[Array, "palms"]
+    scores: Float[Array, " palms"]
+    valid: Bool[Array, " palms"]
 
 
 @cache
@@ -88,7 +88,7 @@ def suppress(palms: Palms, max_palms: int) -> Palms:
     return jax.lax.scan(take_best, palms.valid, length=max_palms)[1]
 
 
-def _overlap(boxes: Float[Array, "palms 4"], box: Float[Array, "4"]) -> Float[Array, "palms"]:
+def _overlap(boxes: Float[Array, "palms 4"], box: Float[Array, "4"]) -> Float[Array, " palms"]:
     """Intersection over union."""
     sides = jnp.minimum(boxes[:, 2:], box[2:]) - jnp.maximum(boxes[:, :2], box[:2])
     intersection = jnp.prod(jnp.maximum(sides, 0.0), axis=-1)

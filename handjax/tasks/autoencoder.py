@@ -102,13 +102,13 @@ class AutoencoderTask:
         }
 
 
-def gradient_l1(difference: Float[Array, "batch height width c"]) -> Float[Array, "batch"]:
+def gradient_l1(difference: Float[Array, "batch height width c"]) -> Float[Array, " batch"]:
     """Mean absolute difference of neighbours in `difference`: the error of a picture's edges."""
     rows, columns = jnp.diff(difference, axis=1), jnp.diff(difference, axis=2)
     return jnp.abs(rows).mean(axis=(1, 2, 3)) + jnp.abs(columns).mean(axis=(1, 2, 3))
 
 
-def _sum(per_example: Float[Array, "batch"]) -> Term:
+def _sum(per_example: Float[Array, " batch"]) -> Term:
     return per_example.sum(), jnp.float32(len(per_example))
 
 

@@ -67,7 +67,7 @@ def create_state(task: Task, tx: optax.GradientTransformation, seed: int, *, wit
     )
 
 
-def step_keys(seed: UInt32[Array, ""], step: Int[Array, ""], index: Int[Array, "batch"]) -> Key[Array, "batch"]:
+def step_keys(seed: UInt32[Array, ""], step: Int[Array, ""], index: Int[Array, " batch"]) -> Key[Array, " batch"]:
     """Makes the noise keys of one training step, the same at any number of devices and micro-batches.
 
     Args:
@@ -81,7 +81,7 @@ def step_keys(seed: UInt32[Array, ""], step: Int[Array, ""], index: Int[Array, "
     return _example_keys(seed, step + _FIRST_STEP_STREAM, index)
 
 
-def held_out_keys(seed: UInt32[Array, ""], index: Int[Array, "batch"]) -> Key[Array, "batch"]:
+def held_out_keys(seed: UInt32[Array, ""], index: Int[Array, " batch"]) -> Key[Array, " batch"]:
     """Makes one key a held-out example, the same at every step of the run; arguments as `step_keys`."""
     return _example_keys(seed, _HELD_OUT_STREAM, index)
 

@@ -77,7 +77,7 @@ def make_train_step(
     return step
 
 
-def batch_index(batch: Batch, axis_name: str | None = None) -> Int[Array, "batch"]:
+def batch_index(batch: Batch, axis_name: str | None = None) -> Int[Array, " batch"]:
     """Returns the place of each example in the global batch, of which `batch` is this device's part of the axis."""
     size = len(jax.tree.leaves(batch)[0])
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * size

@@ -43,7 +43,7 @@ class Task(Protocol):
         """Returns name -> shape and dtype of one example (without the batch axis)."""
 
     def loss(
-        self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, "batch"]
+        self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, " batch"]
     ) -> tuple[Terms, PyTree, Terms]:
         """Computes the training losses.
 
@@ -55,14 +55,14 @@ class Task(Protocol):
         """
 
     def evaluate(
-        self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, "batch"]
+        self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, " batch"]
     ) -> Terms:
         """Measures one held-out batch; `rng` depends on the seed and the example's place only, never on the step,
         so noise and timesteps are the same at every evaluation. Often `return self.loss(...)[0]`.
         """
 
     def preview(
-        self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, "batch"]
+        self, trainable: PyTree, frozen: PyTree, state: PyTree, batch: Batch, rng: Key[Array, " batch"]
     ) -> dict[str, UInt8[Array, "height width 3"]]:
         """Draws pictures of a held-out batch (inputs, conditions, results), by name; empty when there are none."""
 
