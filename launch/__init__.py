@@ -14,4 +14,15 @@ def _enable_compile_cache() -> None:
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 
 
+def _run_one_operation_at_a_time() -> None:
+    """Lets XLA order a program for little memory on CPUs, each operation on all cores; XLA_FLAGS override it.
+
+    Its default runs independent operations side by side: the UNet then takes 0.1 s of 3.4 s and 150 MB more.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_scheduler_type" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_scheduler_type=CPU_SCHEDULER_TYPE_MEMORY_OPTIMIZED".strip()
+
+
 _enable_compile_cache()
+_run_one_operation_at_a_time()

@@ -5,7 +5,7 @@ import importlib
 import multiprocessing
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
@@ -20,7 +20,8 @@ from handjax.diffusion.schedules import NoiseSchedule
 from launch.peers import FULL, SIZES, Arrays, Part, flax_variables, load_torch, to_tensors
 from launch.timing import interleaved, summary
 
-PARTS = ("unet", "vae_decoder", "text_encoder")
+# How often each is run for every run asked: what is short varies more.
+PARTS = {"unet": 1, "vae_decoder": 1, "text_encoder": 20}
 BATCHES = (1, 8)
 DDIM_STEPS = 50
 SCHEDULE = {
@@ -46,14 +47,19 @@ def bench_sd(runs: int) -> Iterator[dict[str, Any]]:
             yield from bench_half_precision(FULL["unet"], batch, runs, "cuda")
         return
     print("no GPU: bfloat16, DDIM and torch.compile are left out", file=sys.stderr)
-    for name in PARTS:
-        yield bench_float32(name, "full", runs)
+    yield from bench_float32(tuple(PARTS), "full", runs)
 
 
-def bench_float32(name: str, size: str, runs: int) -> dict[str, Any]:
-    """One forward pass of a part at batch 1: time in one process, peak memory each in its own."""
+def bench_float32(names: Sequence[str], size: str, runs: int) -> Iterator[dict[str, Any]]:
+    """One forward pass of each part at batch 1: times in one process, peak memory each in its own."""
     # Before this process grows, because a child's peak starts at its parent's. The first run fills the compile cache.
-    _, peak, peer_peak = [peak_memory(side, name, size) for side in (run_ours, run_ours, run_peer)]
+    peaks = [[peak_memory(side, name, size) for side in (run_ours, run_ours, run_peer)][1:] for name in names]
+    for name, (peak, peer_peak) in zip(names, peaks, strict=True):
+        yield time_float32(name, size, runs * PARTS[name]) | {"peak_gib": peak, "peer_peak_gib": peer_peak}
+
+
+def time_float32(name: str, size: str, runs: int) -> dict[str, Any]:
+    """One forward pass of a part at batch 1, its peer's in turn."""
     part = SIZES[size][name]
     peer = part.make_peer().eval()
     inputs = part.draw(1)
@@ -61,8 +67,7 @@ def bench_float32(name: str, size: str, runs: int) -> dict[str, Any]:
     theirs = peer_call(part, peer, inputs)
     warm_up(ours, theirs)
     peer_name = "transformers" if name == "text_encoder" else "diffusers"
-    item = summary(name, peer_name, interleaved(ours, theirs, runs))
-    return item | {"batch": 1, "dtype": "float32", "peak_gib": peak, "peer_peak_gib": peer_peak}
+    return summary(name, peer_name, interleaved(ours, theirs, runs)) | {"batch": 1, "dtype": "float32"}
 
 
 def our_call(part: Part, variables: Any, inputs: Arrays) -> Callable[[], Any]:
@@ -90,25 +95,24 @@ def warm_up(*calls: Callable[[], Any]) -> None:
 
 
 def peak_memory(side: Callable[[str, str], None], name: str, size: str) -> float:
-    """GiB that a side needs in a process of its own, beyond its libraries."""
+    """GiB of a process that makes the weights and runs one forward pass, its libraries included."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         return pool.submit(_measure_peak, side, name, size).result()
 
 
 def _measure_peak(side: Callable[[str, str], None], name: str, size: str) -> float:
-    side(name, "tiny")  # loads the libraries
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     side(name, size)
     unit = 2**30 if sys.platform == "darwin" else 2**20
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def run_ours(name: str, size: str) -> None:
     """Our forward pass on weights of some value."""
     part = SIZES[size][name]
     shapes = jax.eval_shape(functools.partial(initial_params, part.make_ours()), jax.random.key(0))
-    variables = {"params": jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes)}
-    warm_up(our_call(part, variables, part.draw(1)))
+    # In one program, because a program for each shape would weigh tens of MB.
+    params = jax.jit(lambda: jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes))()
+    warm_up(our_call(part, {"params": params}, part.draw(1)))
 
 
 def run_peer(name: str, size: str) -> None:

@@ -1,6 +1,6 @@
 """Scaled dot-product attention: the one place where its implementation is chosen.
 
-CPU    blocks of scores that stay in a core's cache
+CPU    one head and one block of queries after the other
 TPU    splash attention where lengths fit its blocks
 GPU    cuDNN's flash attention for half precision
 else   all scores at once, in blocks when they would fill the memory
@@ -17,8 +17,10 @@ from jaxtyping import Array, Float
 
 from handjax.diffusion.splash import fits_splash, splash_attention
 
-# Scores that fit a core's cache: 1 MiB. Above it CPUs spend their time on moving the scores.
-BLOCK_SCORES = 2**18
+# Scores that need no blocks anywhere.
+FEW_SCORES = 2**16
+# Scores of a block on CPUs: 8 MiB. Smaller blocks pay more for their start than they gain by staying in cache.
+BLOCK_SCORES = 2**21
 # Scores that accelerators may hold at once: 1 GiB, and a quarter of it as a block.
 MOST_SCORES = 2**28
 ACCELERATOR_BLOCK_SCORES = 2**26
@@ -44,7 +46,7 @@ def attention(
         The attended values in the dtype of `v`.
     """
     batch, queries, heads, _ = q.shape
-    if batch * heads * queries * k.shape[1] <= BLOCK_SCORES:
+    if batch * heads * queries * k.shape[1] <= FEW_SCORES:
         return plain_attention(q, k, v, bias)
     # Only the branch of the platform that the program is lowered for is compiled.
     return jax.lax.platform_dependent(q, k, v, bias, **implementations(q, k, bias))
@@ -95,18 +97,24 @@ def plain_attention(q, k, v, bias=None):
 
 
 def blocked_attention(q, k, v, bias=None, block_scores=BLOCK_SCORES):
-    """`attention` one head and one block of queries at a time; scores are computed again for the gradient."""
+    """`attention` one head and one block of queries at a time; scores are computed again for the gradient.
+
+    The values get a column of ones, so that the product that sums them also sums the weights they are divided by.
+    """
     batch, queries, heads, dim = q.shape
     keys = k.shape[1]
     bias = jnp.zeros((1, 1, 1, keys)) if bias is None else bias
     bias = jnp.broadcast_to(bias, (batch, heads, bias.shape[2], keys)).reshape(batch * heads, -1, keys)
-    q, k, v = (a.swapaxes(1, 2).reshape(batch * heads, -1, dim) for a in (q * dim**-0.5, k, v))
+    v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
+    q, k, v = (a.swapaxes(1, 2).reshape(batch * heads, a.shape[1], -1) for a in (q * dim**-0.5, k, v))
     rows = max(n for n in range(1, queries + 1) if queries % n == 0 and n * keys <= max(block_scores, keys))
 
     @jax.checkpoint
     def block(q, k, v, bias):
-        weights = jax.nn.softmax(jnp.dot(q, k.T, preferred_element_type=jnp.float32) + bias)
-        return weights.astype(v.dtype) @ v
+        scores = jnp.dot(q, k.T, preferred_element_type=jnp.float32) + bias
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        sums = jnp.dot(weights.astype(v.dtype), v, preferred_element_type=jnp.float32)
+        return (sums[:, :-1] / sums[:, -1:]).astype(v.dtype)
 
     def head(arrays):
         q, k, v, bias = arrays
@@ -118,4 +126,4 @@ def blocked_attention(q, k, v, bias=None, block_scores=BLOCK_SCORES):
         return jax.lax.map(lambda a: block(a[0], k, v, a[1]), blocks)
 
     out = jax.lax.map(head, (q, k, v, bias))
-    return out.reshape(batch, heads, queries, dim).swapaxes(1, 2)
+    return out.reshape(batch, heads, queries, -1).swapaxes(1, 2)

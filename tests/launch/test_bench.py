@@ -25,9 +25,10 @@ def test_rasterize_draws_the_same_hand_as_its_peer():
 
 def test_parts_of_stable_diffusion_are_timed_and_weighed():
     pytest.importorskip("torch")
-    item = bench_sd.bench_float32("text_encoder", "tiny", runs=3)
-    assert item["name"] == "text_encoder" and item["peer_name"] == "transformers" and item["runs"] == 3
-    assert item["ratio"] > 0 and item["peak_gib"] >= 0 and item["peer_peak_gib"] >= 0
+    items = list(bench_sd.bench_float32(("text_encoder", "vae_decoder"), "tiny", runs=3))
+    expected = [("text_encoder", "transformers", 60), ("vae_decoder", "diffusers", 3)]
+    assert [(item["name"], item["peer_name"], item["runs"]) for item in items] == expected
+    assert all(item["ratio"] > 0 and item["peak_gib"] > 0.1 and item["peer_peak_gib"] > 0.1 for item in items)
 
 
 def test_half_precision_is_timed_beside_eager_and_compiled(monkeypatch):
