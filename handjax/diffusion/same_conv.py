@@ -22,7 +22,10 @@ from jaxtyping import Array, Float
 from handjax.diffusion.winograd import winograd_conv
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-WINOGRAD_CHANNELS, WINOGRAD_PIXELS = 64, 2**15
+# Channels from which on another algorithm than XLA's is worth the time that its many operations take to compile.
+WIDE = 256
+# Above it Winograd's intermediate values no longer stay in cache.
+WINOGRAD_PIXELS = 2**15
 
 
 def conv(
@@ -36,10 +39,12 @@ def fastest_on_cpu(x: Any, kernel: Any) -> Callable[[Array, Array], Array]:
     """What computes `conv` fastest on CPUs, by shapes and dtype; bounds measured on two cores."""
     batch, height, width, cin = x.shape
     pixels, cout = batch * height * width, kernel.shape[-1]
+    if min(cin, cout) < WIDE:
+        return library_conv
     if pixels <= cout:
         return conv_by_taps
-    even, wide = height % 2 == width % 2 == 0, min(cin, cout) >= WINOGRAD_CHANNELS
-    if kernel.shape[:2] == (3, 3) and even and wide and pixels <= WINOGRAD_PIXELS and x.dtype == jnp.float32:
+    even = height % 2 == width % 2 == 0
+    if kernel.shape[:2] == (3, 3) and even and pixels <= WINOGRAD_PIXELS and x.dtype == jnp.float32:
         return winograd_conv
     return library_conv
 
