@@ -172,9 +172,14 @@ def check_controlnet(network: ControlNet, model: StableDiffusion, folder: Path) 
 def make_sampler(arguments: argparse.Namespace, schedule: NoiseSchedule) -> Sampler:
     """Makes the sampler that is asked for; what is not asked for is as the sampler has it."""
     kind = SAMPLERS[arguments.sampler]
-    asked = {name: getattr(arguments, name) for name in ("steps", "eta") if getattr(arguments, name) is not None}
-    if "eta" in asked and "eta" not in (field.name for field in dataclasses.fields(kind)):
-        raise ConfigError(f"--eta is of no use to --sampler {arguments.sampler}; leave it out or use --sampler ddim")
+    asked = {
+        name: getattr(arguments, name) for name in ("steps", "eta", "karras") if getattr(arguments, name) is not None
+    }
+    for name, has_it in (("eta", "ddim"), ("karras", "dpm")):
+        if name in asked and name not in (field.name for field in dataclasses.fields(kind)):
+            raise ConfigError(
+                f"--{name} is of no use to --sampler {arguments.sampler}; leave it out or use --sampler {has_it}"
+            )
     if not 0 <= asked.get("eta", 0) <= 1:
         raise ConfigError(f"--eta is {arguments.eta}; it must be from 0 to 1")
     if not 1 <= asked.get("steps", 1) <= schedule.num_train_timesteps:
@@ -240,7 +245,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--vae", metavar="MODEL", help="whose autoencoder takes the place of the model's")
     add("--allow-pickle", action="store_true", help="read pickled weights where there are no others")
     add("--lora", action="append", default=[], metavar="FILE[:SCALE]", help="a LoRA of the model; may be repeated")
-    add("--controlnet", action="append", default=[], type=Path, metavar="FOLDER", help="a ControlNet; may be repeated")
+    add("--controlnet", action="append", default=[], type=Path, metavar="PATH", help="a ControlNet; may be repeated")
     add("--control-image", action="append", default=[], type=Path, metavar="FILE", help="the picture it follows")
     add("--control-scale", action="append", default=[], type=float, metavar="SCALE", help="how much (default: 1)")
     add("--seed", type=int, default=0, help="of the first picture's noise; every further one has the next")
@@ -250,6 +255,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--sampler", choices=SAMPLERS, default="dpm", help="how noise is taken out (default: dpm)")
     add("--steps", type=int, help="of the sampler (default: the sampler's)")
     add("--eta", type=float, help="noise of the ddim sampler, 0 (none, the default) to 1")
+    add("--karras", action="store_true", default=None, help="space the dpm sampler's noise levels as Karras et al. do")
     add("--guidance-scale", type=float, default=Generator.guidance_scale, help="of the prompt; 1 is none")
     add("--dtype", choices=["float32", "bfloat16"], default="float32", help="of weights and computation")
     add("--json", action="store_true", help="print one JSON document")

@@ -8,16 +8,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import traverse_util
 from jax.typing import DTypeLike
 
 from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.folder import read_json
 from handjax.diffusion.networks import fit_params
+from handjax.diffusion.single_file import published_unet, settings_folder
 from handjax.errors import WeightsError
 from handjax.files import write_json
 from handjax.weights.files import find_weights, read_weights
-from handjax.weights.names import to_torch
+from handjax.weights.ldm import PREFIXES, from_ldm
+from handjax.weights.names import to_torch, torch_name
 from handjax.weights.safetensors import write_tensors
 
 CONFIG, WEIGHTS, CONTROLNET = "config.json", "sgm.safetensors", "diffusion_pytorch_model"
@@ -85,12 +88,14 @@ def save_controlnet(controlnet: ControlNet, params: Any, folder: Path, dtype: DT
 
 
 def load_controlnet(
-    folder: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False
+    path: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False
 ) -> tuple[ControlNet, Any]:
-    """Reads a ControlNet in the layout of diffusers.
+    """Reads a ControlNet in the layout of diffusers, or in one file with LDM's names.
 
     Args:
-      folder: with config.json and weights of any precision, whole or in shards.
+      path: a folder with config.json and weights of any precision, whole or in shards; or a file, whose config.json
+        is in the folder beside it that has its name without the ending, or whose sizes are those of the published
+        ControlNets.
       dtype: of the weights in memory and of the computation.
       allow_pickle: read pickled weights where there are no others.
 
@@ -100,14 +105,30 @@ def load_controlnet(
     Raises:
       WeightsError: a file is missing or damaged, or describes another architecture.
     """
-    folder = Path(folder)
+    path = Path(path)
+    if path.is_file():
+        return _load_ldm_controlnet(path, dtype, allow_pickle)
+    controlnet, weights = ControlNet(_read_config(path), dtype), find_weights(path, CONTROLNET)
+    shapes = controlnet_shapes(controlnet)
+    return controlnet, fit_params(shapes, read_weights(weights, allow_pickle), dtype, str(weights))
+
+
+def _read_config(folder: Path) -> ControlNetConfig:
     document = read_json(folder / CONFIG)
     if document.get("_class_name") != CLASS_NAME:
         raise WeightsError(f"{folder / CONFIG}: not of a {CLASS_NAME}; give the folder of a ControlNet")
-    controlnet = ControlNet(ControlNetConfig.from_diffusers(document), dtype)
-    path = find_weights(folder, CONTROLNET)
+    return ControlNetConfig.from_diffusers(document)
+
+
+def _load_ldm_controlnet(path: Path, dtype: DTypeLike, allow_pickle: bool) -> tuple[ControlNet, Any]:
+    tensors = read_weights(path, allow_pickle)
+    state = {key.removeprefix(PREFIXES["controlnet"]): value.astype(dtype, copy=False) for key, value in tensors}
+    settings = settings_folder(path)
+    known = (settings / CONFIG).is_file()
+    controlnet = ControlNet(_read_config(settings) if known else ControlNetConfig(published_unet(path, state)), dtype)
     shapes = controlnet_shapes(controlnet)
-    return controlnet, fit_params(shapes, read_weights(path, allow_pickle), dtype, str(path))
+    ndims = {torch_name(place): leaf.ndim for place, leaf in traverse_util.flatten_dict(shapes).items()}
+    return controlnet, fit_params(shapes, from_ldm("controlnet", state, ndims).items(), dtype, str(path))
 
 
 def controlnet_shapes(controlnet: ControlNet) -> Any:

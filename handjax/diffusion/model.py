@@ -19,6 +19,7 @@ from handjax.diffusion.hub import download, is_repository
 from handjax.diffusion.networks import Part
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
+from handjax.diffusion.tiling import decode_tiled, encode_tiled
 from handjax.diffusion.tokenizer import Tokenizer
 from handjax.diffusion.unet import UNet
 from handjax.diffusion.vae import VAE
@@ -27,6 +28,8 @@ from handjax.files import write_json
 
 ASSETS = Path(__file__).parents[1] / "assets"
 INPAINTING_CHANNELS = 9
+# Of a picture that the autoencoder takes whole: 1024². One four times as large would need over 10 GiB.
+MOST_PIXELS = 2**20
 
 
 @struct.dataclass
@@ -59,15 +62,24 @@ class StableDiffusion:
     def encode(
         self, images: Float[Array, "batch height width 3"], rng: PRNGKeyArray | None = None
     ) -> Float[Array, "batch h w latent"]:
-        """Latents, as the UNet sees them, of images in [-1, 1]: the posterior's mean, or a sample with `rng`."""
-        mean, log_variance = _apply(self.vae, self.vae_params, images, method="encode")
+        """Latents, as the UNet sees them, of images in [-1, 1]: the posterior's mean, or a sample with `rng`.
+
+        Images of more than `MOST_PIXELS` are encoded, and decoded, by tiles (`handjax.diffusion.tiling`).
+        """
+        if images.shape[1] * images.shape[2] > MOST_PIXELS:
+            mean, log_variance = encode_tiled(self.vae, self.vae_params, images)
+        else:
+            mean, log_variance = _apply(self.vae, self.vae_params, images, method="encode")
         if rng is not None:
             mean += jnp.exp(0.5 * log_variance) * jax.random.normal(rng, mean.shape)
         return self.vae.scale(mean)
 
     def decode(self, latents: Float[Array, "batch h w latent"]) -> Float[Array, "batch height width 3"]:
-        """Images, nominally in [-1, 1], of latents as the UNet sees them."""
-        return _apply(self.vae, self.vae_params, self.vae.unscale(latents), method="decode")
+        """Images, nominally in [-1, 1], of latents as the UNet sees them; large ones by tiles."""
+        unscaled = self.vae.unscale(latents)
+        if latents.shape[1] * latents.shape[2] * self.vae.config.factor**2 > MOST_PIXELS:
+            return decode_tiled(self.vae, self.vae_params, unscaled)
+        return _apply(self.vae, self.vae_params, unscaled, method="decode")
 
     def initial_noise(self, rng: Key[Array, " batch"], image_size: int) -> Float[Array, "batch h w latent"]:
         """Standard normal latents for square pictures of `image_size` pixels, where sampling starts."""

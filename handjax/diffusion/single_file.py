@@ -125,8 +125,19 @@ def _network(part: Part, config: Any) -> Network:
 
 def _published(path: Path, part: Part, kind: Network, state: dict[str, np.ndarray]) -> Any:
     """The published sizes that a network's names and widths tell of."""
-    if part != "unet":
-        return (SD_2 if kind == "open_clip" else SD_1)[part]
+    return published_unet(path, state) if part == "unet" else (SD_2 if kind == "open_clip" else SD_1)[part]
+
+
+def published_unet(path: Path, state: dict[str, np.ndarray]) -> UNetConfig:
+    """The sizes of a published UNet, or of the one that a ControlNet was copied from.
+
+    Args:
+        path: of the file, for messages.
+        state: values by LDM's names without the prefix.
+
+    Raises:
+        WeightsError: its widths are not those of Stable Diffusion 1.x or 2.x.
+    """
     widths = {key: value.shape[1] for key, value in state.items() if key.endswith("attn2.to_k.weight")}
     width = next(iter(widths.values()), 0)
     config = {768: SD_1["unet"], 1024: SD_2["unet"]}.get(width)

@@ -12,7 +12,7 @@ from handjax.adapters.files import PYTORCH_MODULE, save_sgm
 from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, masked_mse
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
-from handjax.diffusion.model import INDEX, StableDiffusion, find_model, load_stable_diffusion
+from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.errors import ConfigError, WeightsError
 from handjax.files import atomic_write
@@ -121,19 +121,14 @@ class SGMTask:
 
 
 def make(config: Any) -> SGMTask:
-    """Makes the task of a recipe with `model` (a folder or the name of an embedded model), `dtype` (of the frozen
+    """Makes the task of a recipe with `model` (what `load_stable_diffusion` takes), `dtype` (of the frozen
     weights and of all computation), `sgm` (fields of `SGMConfig`), `loss`, `caption_dropout`, `data.image_size`
     and `data.encoded`.
 
     Raises:
-        WeightsError: the model is not there.
+        WeightsError: the model is not there, or damaged.
         ConfigError: a value that does not fit.
     """
-    if not (find_model(config.model) / INDEX).is_file():
-        raise WeightsError(
-            f"{config.model}: no diffusion model here; `hf download {config.model} --local-dir {config.model}` "
-            "gets it, or train with `--config sgm.py:tiny`, which needs no download"
-        )
     for name, value, known in (
         ("loss.ka_reduction", config.loss.ka_reduction, REDUCTIONS),
         ("dtype", config.dtype, DTYPES),
@@ -141,7 +136,10 @@ def make(config: Any) -> SGMTask:
         if value not in known:
             raise ConfigError(f"{name}={value!r} is unknown; use one of {known}")
     dtype = jnp.dtype(config.dtype)
-    model = load_stable_diffusion(config.model, dtype)
+    try:
+        model = load_stable_diffusion(config.model, dtype)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; `--config sgm.py:tiny` needs no download") from error
     unet = model.unet.config
     sgm = SGMConfig(
         unet_channels=unet.block_out_channels, layers_per_block=unet.layers_per_block, **config.sgm.to_dict()

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-Network = Literal["unet", "vae", "clip", "open_clip"]
+Network = Literal["unet", "vae", "clip", "open_clip", "controlnet"]
 """What is written: "clip" is the text encoder of Stable Diffusion 1.x, "open_clip" that of 2.x."""
 
 PREFIXES: dict[str, str] = {
@@ -20,6 +20,7 @@ PREFIXES: dict[str, str] = {
     "vae": "first_stage_model.",
     "clip": "cond_stage_model.transformer.text_model.",
     "open_clip": "cond_stage_model.model.",
+    "controlnet": "control_model.",
 }
 UNET_NAMES = {
     "time_embedding.linear_1": "time_embed.0",
@@ -30,6 +31,10 @@ UNET_NAMES = {
     "mid_block.resnets.0": "middle_block.0",
     "mid_block.attentions.0": "middle_block.1",
     "mid_block.resnets.1": "middle_block.2",
+}
+CONTROLNET_NAMES = {
+    "controlnet_mid_block": "middle_block_out.0",
+    "controlnet_cond_embedding.conv_in": "input_hint_block.0",
 }
 RESNET_NAMES = {
     "norm1": "in_layers.0",
@@ -75,10 +80,13 @@ def ldm_names(network: Network, names: Iterable[str]) -> dict[str, str]:
     """Gives LDM's name, without the network's prefix, of every tensor of a network."""
     names = list(names)
     rename: Callable[[str], str]
-    if network == "unet":
+    if network in ("unet", "controlnet"):
         attending = {match[1] for name in names if (match := re.match(r"up_blocks\.(\d+)\.attentions\.", name))}
         layers = _count(names, r"down_blocks\.0\.resnets\.(\d+)\.")
         rename = functools.partial(_unet_name, layers=layers, attending=attending)
+        if network == "controlnet":
+            stages = _count(names, r"controlnet_cond_embedding\.blocks\.(\d+)\.")
+            rename = functools.partial(_controlnet_name, stages=stages, unet_name=rename)
     elif network == "vae":
         rename = functools.partial(_vae_name, levels=_count(names, r"decoder\.up_blocks\.(\d+)\."))
     else:
@@ -149,6 +157,16 @@ def _unet_name(name: str, layers: int, attending: set[str]) -> str:
         f"input_blocks.{first + 1 + int(position)}" if direction == "down" else f"output_blocks.{first + int(position)}"
     )
     return f"{block}.1.{rest}" if kind == "attentions" else f"{block}.0.{_replace(rest, RESNET_NAMES)}"
+
+
+def _controlnet_name(name: str, stages: int, unet_name: Callable[[str], str]) -> str:
+    """LDM numbers the layers that read the picture with the activations between them."""
+    stem = re.match(r"controlnet_cond_embedding\.(?:blocks\.(\d+)|conv_out)\.(.+)", name)
+    if stem is not None:
+        layer = stages if stem[1] is None else int(stem[1])
+        return f"input_hint_block.{2 * (layer + 1)}.{stem[2]}"
+    name = re.sub(r"^controlnet_down_blocks\.(\d+)", r"zero_convs.\1.0", name)
+    return unet_name(_replace(name, CONTROLNET_NAMES))
 
 
 def _vae_name(name: str, levels: int) -> str:

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
+from handjax.diffusion import model as diffusion_model
 from handjax.diffusion.configs import TextConfig
 from handjax.diffusion.folder import save_part
 from handjax.diffusion.model import load_stable_diffusion, save_stable_diffusion
 from handjax.diffusion.networks import parameter_shapes
 from handjax.diffusion.text_encoder import TextEncoder
+from handjax.diffusion.tiling import decode_tiled
 from handjax.errors import WeightsError
 from tests.diffusion.sd_tiny import tiny_model
 
@@ -157,3 +159,18 @@ def test_missing_tokenizer_is_one_line(folder):
     (folder / "tokenizer/merges.txt").unlink()
     with pytest.raises(WeightsError, match=r"tokenizer: merges\.txt missing"):
         load_stable_diffusion(folder).tokenizer(["a hand"])
+
+
+def test_large_pictures_go_through_the_autoencoder_by_tiles(model, monkeypatch):
+    latents = jax.random.normal(jax.random.key(0), (1, 16, 12, model.vae.config.latent_channels))
+    pixels = model.vae.config.factor**2 * 16 * 12
+    images = jax.jit(type(model).decode)(model, latents)
+    encoded = jax.jit(type(model).encode)(model, images)
+    monkeypatch.setattr(diffusion_model, "MOST_PIXELS", pixels - 1)
+    by_tiles = jax.jit(lambda m, z: decode_tiled(m.vae, m.vae_params, m.vae.unscale(z)))(model, latents)
+    got = jax.jit(lambda m, z: m.decode(z))(model, latents)
+    np.testing.assert_array_equal(got, by_tiles)
+    assert got.shape == images.shape and np.abs(got - images).max() > 1e-4
+    got = jax.jit(lambda m, x: m.encode(x))(model, images)
+    assert got.shape == encoded.shape and np.abs(got - encoded).max() > 1e-4
+    assert np.corrcoef(got.ravel(), encoded.ravel())[0, 1] > 0.8

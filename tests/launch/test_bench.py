@@ -6,7 +6,7 @@ import pytest
 
 from handjax.errors import ConfigError
 from launch import bench, bench_sd, peers
-from launch.bench import bench_rasterize
+from launch.bench import bench_first_image, bench_rasterize, describe
 from launch.timing import summary
 
 
@@ -64,3 +64,9 @@ def test_no_runs_are_refused(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["launch.bench", "sd", "--runs", "0"])
     with pytest.raises(ConfigError, match="at least 1"):
         bench.main()
+
+
+def test_the_first_image_is_timed_from_the_start_of_the_command():
+    (item,) = bench_first_image(runs=1)
+    assert 1 < item["ours"] < 60 and item["bound"] == 20 and item["runs"] == 1
+    assert describe(item | {"ours": 6.25}) == "first_image: 6.25 s, at most 20 s"

@@ -10,7 +10,9 @@ from handjax.adapters.files import load_controlnet, save_controlnet
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.unet import UNet
 from handjax.errors import WeightsError
-from handjax.weights.names import check_tree
+from handjax.weights.ldm import to_ldm
+from handjax.weights.names import check_tree, to_torch
+from handjax.weights.safetensors import write_tensors
 from tests.parity.sd_models import (
     UNET_1,
     UNET_2,
@@ -114,3 +116,28 @@ def test_folders_go_both_ways_bit_for_bit(tmp_path):
     (tmp_path / "ours" / "config.json").write_text('{"_class_name": "UNet2DConditionModel"}')
     with pytest.raises(WeightsError, match="not of a ControlNetModel"):
         load_controlnet(tmp_path / "ours")
+
+
+@pytest.mark.parametrize("document", [UNET_1, UNET_2], ids=["sd1", "sd2"])
+def test_one_file_with_the_names_of_ldm(document, tmp_path):
+    from diffusers import ControlNetModel
+
+    ours, variables, peer = make(document)
+    state = dict(to_torch(variables["params"]))
+    ldm = to_ldm("controlnet", state)
+    assert len(ldm) == len(state) and all(name.startswith("control_model.") for name in ldm)
+    save_controlnet(ours, variables["params"], tmp_path / "control", np.float32)
+    write_tensors(tmp_path / "control.safetensors", ldm)
+    again, params = load_controlnet(tmp_path / "control.safetensors")
+    assert again.config == ours.config
+    jax.tree.map(np.testing.assert_array_equal, params, variables["params"])
+    theirs = ControlNetModel.from_single_file(str(tmp_path / "control.safetensors"), config=str(tmp_path / "control"))
+    for name, value in peer.state_dict().items():
+        np.testing.assert_array_equal(theirs.state_dict()[name], value)
+
+
+def test_one_file_of_no_published_size_needs_its_settings(tmp_path):
+    _, variables, _ = make(UNET_1)
+    write_tensors(tmp_path / "control.safetensors", to_ldm("controlnet", dict(to_torch(variables["params"]))))
+    with pytest.raises(WeightsError, match="no Stable Diffusion 1.x or 2.x of a published size"):
+        load_controlnet(tmp_path / "control.safetensors")
