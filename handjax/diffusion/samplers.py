@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
+from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule, scales
 
 Latents = Float[Array, "batch height width channels"]
 Sigma = Float[Array, ""]
@@ -53,7 +53,7 @@ class Sampler(abc.ABC):
 
     @abc.abstractmethod
     def step(
-        self, memory: Any, z: Latents, level: NoiseLevel, next_sigma: Sigma, epsilon: Latents, noise: Latents
+        self, memory: Any, z: Latents, level: NoiseLevel, next_sigma: Sigma, x0: Latents, noise: Latents
     ) -> tuple[Any, Latents]:
         """Goes to the next level.
 
@@ -62,7 +62,7 @@ class Sampler(abc.ABC):
             z: latents at `level`.
             level: where the step starts.
             next_sigma: where it ends.
-            epsilon: the noise that is in `z`.
+            x0: the clean latents that the network sees in `z`.
             noise: fresh standard normal noise; deterministic samplers leave it.
 
         Returns:
@@ -70,10 +70,10 @@ class Sampler(abc.ABC):
         """
 
 
-def scales(sigma: Sigma) -> tuple[Sigma, Sigma]:
-    """Factors of picture and noise in variance-preserving latents."""
-    signal = 1 / jnp.sqrt(1 + jnp.square(sigma))
-    return signal, sigma * signal
+def noise_in(z: Latents, x0: Latents, sigma: Sigma) -> Latents:
+    """What is left of `z` when the clean latents are taken out, as standard normal noise; σ above 0."""
+    signal, noise = scales(sigma)
+    return (z - signal * x0) / noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,15 +94,16 @@ class DDIM(Sampler):
         previous = timesteps - self.schedule.num_train_timesteps // self.steps
         last = self.schedule.final_sigma
         return Trajectory(
-            timesteps, self.schedule.sigma_at(timesteps), np.where(previous < 0, last, self.schedule.sigma_at(previous))
+            timesteps,
+            self.schedule.exact_sigma_at(timesteps),
+            np.where(previous < 0, last, self.schedule.exact_sigma_at(previous)),
         )
 
-    def step(self, memory, z, level, next_sigma, epsilon, noise):
+    def step(self, memory, z, level, next_sigma, x0, noise):
         signal, next_signal = scales(level.sigma)[0], scales(next_sigma)[0]
         alpha, next_alpha = jnp.square(signal), jnp.square(next_signal)
         variance = jnp.square(self.eta) * (1 - next_alpha) / (1 - alpha) * (1 - alpha / next_alpha)
-        x0 = self.schedule.to_x0(epsilon, z, level)
-        direction = jnp.sqrt(jnp.maximum(1 - next_alpha - variance, 0)) * epsilon
+        direction = jnp.sqrt(jnp.maximum(1 - next_alpha - variance, 0)) * noise_in(z, x0, level.sigma)
         return memory, next_signal * x0 + direction + jnp.sqrt(variance) * noise
 
 
@@ -117,13 +118,12 @@ class DDPM(Sampler):
     def trajectory(self) -> Trajectory:
         timesteps = self.schedule.sampling_timesteps(self.steps)
         previous = timesteps - self.schedule.num_train_timesteps // self.steps
-        next_sigmas = np.where(previous < 0, 0, self.schedule.sigma_at(previous))
-        return Trajectory(timesteps, self.schedule.sigma_at(timesteps), next_sigmas)
+        next_sigmas = np.where(previous < 0, 0, self.schedule.exact_sigma_at(previous))
+        return Trajectory(timesteps, self.schedule.exact_sigma_at(timesteps), next_sigmas)
 
-    def step(self, memory, z, level, next_sigma, epsilon, noise):
+    def step(self, memory, z, level, next_sigma, x0, noise):
         alpha, next_alpha = (jnp.square(scales(sigma)[0]) for sigma in (level.sigma, next_sigma))
         ratio = alpha / next_alpha
-        x0 = self.schedule.to_x0(epsilon, z, level)
         mean = jnp.sqrt(next_alpha) * (1 - ratio) * x0 + jnp.sqrt(ratio) * (1 - next_alpha) * z
         variance = (1 - next_alpha) / (1 - alpha) * (1 - ratio)
         return memory, mean / (1 - alpha) + jnp.sqrt(variance) * noise
@@ -147,13 +147,12 @@ class Euler(Sampler):
             return noise
         return scales(jnp.asarray(self.trajectory().sigmas[0]))[1] * noise
 
-    def step(self, memory, z, level, next_sigma, epsilon, noise):
-        return memory, self._move(z, level, epsilon, next_sigma, next_sigma)
+    def step(self, memory, z, level, next_sigma, x0, noise):
+        return memory, self._move(z, level, x0, next_sigma, next_sigma)
 
-    def _move(self, z, level, epsilon, to, next_sigma):
+    def _move(self, z, level, x0, to, next_sigma):
         """Follows the flow to the noise level `to`; the result is scaled for `next_sigma`."""
-        wide = z / scales(level.sigma)[0] + (to - level.sigma) * epsilon
-        return scales(next_sigma)[0] * wide
+        return scales(next_sigma)[0] * (x0 + to * noise_in(z, x0, level.sigma))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,10 +163,10 @@ class EulerAncestral(Euler):
         The variance of Song et al. 2021, Eq. 16 at eta 1, split as in k-diffusion.
     """
 
-    def step(self, memory, z, level, next_sigma, epsilon, noise):
+    def step(self, memory, z, level, next_sigma, x0, noise):
         up = next_sigma * jnp.sqrt(1 - jnp.square(next_sigma / level.sigma))
         down = jnp.square(next_sigma) / level.sigma
-        return memory, self._move(z, level, epsilon, down, next_sigma) + scales(next_sigma)[0] * up * noise
+        return memory, self._move(z, level, x0, down, next_sigma) + scales(next_sigma)[0] * up * noise
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,9 +198,8 @@ class DPMSolver(Sampler):
         """The picture and σ of the step before; infinitely far away for the first step, which is of first order."""
         return jnp.zeros_like(z), jnp.asarray(jnp.inf, z.dtype)
 
-    def step(self, memory, z, level, next_sigma, epsilon, noise):
+    def step(self, memory, z, level, next_sigma, x0, noise):
         before, sigma_before = memory
-        x0 = self.schedule.to_x0(epsilon, z, level)
         # h = log(σ/σ_next) is infinite in the last step, which is of first order
         last = next_sigma == 0
         ratio = jnp.log(level.sigma / jnp.where(last, level.sigma, next_sigma)) / jnp.log(sigma_before / level.sigma)
@@ -236,13 +234,12 @@ class LCM(Sampler):
         sigmas = self.schedule.sigma_at(timesteps)
         return Trajectory(timesteps, sigmas, np.append(sigmas[1:], 0).astype(np.float32))
 
-    def step(self, memory, z, level, next_sigma, epsilon, noise):
+    def step(self, memory, z, level, next_sigma, x0, noise):
         scaled = level.timestep * self.timestep_scaling
         power = jnp.square(scaled) + self.sigma_data**2
-        x0 = self.schedule.to_x0(epsilon, z, level)
-        x0 = scaled / jnp.sqrt(power) * x0 + self.sigma_data**2 / power * z
+        estimate = scaled / jnp.sqrt(power) * x0 + self.sigma_data**2 / power * z
         signal, sigma = scales(next_sigma)
-        return memory, signal * x0 + sigma * noise
+        return memory, signal * estimate + sigma * noise
 
 
 SAMPLERS: dict[str, type[Sampler]] = {

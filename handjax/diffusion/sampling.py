@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from handjax.diffusion.samplers import Latents, Sampler
-from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
+from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule, scales
 
-# denoise(z, level) -> eps: differentiable, includes guidance scale and adapters.
+# denoise(z, level) -> x0: differentiable, includes guidance scale and adapters. The clean latents and not the noise,
+# because they tell what a network sees where there is no signal, and everywhere else either gives the other.
 Denoise = Callable[[Latents, NoiseLevel], Latents]
-# guide(carry, z, level, eps, denoise) -> (carry, eps), called once a step after classifier-free guidance.
+# guide(carry, z, level, x0, denoise) -> (carry, x0), called once a step after classifier-free guidance.
 Guide = Callable[[Any, Latents, NoiseLevel, Latents, Denoise], tuple[Any, Latents]]
 # hold(z, sigma, noise) -> z, called on the latents that a step leaves.
 Hold = Callable[[Latents, Float[Array, ""], Latents], Latents]
@@ -32,11 +33,11 @@ def sample(
 
     Args:
         sampler: the sampler.
-        denoise: predicts the noise, see `guided_denoise`.
+        denoise: predicts the clean latents, see `guided_denoise`.
         latents: standard normal noise to start from.
         rng: key of the fresh noise of stochastic samplers; or one an image, whose noise is then its own in any batch.
-        guide: called once a step with its carry, the latents, the noise level, the predicted noise and `denoise`;
-            returns its next carry and the noise to take out.
+        guide: called once a step with its carry, the latents, the noise level, the predicted clean latents and
+            `denoise`; returns its next carry and the clean latents to go towards.
         carry: the guide's first carry.
         skip: number of first steps left out; `latents` are then those of the first level that is not (`noised`).
         hold: called on what a step leaves, with its σ and fresh noise (`hold_outside`).
@@ -51,10 +52,10 @@ def sample(
         z, memory, carry = state
         (timestep, sigma, next_sigma), number = inputs
         level = NoiseLevel(timestep, sigma)
-        epsilon = denoise(z, level)
+        x0 = denoise(z, level)
         if guide is not None:
-            carry, epsilon = guide(carry, z, level, epsilon, denoise)
-        memory, z = sampler.step(memory, z, level, next_sigma, epsilon, _fresh_noise(rng, number, z.shape))
+            carry, x0 = guide(carry, z, level, x0, denoise)
+        memory, z = sampler.step(memory, z, level, next_sigma, x0, _fresh_noise(rng, number, z.shape))
         if hold is not None:
             z = hold(z, next_sigma, _fresh_noise(rng, sampler.steps + number, z.shape))
         return (z, memory, carry), None
@@ -89,7 +90,8 @@ def guided_denoise(
         scale: 1 evaluates the conditional branch alone.
 
     Returns:
-        `denoise(z, level)`: ε(unconditional) + scale·(ε(conditional) - ε(unconditional)).
+        `denoise(z, level)`: the clean latents by p(unconditional) + scale·(p(conditional) - p(unconditional)), p being
+        what the network predicts.
 
     Source:
         Ho and Salimans 2022, Eq. 6, in Stable Diffusion's parametrisation of the scale.
@@ -101,7 +103,7 @@ def guided_denoise(
         tiled = jnp.concatenate([z] * len(branches))
         predictions = jnp.split(predict(tiled, jnp.full(len(tiled), level.timestep), inputs), len(branches))
         base, target = predictions[0], predictions[-1]
-        return schedule.to_epsilon(base + scale * (target - base), z, level)
+        return schedule.to_x0(base + scale * (target - base), z, level)
 
     return denoise
 
@@ -109,19 +111,20 @@ def guided_denoise(
 def compose_guides(*guides: Guide) -> Guide:
     """Makes one guide that applies `guides` in order; its carry is the tuple of theirs."""
 
-    def guide(carry, z, level, epsilon, denoise):
+    def guide(carry, z, level, x0, denoise):
         carries = []
         for one, own in zip(guides, carry, strict=True):
-            own, epsilon = one(own, z, level, epsilon, denoise)
+            own, x0 = one(own, z, level, x0, denoise)
             carries.append(own)
-        return tuple(carries), epsilon
+        return tuple(carries), x0
 
     return guide
 
 
 def noised(latents: Latents, sigma: float | Float[Array, ""], noise: Latents) -> Latents:
     """Clean latents at the noise level σ."""
-    return (latents + sigma * noise) / jnp.sqrt(1 + jnp.square(sigma))
+    signal, scale = scales(jnp.asarray(sigma))
+    return signal * latents + scale * noise
 
 
 def hold_outside(latents: Latents, mask: Float[Array, "batch height width 1"]) -> Hold:

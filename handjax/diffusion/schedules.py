@@ -17,9 +17,8 @@ CHOICES = {
     "prediction_type": ("epsilon", "v_prediction"),
     "timestep_spacing": ("leading", "trailing", "linspace"),
 }
+# ᾱ that samplers in σ take a terminal timestep without signal to have, as in diffusers, because its σ is infinite.
 LEAST_ALPHA_CUMPROD = 2.0**-24
-"""ᾱ of a terminal timestep without signal, so that σ stays finite (as diffusers' Euler sampler has it). DDIM, which
-could begin without signal, is off by 2.4e-4 of its first latents."""
 
 
 class NoiseLevel(NamedTuple):
@@ -32,6 +31,11 @@ class NoiseLevel(NamedTuple):
 
     timestep: Float[Array, ""]
     sigma: Float[Array, ""]
+
+
+def scales(sigma: Float[Array, "..."]) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
+    """Factors of picture and noise in variance-preserving latents; σ may be 0 or infinite."""
+    return 1 / jnp.sqrt(1 + jnp.square(sigma)), 1 / jnp.sqrt(1 + 1 / jnp.square(sigma))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +103,19 @@ class NoiseSchedule:
         if self.rescale_betas_zero_snr:
             signal = np.sqrt(alphas_cumprod)
             signal = (signal - signal[-1]) * signal[0] / (signal[0] - signal[-1])
-            alphas_cumprod = np.maximum(signal**2, LEAST_ALPHA_CUMPROD)
+            alphas_cumprod = signal**2
         return alphas_cumprod.astype(np.float32)
 
     @functools.cached_property
     def sigmas(self) -> np.ndarray:
-        """Noise over signal, √((1 - ᾱ_t) / ᾱ_t), for every timestep, float32."""
-        return np.sqrt((1 - self.alphas_cumprod) / self.alphas_cumprod)
+        """Noise over signal, √((1 - ᾱ_t) / ᾱ_t), for every timestep, finite, float32."""
+        alphas_cumprod = np.maximum(self.alphas_cumprod, np.float32(LEAST_ALPHA_CUMPROD))
+        return np.sqrt((1 - alphas_cumprod) / alphas_cumprod)
+
+    def exact_sigma_at(self, timesteps: Float[np.ndarray, " steps"]) -> Float[np.ndarray, " steps"]:
+        """Noise over signal at whole timesteps, infinite where there is no signal; those out of range are the ends."""
+        places = np.clip(timesteps.astype(int), 0, self.num_train_timesteps - 1)
+        return np.where(self.alphas_cumprod[places] > 0, self.sigmas[places], np.float32(np.inf))
 
     @property
     def final_sigma(self) -> float:
@@ -158,25 +168,17 @@ class NoiseSchedule:
         snr = 1 / jnp.square(jnp.asarray(self.sigmas)[timesteps.astype(jnp.int32)])
         return jnp.minimum(snr, gamma) / (snr if self.prediction_type == "epsilon" else snr + 1)
 
-    def to_epsilon(
+    def to_x0(
         self,
         prediction: Float[Array, "batch height width channels"],
         z: Float[Array, "batch height width channels"],
         level: NoiseLevel,
     ) -> Float[Array, "batch height width channels"]:
-        """The noise in `z` by the network's prediction, whichever it predicts."""
+        """The clean latents by the network's prediction, whichever it predicts."""
         if self.prediction_type == "epsilon":
-            return prediction
-        return (prediction + level.sigma * z) / jnp.sqrt(1 + jnp.square(level.sigma))
-
-    def to_x0(
-        self,
-        epsilon: Float[Array, "batch height width channels"],
-        z: Float[Array, "batch height width channels"],
-        level: NoiseLevel,
-    ) -> Float[Array, "batch height width channels"]:
-        """The clean latents that remain when `epsilon` is taken out of `z`."""
-        return jnp.sqrt(1 + jnp.square(level.sigma)) * z - level.sigma * epsilon
+            return jnp.sqrt(1 + jnp.square(level.sigma)) * z - level.sigma * prediction
+        signal, noise = scales(level.sigma)
+        return signal * z - noise * prediction
 
     def sampling_timesteps(self, steps: int, *, rounded: bool = True, with_end: bool = False) -> np.ndarray:
         """The timesteps that a sampler visits, descending, float32.

@@ -24,10 +24,12 @@ CONDITIONAL, UNCONDITIONAL = {"gain": jnp.array([0.5, 0.7])}, {"gain": jnp.array
 def test_perfect_denoiser_recovers_the_picture(name):
     x0 = jax.random.normal(jax.random.key(1), Z.shape)
 
-    def denoise(z, level):
-        return (z * jnp.sqrt(1 + level.sigma**2) - x0) / level.sigma
-
     schedule = NoiseSchedule(set_alpha_to_one=True)
+
+    def denoise(z, level):
+        noise = (z * jnp.sqrt(1 + level.sigma**2) - x0) / level.sigma
+        return schedule.to_x0(noise, z, level)
+
     sampler = SAMPLERS[name](schedule, steps=10)
     got, _ = jax.jit(lambda z: sample(sampler, denoise, z, jax.random.key(2)))(Z)
     # a consistency model's boundary condition mixes a little of the noisy latents in at timesteps above 0
@@ -39,9 +41,10 @@ def test_classifier_free_guidance():
     batch = jnp.full(2, level.timestep)
     conditional, unconditional = predict(Z, batch, CONDITIONAL), predict(Z, batch, UNCONDITIONAL)
     got = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 7.5)(Z, level)
-    np.testing.assert_allclose(got, unconditional + 7.5 * (conditional - unconditional), rtol=1e-5, atol=1e-5)
+    noise = unconditional + 7.5 * (conditional - unconditional)
+    np.testing.assert_allclose(got, np.sqrt(1 + level.sigma**2) * Z - level.sigma * noise, rtol=1e-5, atol=1e-5)
     plain = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 1.0)(Z, level)
-    np.testing.assert_array_equal(plain, conditional)
+    np.testing.assert_allclose(plain, np.sqrt(1 + level.sigma**2) * Z - level.sigma * conditional, rtol=1e-5, atol=1e-5)
 
 
 def test_a_held_picture_stays_outside_the_mask():
@@ -58,15 +61,15 @@ def test_a_held_picture_stays_outside_the_mask():
 def test_guides_see_every_step_and_compose_in_order():
     denoise = guided_denoise(predict, SCHEDULE, CONDITIONAL, UNCONDITIONAL, 3.0)
 
-    def count(carry, z, level, epsilon, denoise):
-        return carry.at[0].add(1).at[1].set(level.timestep), epsilon
+    def count(carry, z, level, x0, denoise):
+        return carry.at[0].add(1).at[1].set(level.timestep), x0
 
-    def descend(carry, z, level, epsilon, denoise):
+    def descend(carry, z, level, x0, denoise):
         gradient = jax.grad(lambda z: jnp.square(denoise(z, level)).sum())(z)
-        return carry + jnp.abs(gradient).mean(), epsilon + 0.1 * gradient
+        return carry + jnp.abs(gradient).mean(), x0 + 0.1 * gradient
 
-    def double(carry, z, level, epsilon, denoise):
-        return carry, 2 * epsilon
+    def double(carry, z, level, x0, denoise):
+        return carry, 2 * x0
 
     sampler = DDIM(SCHEDULE, steps=5)
     plain, nothing = sample(sampler, denoise, Z, jax.random.key(2))

@@ -28,7 +28,7 @@ def network(z, t, xp):
 
 def ours(sampler, start, rng):
     def denoise(z, level):
-        return sampler.schedule.to_epsilon(network(z, level.timestep, jnp), z, level)
+        return sampler.schedule.to_x0(network(z, level.timestep, jnp), z, level)
 
     return jax.jit(functools.partial(sample, sampler, denoise))(start, rng)[0]
 
@@ -72,12 +72,16 @@ def test_ddim_trajectory(document, eta, monkeypatch):
     check(DDIM, "DDIMScheduler", document, monkeypatch, peer_step={"eta": eta}, eta=eta)
 
 
+@pytest.mark.parametrize("spacing", ["leading", "trailing"])
 @pytest.mark.parametrize(
-    ("sampler", "peer", "atol"), [(DDIM, "DDIMScheduler", 3e-4), (Euler, "EulerDiscreteScheduler", 1e-4)]
+    ("sampler", "peer"),
+    [(DDIM, "DDIMScheduler"), (Euler, "EulerDiscreteScheduler"), (DPMSolver, "DPMSolverMultistepScheduler")],
 )
-def test_zero_terminal_snr(sampler, peer, atol, monkeypatch):
-    check(sampler, peer, ZERO_SNR, monkeypatch, atol=atol)
-    assert NoiseSchedule.from_diffusers(ZERO_SNR).sigmas[-1] > 4000
+def test_zero_terminal_snr(sampler, peer, spacing, monkeypatch):
+    document = {**ZERO_SNR, "timestep_spacing": spacing}
+    check(sampler, peer, document, monkeypatch)
+    first = sampler(NoiseSchedule.from_diffusers(document), 20).trajectory().sigmas[0]
+    assert (first > 4000) == (spacing == "trailing") and np.isinf(first) == (spacing == "trailing" and sampler is DDIM)
 
 
 @pytest.mark.parametrize("document", [SD1, SD2, PLAIN], ids=["sd1", "sd2", "plain"])
