@@ -184,7 +184,11 @@ def make_sampler(arguments: argparse.Namespace, schedule: NoiseSchedule) -> Samp
         raise ConfigError(f"--eta is {arguments.eta}; it must be from 0 to 1")
     if not 1 <= asked.get("steps", 1) <= schedule.num_train_timesteps:
         raise ConfigError(f"--steps is {arguments.steps}; it must be from 1 to {schedule.num_train_timesteps}")
-    return kind(schedule, **asked)
+    sampler = kind(schedule, **asked)
+    timesteps = sampler.trajectory().timesteps
+    if len(set(timesteps.tolist())) < len(timesteps) or timesteps.max() >= schedule.num_train_timesteps:
+        raise ConfigError(f"--steps is {sampler.steps}, more than --sampler {arguments.sampler} has; take fewer")
+    return sampler
 
 
 def add_lora(model: StableDiffusion, path: Path, scale: float) -> StableDiffusion:

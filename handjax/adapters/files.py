@@ -13,7 +13,7 @@ from jax.typing import DTypeLike
 
 from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig
 from handjax.adapters.sgm import SGM, SGMConfig
-from handjax.diffusion.folder import read_json
+from handjax.diffusion.folder import read_json, reading_settings
 from handjax.diffusion.networks import fit_params
 from handjax.diffusion.single_file import published_unet, settings_folder
 from handjax.errors import WeightsError
@@ -117,12 +117,18 @@ def _read_config(folder: Path) -> ControlNetConfig:
     document = read_json(folder / CONFIG)
     if document.get("_class_name") != CLASS_NAME:
         raise WeightsError(f"{folder / CONFIG}: not of a {CLASS_NAME}; give the folder of a ControlNet")
-    return ControlNetConfig.from_diffusers(document)
+    with reading_settings(folder / CONFIG):
+        config = ControlNetConfig.from_diffusers(document)
+        controlnet_shapes(ControlNet(config))
+    return config
 
 
 def _load_ldm_controlnet(path: Path, dtype: DTypeLike, allow_pickle: bool) -> tuple[ControlNet, Any]:
-    tensors = read_weights(path, allow_pickle)
+    # Beside a whole model it has a prefix.
+    tensors = list(read_weights(path, allow_pickle, PREFIXES["controlnet"])) or read_weights(path, allow_pickle)
     state = {key.removeprefix(PREFIXES["controlnet"]): value.astype(dtype, copy=False) for key, value in tensors}
+    if "controlnet_cond_embedding.conv_in.weight" in state:
+        raise WeightsError(f"{path}: one file of a ControlNet in the layout of diffusers; give its folder")
     settings = settings_folder(path)
     known = (settings / CONFIG).is_file()
     controlnet = ControlNet(_read_config(settings) if known else ControlNetConfig(published_unet(path, state)), dtype)

@@ -124,8 +124,9 @@ def merge(params: Mapping[str, Any], loras: Sequence[LoRA], sign: float = 1.0) -
     for lora in loras:
         for path, layer in lora.items():
             key = (*path, "kernel")
-            update = jnp.asarray(layer.down) @ jnp.asarray(layer.up) * layer.scale
-            if key not in flat or flat[key].size != update.size:
+            down, up = (jnp.asarray(factor, jnp.float32) for factor in (layer.down, layer.up))
+            update = down @ up * layer.scale
+            if key not in flat or not _fits(update.shape, flat[key].shape):
                 found = flat[key].shape if key in flat else "none"
                 layer_name = ".".join(path)
                 raise WeightsError(
@@ -133,3 +134,8 @@ def merge(params: Mapping[str, Any], loras: Sequence[LoRA], sign: float = 1.0) -
                 )
             flat[key] = (flat[key] + sign * update.reshape(flat[key].shape)).astype(flat[key].dtype)
     return traverse_util.unflatten_dict(flat)
+
+
+def _fits(update: tuple[int, ...], kernel: tuple[int, ...]) -> bool:
+    """Whether shapes agree; 1×1 convolutions also pass as matrices."""
+    return update[-2:] == kernel[-2:] and {*update[:-2], *kernel[:-2]} <= {1} or update == kernel

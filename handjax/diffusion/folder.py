@@ -1,8 +1,10 @@
 """The folder layout of diffusers: a model's networks and settings, each in a subfolder of its own."""
 
+import contextlib
 import importlib.metadata
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,7 @@ from jax.typing import DTypeLike
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
 from handjax.diffusion.networks import CONFIGS, MODULES, Part, fit_params, parameter_shapes
 from handjax.diffusion.schedules import NoiseSchedule
-from handjax.diffusion.tokenizer import FILES as TOKENIZER_FILES
-from handjax.diffusion.tokenizer import Tokenizer
+from handjax.diffusion.tokenizer import Tokenizer, check_complete
 from handjax.errors import WeightsError
 from handjax.files import atomic_write, write_json
 from handjax.weights.files import find_weights, read_weights
@@ -49,9 +50,12 @@ def read_part(folder: Path, part: Part, dtype: DTypeLike, allow_pickle: bool = F
         WeightsError: a file is missing or damaged, or describes another architecture.
     """
     home = part_folder(folder, part)
-    network = MODULES[part](CONFIGS[part].from_diffusers(read_json(home / "config.json")), dtype)
+    document = read_json(home / "config.json")
+    with reading_settings(home / "config.json"):
+        network = MODULES[part](CONFIGS[part].from_diffusers(document), dtype)
+        shapes = parameter_shapes(network)
     path = find_weights(home, *WEIGHTS[part])
-    return network, fit_params(parameter_shapes(network), read_weights(path, allow_pickle), dtype, str(path))
+    return network, fit_params(shapes, read_weights(path, allow_pickle), dtype, str(path))
 
 
 def part_folder(folder: Path, part: Part) -> Path:
@@ -62,11 +66,24 @@ def part_folder(folder: Path, part: Part) -> Path:
 def read_json(path: Path) -> dict[str, Any]:
     """Reads a settings file. Raises WeightsError where it is missing or damaged."""
     try:
-        return json.loads(path.read_text())
-    except FileNotFoundError as error:
+        document = json.loads(path.read_text())
+    except OSError as error:
         raise WeightsError(f"{path}: no such file; the model is incomplete, download it again") from error
     except ValueError as error:
         raise WeightsError(f"{path}: not JSON ({error}); download it again") from error
+    if not isinstance(document, dict):
+        raise WeightsError(f"{path}: holds no settings but a {type(document).__name__}; download it again")
+    return document
+
+
+@contextlib.contextmanager
+def reading_settings(path: Path) -> Iterator[None]:
+    """Turns what the block raises about values that make no network into one line."""
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError, IndexError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(f"{path}: its values make no network ({reason}); download it again") from error
 
 
 def save_part(
@@ -98,9 +115,7 @@ def save_settings(folder: Path, schedule: NoiseSchedule, tokenizer: Tokenizer, i
     """
     write_json(folder / SCHEDULE, schedule.to_diffusers())
     source = Path(tokenizer.folder)
-    missing = [name for name in TOKENIZER_FILES if not (source / name).is_file()]
-    if missing:
-        raise WeightsError(f"{source}: {', '.join(missing)} missing; copy the tokenizer folder of the model")
+    check_complete(source)
     if source.resolve() != (folder / TOKENIZER).resolve():
         with atomic_write(folder / TOKENIZER) as temporary:
             shutil.copytree(source, temporary)

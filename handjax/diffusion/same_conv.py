@@ -59,12 +59,16 @@ def library_conv(
 def conv_by_taps(
     x: Float[Array, "batch height width cin"], kernel: Float[Array, "kh kw cin cout"]
 ) -> Float[Array, "batch height width cout"]:
-    """`conv` as one matrix product a kernel tap."""
+    """`conv` as one matrix product a kernel tap, summed in float32."""
     height, width = x.shape[1:3]
     kh, kw = kernel.shape[:2]
     padded = jnp.pad(x, ((0, 0), (kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
     taps = itertools.product(range(kh), range(kw))
-    return functools.reduce(jnp.add, (padded[:, i : i + height, j : j + width] @ kernel[i, j] for i, j in taps))
+
+    def product(i: int, j: int) -> Array:
+        return jnp.matmul(padded[:, i : i + height, j : j + width], kernel[i, j], preferred_element_type=jnp.float32)
+
+    return functools.reduce(jnp.add, itertools.starmap(product, taps)).astype(x.dtype)
 
 
 @jax.custom_vjp

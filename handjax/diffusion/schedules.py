@@ -74,6 +74,11 @@ class NoiseSchedule:
                 raise WeightsError(
                     f"scheduler config: {key}={getattr(self, key)!r} unsupported; use one of {supported}"
                 )
+        if self.rescale_betas_zero_snr and self.prediction_type == "epsilon":
+            raise WeightsError(
+                "scheduler config: rescale_betas_zero_snr needs prediction_type 'v_prediction', because noise alone "
+                "tells nothing of the picture; set one of the two"
+            )
 
     @classmethod
     def from_diffusers(cls, document: dict[str, Any]) -> "NoiseSchedule":

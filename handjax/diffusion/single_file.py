@@ -138,10 +138,10 @@ def published_unet(path: Path, state: dict[str, np.ndarray]) -> UNetConfig:
     Raises:
         WeightsError: its widths are not those of Stable Diffusion 1.x or 2.x.
     """
-    widths = {key: value.shape[1] for key, value in state.items() if key.endswith("attn2.to_k.weight")}
-    width = next(iter(widths.values()), 0)
+    reading_text = [value for key, value in state.items() if key.endswith("attn2.to_k.weight") and value.ndim == 2]
+    width = reading_text[0].shape[1] if reading_text else 0
     config = {768: SD_1["unet"], 1024: SD_2["unet"]}.get(width)
-    if config is None or "input_blocks.0.0.weight" not in state:
+    if config is None or state.get("input_blocks.0.0.weight", np.zeros(())).ndim != 4:
         raise WeightsError(
             f"{path}: reads {width} text channels, so this is no Stable Diffusion 1.x or 2.x of a published size; put "
             f"its config.json files into {settings_folder(path)} in the diffusers layout"

@@ -10,7 +10,8 @@ from jaxtyping import Int
 
 from handjax.errors import WeightsError
 
-FILES = ("vocab.json", "merges.txt")
+# What a tokenizer is read from: the first of these that is whole. transformers 5 writes one file, earlier ones two.
+FILES = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +19,7 @@ class Tokenizer:
     """CLIP's tokenizer, transformers' implementation.
 
     Args:
-        folder: with vocab.json and merges.txt.
+        folder: with tokenizer.json, or vocab.json and merges.txt.
         length: tokens in a prompt, start and end included; longer prompts are cut, shorter ones padded.
     """
 
@@ -29,7 +30,7 @@ class Tokenizer:
         """Encodes prompts.
 
         Raises:
-            WeightsError: the folder lacks a file.
+            WeightsError: the folder lacks a file, or one is damaged.
         """
         encoded = _load(self.folder)(list(prompts), padding="max_length", max_length=self.length, truncation=True)
         return np.asarray(encoded["input_ids"], np.int32)
@@ -56,10 +57,19 @@ class Tokenizer:
 
 @functools.lru_cache
 def _load(folder: str):
-    missing = [name for name in FILES if not (Path(folder) / name).is_file()]
-    if missing:
-        raise WeightsError(f"{folder}: {', '.join(missing)} missing; copy the tokenizer folder of the model")
+    check_complete(Path(folder))
     # Imported here because transformers takes seconds to import.
     from transformers import CLIPTokenizer
 
-    return CLIPTokenizer.from_pretrained(folder)
+    try:
+        return CLIPTokenizer.from_pretrained(folder)
+    except Exception as error:  # its readers raise whatever their parsers do
+        reason = str(error).strip().partition("\n")[0]
+        raise WeightsError(f"{folder}: no tokenizer that can be read ({reason}); download it again") from error
+
+
+def check_complete(folder: Path) -> None:
+    """Raises WeightsError where a tokenizer's folder lacks a file."""
+    if not any(all((folder / name).is_file() for name in names) for names in FILES):
+        missing = [name for name in FILES[-1] if not (folder / name).is_file()]
+        raise WeightsError(f"{folder}: {', '.join(missing)} missing; copy the tokenizer folder of the model")

@@ -4,6 +4,7 @@ F(2×2, 3×3) of Lavin and Gray 2016, section 4.1: Y = Aᵀ[(G g Gᵀ) ⊙ (Bᵀ
 overlaps its neighbours by two. Here each of the 16 places of a tile is one matrix product over all tiles.
 """
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,6 +18,8 @@ def winograd_conv(
 
     Differs from the direct sum by rounding, about 5e-6 of the output's standard deviation in float32.
     """
+    # Without the barrier the transformed kernel, nearly twice as large, would be kept through all steps of a sampler.
+    x, kernel = jax.lax.optimization_barrier((x, kernel))
     batch, height, width, _ = x.shape
     tall, wide, cout = height // 2, width // 2, kernel.shape[-1]
     padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

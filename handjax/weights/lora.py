@@ -146,7 +146,8 @@ def _factors(where: str, found: Mapping[str, np.ndarray], settings: Mapping[str,
     if missing:
         raise WeightsError(f"{where}: its {missing[0]} factor is missing; copy or download the file again")
     down, up = found["down"], found["up"]
-    if down.ndim not in (2, 4) or up.ndim != down.ndim or up.shape[1] != down.shape[0]:
+    chained = down.ndim in (2, 4) and up.ndim == down.ndim and up.shape[1] == down.shape[0] > 0
+    if not chained or found.get("alpha", np.zeros(())).size != 1:
         raise WeightsError(f"{where}: factors of shapes {down.shape} and {up.shape} do not fit; export the LoRA again")
     if "alpha" in found:
         return LoRAFactors(down, up, float(found["alpha"].item()))

@@ -91,6 +91,8 @@ def _reading(path: Path) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file; give the folder of a complete model") from error
+    except (AttributeError, TypeError) as error:
+        raise WeightsError(f"{path}: of a number format that is not read ({error}); convert it to float16") from error
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path}: not a complete safetensors file ({error}); copy or download it again") from error
 

@@ -113,3 +113,19 @@ def test_factors_come_back():
 def test_a_lora_of_another_model_is_refused(params):
     with pytest.raises(WeightsError, match=r"layer down_blocks_7\.conv is .*none; use a LoRA of this model"):
         merge(params, [{("down_blocks_7", "conv"): LowRank(jnp.ones((3, 2)), jnp.ones((2, 3)), 1.0)}])
+
+
+def test_a_layer_of_the_same_size_but_another_shape_is_refused():
+    layer = {("dense",): LowRank(jnp.ones((16, 2)), jnp.ones((2, 24)), 1.0)}
+    with pytest.raises(WeightsError, match=r"layer dense is \(16, 24\) and the network's \(24, 16\)"):
+        merge({"dense": {"kernel": jnp.zeros((24, 16))}}, [layer])
+    merged = merge({"dense": {"kernel": jnp.zeros((1, 1, 16, 24))}}, [layer])
+    np.testing.assert_array_equal(merged["dense"]["kernel"], jnp.full((1, 1, 16, 24), 2.0))
+
+
+def test_half_precision_factors_are_multiplied_in_float32():
+    down, up = (jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate([(16, 8), (8, 24)]))
+    down, up = down.astype(jnp.bfloat16), up.astype(jnp.bfloat16)
+    merged = merge({"dense": {"kernel": jnp.zeros((16, 24))}}, [{("dense",): LowRank(down, up, 1.0)}])
+    expected = np.asarray(down, np.float64) @ np.asarray(up, np.float64)
+    np.testing.assert_allclose(merged["dense"]["kernel"], expected, atol=1e-5)

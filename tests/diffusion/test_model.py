@@ -174,3 +174,19 @@ def test_large_pictures_go_through_the_autoencoder_by_tiles(model, monkeypatch):
     got = jax.jit(lambda m, x: m.encode(x))(model, images)
     assert got.shape == encoded.shape and np.abs(got - encoded).max() > 1e-4
     assert np.corrcoef(got.ravel(), encoded.ravel())[0, 1] > 0.8
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("unet/config.json", "[1]", "holds no settings but a list"),
+        ("unet/config.json", '{"block_out_channels": 3}', "its values make no network"),
+        ("vae/config.json", '{"norm_num_groups": 0}', "its values make no network"),
+        ("tokenizer/vocab.json", "{", "no tokenizer that can be read"),
+    ],
+)
+def test_damaged_settings_are_one_line(folder, file, text, message):
+    (folder / file).write_text(text)
+    with pytest.raises(WeightsError, match=message) as error:
+        load_stable_diffusion(folder).tokenizer(["a hand"])
+    assert "\n" not in str(error.value)

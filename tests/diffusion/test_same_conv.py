@@ -67,6 +67,14 @@ def test_taps_equal_the_library(kernel_size):
     np.testing.assert_allclose(conv_by_taps(x, kernel), library_conv(x, kernel), atol=2e-5)
 
 
+def test_taps_sum_in_float32():
+    x, kernel = draw(0, 1, 8, 8, 320), draw(1, 3, 3, 320, 320) / 54
+    exact = library_conv(x, kernel)
+    half = [f(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)) - exact for f in (conv_by_taps, library_conv)]
+    ours, library = (float(jnp.sqrt(jnp.square(error).mean())) for error in half)
+    assert 1e-4 < ours < 1.2 * library
+
+
 @pytest.mark.parametrize(
     ("shape", "kernel", "dtype", "expected"),
     [

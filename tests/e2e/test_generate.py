@@ -85,6 +85,7 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--size", "50x32"), "--size is 50x32; give N or WIDTHxHEIGHT in pixels, multiples of 4"),
         (("a hand", "--eta", "1"), "--eta is of no use to --sampler dpm"),
         (("a hand", "--karras", "--sampler", "lcm"), "--karras is of no use to --sampler lcm; leave it out or use"),
+        (("a hand", "--steps", "1000"), "--steps is 1000, more than --sampler dpm has; take fewer"),
         (("a hand", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors: cannot be read"),
     ],
 )

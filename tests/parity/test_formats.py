@@ -56,6 +56,18 @@ def test_shards(tmp_path):
     assert_same_weights(pipeline_class(model).from_pretrained(tmp_path), model)
 
 
+def test_tokenizer_that_diffusers_wrote(tmp_path):
+    """transformers 5 writes another file than earlier versions."""
+    model = tiny_model()
+    save_stable_diffusion(model, tmp_path / "ours")
+    pipeline_class(model).from_pretrained(tmp_path / "ours").save_pretrained(tmp_path / "theirs")
+    prompts = ["a hand", "Two fists, 3 fingers!"]
+    read = load_stable_diffusion(tmp_path / "theirs")
+    np.testing.assert_array_equal(read.tokenizer(prompts), model.tokenizer(prompts))
+    save_stable_diffusion(read, tmp_path / "again")
+    np.testing.assert_array_equal(load_stable_diffusion(tmp_path / "again").tokenizer(prompts), read.tokenizer(prompts))
+
+
 def test_shards_that_diffusers_wrote(tmp_path):
     """Also the half-precision variant, whose files are named otherwise."""
     model = tiny_model()

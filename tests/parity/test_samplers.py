@@ -12,6 +12,7 @@ import pytest
 from handjax.diffusion.samplers import DDIM, DDPM, LCM, DPMSolver, Euler, EulerAncestral
 from handjax.diffusion.sampling import sample
 from handjax.diffusion.schedules import NoiseSchedule
+from handjax.errors import WeightsError
 from tests.parity.sd_models import assert_equal_outputs, normal, to_nchw, to_nhwc, torch
 
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
@@ -140,3 +141,8 @@ def test_training_noise(document):
     velocity = schedule.training_target(x0, noise, floats)
     expected = peer.get_velocity(*arrays) if document is SD2 else arrays[1]
     assert_equal_outputs(velocity, to_nhwc(expected), 1e-5)
+
+
+def test_noise_cannot_be_predicted_without_signal():
+    with pytest.raises(WeightsError, match="rescale_betas_zero_snr needs prediction_type 'v_prediction'"):
+        NoiseSchedule.from_diffusers({**SD1, "rescale_betas_zero_snr": True})
