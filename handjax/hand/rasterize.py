@@ -4,10 +4,13 @@ Every face is covered by 8×8 pixel windows of its bounding box. The windows of 
 off in chunks of fixed size: each chunk tests its pixels and scatters the inverse depth with a maximum.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
@@ -36,6 +39,14 @@ class Raster:
     normals: Float[Array, "*batch height width 3"]
     face_index: Int[Array, "*batch height width"]
     barycentric: Float[Array, "*batch height width 3"]
+
+
+class JoinedMeshes(NamedTuple):
+    """Several meshes as one, so that they hide each other in one z-buffer, and the mesh that each face is of."""
+
+    vertices: Float[Array, "vertices 3"]
+    faces: Int[Array, "faces 3"]
+    mesh_of_face: Int[Array, " faces"]
 
 
 @struct.dataclass
@@ -77,6 +88,29 @@ def rasterize(
     triangles = _set_up(vertices, faces, camera, height, width)
     face_index = _nearest_faces(jax.lax.stop_gradient(triangles), height, width)
     return _interpolate(triangles, face_index, vertex_normals(vertices, faces), faces, height, width)
+
+
+def join_meshes(vertices: Sequence[Float[Array, "_ 3"]], faces: Sequence[Int[Array, "_ 3"]]) -> JoinedMeshes:
+    """Puts meshes, such as all hands of a picture, one behind the other.
+
+    Args:
+        vertices: of each mesh, metres.
+        faces: of each mesh, indices into its own vertices.
+
+    Returns:
+        What `rasterize` and the soft pictures take; vertices and faces are in the order of the meshes.
+    """
+    starts = np.cumsum([0, *(len(v) for v in vertices[:-1])])
+    return JoinedMeshes(
+        vertices=jnp.concatenate(vertices),
+        faces=jnp.concatenate([f + start for f, start in zip(faces, starts.tolist(), strict=True)]),
+        mesh_of_face=jnp.repeat(jnp.arange(len(faces)), np.array([len(f) for f in faces])),
+    )
+
+
+def mesh_index(raster: Raster, joined: JoinedMeshes) -> Int[Array, "*batch height width"]:
+    """Number of the mesh seen at each pixel of a raster of joined meshes, -1 on the background."""
+    return jnp.where(raster.face_index >= 0, joined.mesh_of_face[jnp.maximum(raster.face_index, 0)], -1)
 
 
 def vertex_normals(vertices: Float[Array, "vertices 3"], faces: Int[Array, "faces 3"]) -> Float[Array, "vertices 3"]:
