@@ -62,7 +62,7 @@ def test_even_environment_shows_the_albedo_times_brightness():
 
 
 def test_irradiance_equals_the_quadratic_form():
-    """Eq. 12's matrix in NumPy, with constants from the integrals of the cosine, Eq. 8, instead of Eq. 12's digits."""
+    """Eq. 12's matrix in NumPy, its constants from the cosine's harmonics π, 2π/3, π/4 rather than Eq. 12's digits."""
     light = np.random.default_rng(0).normal(size=(9, 3)) * 0.1 + np.eye(9, 3) * 3
     a0, a1, a2 = np.pi, 2 * np.pi / 3, np.pi / 4
     y0, y1, y2 = np.sqrt(1 / (4 * np.pi)), np.sqrt(3 / (4 * np.pi)), np.sqrt(15 / (4 * np.pi))
