@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from handjax.hand.camera import PinholeCamera, default_camera, project
-from handjax.hand.rasterize import Raster, rasterize, vertex_normals
+from handjax.hand.model import load_open_hand, pose_hand
+from handjax.hand.rasterize import Raster, join_meshes, mesh_index, rasterize, vertex_normals
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -152,3 +153,54 @@ def test_depth_gradient_agrees_with_a_difference():
 
     difference = (mean_depth(1e-2) - mean_depth(-1e-2)) / 2e-2
     np.testing.assert_allclose(jax.grad(mean_depth)(0.0), difference, rtol=1e-2)
+
+
+@pytest.mark.parametrize("field", ["depth", "normals", "barycentric"])
+def test_gradients_of_what_is_seen_agree_with_differences(field):
+    """Of each picture weighted at random, where a small move leaves the same face in sight."""
+    vertices, faces = (jnp.asarray(a) for a in torus())
+    camera = default_camera(64, 64)
+    generator = np.random.default_rng(0)
+    toward = jnp.asarray(generator.normal(size=vertices.shape) * 2e-5, jnp.float32)
+    ahead, here, behind = (rasterize(vertices + k * toward, faces, camera, 64, 64) for k in (1, 0, -1))
+    same = (ahead.face_index == here.face_index) & (behind.face_index == here.face_index) & (here.mask > 0)
+    assert float(same.sum()) > 0.9 * float(here.mask.sum()) > 100
+    shape = getattr(here, field).shape
+    picked = np.asarray(same).reshape(same.shape + (1,) * (len(shape) - 2))
+    weights = jnp.asarray(generator.normal(size=shape) * picked, jnp.float32)
+
+    def value(vertices):
+        return (getattr(rasterize(vertices, faces, camera, 64, 64), field) * weights).sum()
+
+    change = np.asarray(getattr(ahead, field), float) - np.asarray(getattr(behind, field), float)
+    difference = float((change * np.asarray(weights, float)).sum()) / 2
+    slope = float((jax.grad(value)(vertices) * toward).sum())
+    print(f"{field}: slope {slope:.6g}, difference {difference:.6g}")
+    np.testing.assert_allclose(slope, difference, rtol=0.02)
+
+
+def three_hands() -> tuple[list, list]:
+    """A right hand, a left one beside and before it, and a right one far behind."""
+    models = [load_open_hand("right"), load_open_hand("left"), load_open_hand("right")]
+    places = jnp.array([[0.0, 0.08, 0.7], [0.05, 0.08, 0.55], [-0.06, 0.1, 1.0]])
+    pose, betas = jnp.zeros((16, 3)), jnp.zeros(10)
+    hands = [pose_hand(m, pose, betas, place).vertices for m, place in zip(models, places, strict=True)]
+    return hands, [m.faces for m in models]
+
+
+def test_hands_hide_each_other_in_one_z_buffer():
+    """Every pixel shows the hand that is nearest when each is rendered alone."""
+    vertices, faces = three_hands()
+    camera = default_camera(96, 96)
+    joined = join_meshes(vertices, faces)
+    raster = rasterize(joined.vertices, joined.faces, camera, 96, 96)
+    alone = [rasterize(v, f, camera, 96, 96) for v, f in zip(vertices, faces, strict=True)]
+    depth = jnp.stack([jnp.where(one.mask > 0, one.depth, jnp.inf) for one in alone])
+    nearest, seen = depth.argmin(0), jnp.isfinite(depth.min(0))
+    index = mesh_index(raster, joined)
+    np.testing.assert_array_equal(index, jnp.where(seen, nearest, -1))
+    np.testing.assert_allclose(raster.depth, jnp.where(seen, depth.min(0), 0.0), atol=1e-6)
+    for k, one in enumerate(alone):
+        hidden = float(((one.mask > 0) & (index != k)).sum() / one.mask.sum())
+        assert (hidden == 0) == (k == 1)
+        np.testing.assert_allclose(raster.normals[index == k], one.normals[index == k], atol=1e-5)

@@ -59,3 +59,39 @@ def test_even_environment_shows_the_albedo_times_brightness():
     dark = Lighting(jnp.array([0.0, 0.0, -1.0]), jnp.zeros(3), even_environment(0.5))
     picture = shade(raster, jnp.full((16, 16, 3), 0.6), dark)
     np.testing.assert_allclose(picture[np.asarray(raster.mask) > 0], 0.3, rtol=1e-4)
+
+
+def test_irradiance_equals_the_quadratic_form():
+    """Eq. 12's matrix in NumPy, its constants from the cosine's harmonics π, 2π/3, π/4 rather than Eq. 12's digits."""
+    light = np.random.default_rng(0).normal(size=(9, 3)) * 0.1 + np.eye(9, 3) * 3
+    a0, a1, a2 = np.pi, 2 * np.pi / 3, np.pi / 4
+    y0, y1, y2 = np.sqrt(1 / (4 * np.pi)), np.sqrt(3 / (4 * np.pi)), np.sqrt(15 / (4 * np.pi))
+    y20 = np.sqrt(5 / (16 * np.pi))
+    normals = np.random.default_rng(1).normal(size=(200, 3))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True)
+    expected = np.zeros((200, 3))
+    for channel, (l00, l1m1, l10, l11, l2m2, l2m1, l20, l21, l22) in enumerate(light.T):
+        form = np.zeros((4, 4))
+        form[0, 0], form[1, 1], form[2, 2] = a2 * y2 / 2 * l22, -a2 * y2 / 2 * l22, 3 * a2 * y20 * l20
+        form[0, 1], form[0, 2], form[1, 2] = a2 * y2 / 2 * l2m2, a2 * y2 / 2 * l21, a2 * y2 / 2 * l2m1
+        form[0, 3], form[1, 3], form[2, 3] = a1 * y1 / 2 * l11, a1 * y1 / 2 * l1m1, a1 * y1 / 2 * l10
+        form[3, 3] = a0 * y0 * l00 - a2 * y20 * l20
+        form = np.triu(form) + np.triu(form, 1).T
+        homogeneous = np.concatenate([normals, np.ones((200, 1))], 1)
+        expected[:, channel] = np.maximum(np.einsum("ni,ij,nj->n", homogeneous, form, homogeneous), 0)
+    np.testing.assert_allclose(irradiance(jnp.asarray(normals), jnp.asarray(light)), expected, atol=1e-4)
+
+
+def test_vertex_colours_mix_over_a_face():
+    """Solved for each pixel's ray in NumPy: what share of each corner it meets."""
+    camera = default_camera(32, 32)
+    raster = rasterize(TILTED, FACES, camera, 32, 32)
+    colors = jnp.eye(3)
+    picture = np.asarray(interpolate(raster, colors[FACES]))
+    y, x = np.mgrid[:32, :32] + 0.5
+    rays = np.stack([(x - 16) / 64, (y - 16) / 64, np.ones_like(x)], -1)
+    shares = rays @ np.linalg.inv(np.asarray(TILTED, float))
+    shares /= shares.sum(-1, keepdims=True)
+    covered = np.asarray(raster.mask) > 0
+    np.testing.assert_allclose(picture[covered], shares[covered], atol=1e-4)
+    assert np.abs(picture[~covered]).max() == 0
