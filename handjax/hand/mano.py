@@ -168,7 +168,7 @@ def pose_from_pca(
     Raises:
         WeightsError: the model has no pose space.
 
-    Source: Romero, Tzionas and Black, "Embodied Hands", 2017, section 4.4.
+    Source: Romero, Tzionas and Black, "Embodied Hands", 2017, the low-dimensional pose space.
     """
     components, mean = _pose_space(model)
     fingers = jnp.einsum("...n,njk->...jk", coefficients, components[: coefficients.shape[-1]])

@@ -43,7 +43,7 @@ def rotation(vector):
 
 
 def published(arrays, pose, betas, translation):
-    """Vertices and joints by Romero et al. 2017, Eq. 1-4, and Loper et al. 2015, Eq. 2-9, in float64."""
+    """Vertices and joints by Romero et al. 2017, Eq. 1-4, and Loper et al. 2015, section 3, in float64."""
     turns = np.stack([rotation(vector) for vector in pose])
     shaped = arrays["v_template"] + np.einsum("vas,s->va", arrays["shapedirs"], betas)
     joints = arrays["J_regressor"] @ shaped
