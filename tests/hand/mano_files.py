@@ -11,8 +11,7 @@ from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.topology import MANO_PARENTS, MANO_TIP_VERTICES, OPENPOSE_TO_MANO
 
 # MANO's right hand points along -x with its thumb towards +z
-TO_MANO_AXES = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, -1.0], [1.0, 0.0, 0.0]]) @ np.diag([1.0, 1.0, -1.0])
-TO_MANO_AXES *= np.linalg.det(TO_MANO_AXES)
+TO_MANO_AXES = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 OLD_MODULES = {
     "numpy._core.multiarray": "numpy.core.multiarray",
     "scipy.sparse._csc": "scipy.sparse.csc",
@@ -33,6 +32,7 @@ def mano_arrays(seed=0):
     shapedirs = 5e-4 * rng.standard_normal((778, 3, 10))
     shapedirs[..., 0] += 0.05 * (template - template.mean(0))
     weights = rng.uniform(size=(778, 16)) ** 4
+    weights[list(MANO_TIP_VERTICES["smplx"])] = np.eye(16)[[15, 3, 6, 12, 9]]  # tips move with their last joint
     return {
         "v_template": template,
         "f": rng.integers(0, 778, (1538, 3)).astype(np.uint32),

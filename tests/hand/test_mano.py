@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from handjax.errors import WeightsError
+from handjax.hand.angles import pose_from_angles
+from handjax.hand.camera import default_camera, project
+from handjax.hand.fit import fit_hand
 from handjax.hand.mano import absolute_pose, load_mano, pca_from_pose, pose_from_pca, relative_pose
 from handjax.hand.model import load_open_hand, mirror_model, mirror_pose, pose_hand
 from handjax.hand.topology import MANO_PARENTS, MANO_TIP_VERTICES
@@ -93,6 +96,16 @@ def test_gradients_agree_with_finite_differences(mano, arrays):
     expected = [measure_flat(flat + step * unit) - measure_flat(flat - step * unit) for unit in np.eye(61)]
     found = np.concatenate([np.asarray(part).ravel() for part in found])
     np.testing.assert_allclose(found, np.array(expected) / (2 * step), rtol=1e-4, atol=1e-4)
+
+
+def test_keypoints_are_fitted_with_mano(mano):
+    angles = jnp.zeros((16, 3)).at[1:, 0].set(0.5).at[0].set(jnp.array([0.3, 0.2, 0.4]))
+    seen = pose_hand(mano, pose_from_angles(mano, angles), jnp.zeros(10), jnp.array([0.0, 0.0, 0.6])).keypoints
+    pixels = project(default_camera(512, 512), seen)
+    fit = fit_hand(mano, pixels[None], jnp.ones((1, 21)), seen[None], (512, 512))
+    found = pose_hand(mano, fit.pose[0], fit.betas[0], fit.translation[0]).keypoints
+    assert fit.error_px[0] < 0.5
+    assert np.linalg.norm(found - seen, axis=1).max() < 2e-3
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
