@@ -36,6 +36,10 @@ class HandModel:
         face_uv: texture coordinates of each face's corners, v up.
         side: the hand's side.
         name: the model's name in records.
+        posedirs: pose correctives: vertex offsets of each entry of the 15 finger rotations less identity; None for a
+            model without, such as the open hand.
+        pose_components: finger poses, axis-angle in radians, that the pose space of MANO adds up, one a row.
+        pose_mean: the mean finger pose, axis-angle in radians; zero is the flat hand.
     """
 
     template: Float[Array, "V 3"]
@@ -47,6 +51,9 @@ class HandModel:
     face_uv: Float[Array, "F 3 2"]
     side: Side = struct.field(pytree_node=False)
     name: str = struct.field(pytree_node=False)
+    posedirs: Float[Array, "V 3 135"] | None = None
+    pose_components: Float[Array, "45 15 3"] | None = None
+    pose_mean: Float[Array, "15 3"] | None = None
 
 
 class PosedHand(NamedTuple):
@@ -89,6 +96,7 @@ def load_open_hand(side: Side = "right", part: Part = "hand") -> HandModel:
 def mirror_model(model: HandModel) -> HandModel:
     """The other hand: mirrored in x, with faces turned around so that they still look outwards."""
     mirror = jnp.array([-1.0, 1.0, 1.0])
+    entries = jnp.tile(jnp.outer(mirror, mirror).ravel(), 15)  # of the 15 rotations between mirrors
     return dataclasses.replace(
         model,
         template=model.template * mirror,
@@ -96,10 +104,13 @@ def mirror_model(model: HandModel) -> HandModel:
         faces=model.faces[:, ::-1],
         face_uv=model.face_uv[:, ::-1],
         side="left" if model.side == "right" else "right",
+        posedirs=None if model.posedirs is None else model.posedirs * mirror[:, None] * entries,
+        pose_components=None if model.pose_components is None else mirror_pose(model.pose_components),
+        pose_mean=None if model.pose_mean is None else mirror_pose(model.pose_mean),
     )
 
 
-def mirror_pose(pose: Float[Array, "*batch 16 3"]) -> Float[Array, "*batch 16 3"]:
+def mirror_pose(pose: Float[Array, "*batch joints 3"]) -> Float[Array, "*batch joints 3"]:
     """Pose of the other hand's mirrored model that looks like this pose mirrored in x (DECISIONS G4)."""
     return pose * jnp.array([1.0, -1.0, -1.0])
 
@@ -142,10 +153,12 @@ def pose_hand_matrices(
     Returns:
         Vertices, joints and keypoints, metres.
 
-    Source: Romero, Tzionas and Black, "Embodied Hands", 2017, Eq. 1-4 without pose correctives.
+    Source: Romero, Tzionas and Black, "Embodied Hands", 2017, Eq. 1-4; the open hand has no pose correctives.
     """
     rest = shape_hand(model, betas)
     rest_skeleton = rest_joints(model, rest)
+    if model.posedirs is not None:
+        rest = rest + model.posedirs @ (rotations[1:] - jnp.eye(3)).ravel()
     # five fingers of three joints each, all with the wrist as root: their chains are followed side by side
     bones = (rest_skeleton[1:] - rest_skeleton[MANO_PARENTS[1:]]).reshape(5, 3, 3)
     bends = rotations[1:].reshape(5, 3, 3, 3)

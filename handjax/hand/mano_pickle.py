@@ -1,0 +1,186 @@
+"""Pickles of arrays read without running any of what they name.
+
+The published MANO files are Python 2 pickles of NumPy arrays, SciPy sparse matrices and chumpy objects. Every class or
+function that such a file names is replaced by one that only remembers what it was called with; arrays are then put
+together from these memories. No code of NumPy's, SciPy's or chumpy's own unpickling runs, and what is not on the list
+is refused.
+"""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from handjax.errors import WeightsError
+
+REMEDY = "download MANO again from https://mano.is.tue.mpg.de"
+_NUMBER_KINDS = "biuf"
+
+
+class _Kept:
+    """Arguments and state that a pickle gives for an object."""
+
+    args: tuple
+    state: Any
+
+    def __new__(cls, *args):
+        kept = object.__new__(cls)
+        kept.args, kept.state = args, None
+        return kept
+
+    def __setstate__(self, state):
+        self.state = state
+
+    def value(self) -> Any:
+        raise ValueError(f"{type(self).__name__.strip('_').lower()} where an array belongs")
+
+
+class _Object(_Kept):
+    """`object`, a set, a type: what stands in a file's margins and is never read."""
+
+
+class _Bytes(_Kept):
+    """`_codecs.encode(text, "latin1")`: how Python 3 writes bytes in old protocols."""
+
+    def value(self) -> bytes:
+        return _raw(self.args[0])
+
+
+class _Rebuilt(_Kept):
+    """`copy_reg._reconstructor(kind, object, None)`: an instance of the kind, whose state follows."""
+
+    def __new__(cls, kind, *_):
+        return _Kept.__new__(kind)
+
+
+class _Dtype(_Kept):
+    def value(self) -> np.dtype:
+        dtype = np.dtype(str(self.args[0]))
+        if dtype.kind not in _NUMBER_KINDS:
+            raise ValueError(f"an array of type {dtype}")
+        return dtype.newbyteorder(self.state[1]) if self.state else dtype
+
+
+class _Array(_Kept):
+    """An array whose state is (version, shape, dtype, is Fortran's order, bytes)."""
+
+    def value(self) -> np.ndarray:
+        _, shape, dtype, fortran, raw = self.state
+        return np.frombuffer(_raw(raw), dtype.value()).reshape(shape, order="F" if fortran else "C")
+
+
+class _Buffer(_Kept):
+    """`numpy.core.numeric._frombuffer(bytes, dtype, shape, order)` of pickle protocol 5."""
+
+    def value(self) -> np.ndarray:
+        raw, dtype, shape, order = self.args
+        return np.frombuffer(_raw(raw), dtype.value()).reshape(shape, order=order)
+
+
+class _Scalar(_Kept):
+    def value(self) -> np.generic:
+        dtype, raw = self.args
+        return np.frombuffer(_raw(raw), dtype.value())[0]
+
+
+class _Sparse(_Kept):
+    """A compressed sparse matrix; rows first, as of csr, unless `by_columns`."""
+
+    by_columns = False
+
+    def value(self) -> np.ndarray:
+        data, indices, starts = (_value(self.state[key]) for key in ("data", "indices", "indptr"))
+        shape = tuple(int(size) for size in self.state["_shape"])
+        dense = np.zeros(shape[::-1] if self.by_columns else shape, data.dtype)
+        np.add.at(dense, (np.repeat(np.arange(len(dense)), np.diff(starts)), indices), data)
+        return dense.T if self.by_columns else dense
+
+
+class _SparseByColumns(_Sparse):
+    by_columns = True
+
+
+class _Chumpy(_Kept):
+    """A chumpy variable `x`, or one that selects from or reshapes another, `a`."""
+
+    def value(self) -> np.ndarray:
+        if "x" in self.state:
+            return np.asarray(_value(self.state["x"]))
+        array = np.asarray(_value(self.state["a"]))
+        if "idxs" in self.state:
+            array = array.ravel()[_value(self.state["idxs"])]
+        return array.reshape(self.state["newshape"] if "newshape" in self.state else self.state["preferred_shape"])
+
+
+_ADMITTED: dict[tuple[str, str], type[_Kept]] = {
+    ("numpy", "ndarray"): _Object,
+    ("numpy", "dtype"): _Dtype,
+    ("_codecs", "encode"): _Bytes,
+    **{(builtins, name): _Object for builtins in ("__builtin__", "builtins") for name in ("object", "set")},
+    **{(module, "_reconstructor"): _Rebuilt for module in ("copy_reg", "copyreg")},
+    **{
+        (f"numpy.{core}.{module}", name): kept
+        for core in ("core", "_core")
+        for module, name, kept in (
+            ("multiarray", "_reconstruct", _Array),
+            ("multiarray", "scalar", _Scalar),
+            ("numeric", "_frombuffer", _Buffer),
+        )
+    },
+    **{
+        (f"scipy.sparse.{module}", f"{layout}_{kind}"): kept
+        for layout, kept in (("csr", _Sparse), ("csc", _SparseByColumns))
+        for module in (layout, f"_{layout}")
+        for kind in ("matrix", "array")
+    },
+    **{
+        (f"chumpy.{module}", name): _Chumpy
+        for module, name in (("ch", "Ch"), ("reordering", "Select"), ("reordering", "Reshape"))
+    },
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> type[_Kept]:
+        kept = _ADMITTED.get((module, name))
+        if kept is None:
+            raise pickle.UnpicklingError(f"it asks for {module}.{name}"[:200])
+        return kept
+
+
+def _raw(kept: Any) -> bytes:
+    """Bytes that the encoding latin1 may have turned into text."""
+    text = _value(kept)
+    return text.encode("latin1") if isinstance(text, str) else bytes(memoryview(text))
+
+
+def _value(kept: Any) -> Any:
+    return kept.value() if isinstance(kept, _Kept) else kept
+
+
+def read_pickle(path: Path) -> dict[str, Any]:
+    """Reads a pickled dictionary of arrays, of any Python version, without running anything it names.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Arrays, numbers and strings by name; sparse matrices are dense, chumpy objects are their values.
+
+    Raises:
+        WeightsError: the file is missing, no pickle, no dictionary, or names anything but NumPy arrays, SciPy's csc and
+            csr matrices and chumpy's variables.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _Unpickler(file, fix_imports=False, encoding="latin1").load()
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, no dictionary")
+        return {str(key): _value(entry) for key, entry in content.items()}
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
+    # the ways in which an unpickler fails on what was not meant for it have no common base
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise WeightsError(f"{path}: no pickle of plain arrays ({reason}); {REMEDY}") from error
