@@ -26,6 +26,14 @@ class Backend(Protocol):
 BACKENDS: dict[str, Callable[[Path, int, float], Backend]] = {"flax": FlaxBackend, "mediapipe": MediaPipeBackend}
 
 
+def check_settings(max_hands: int, min_score: float) -> None:
+    """Raises ConfigError where a setting is out of its range."""
+    if max_hands < 1:
+        raise ConfigError(f"max_hands is {max_hands}; it must be at least 1")
+    if not 0.0 <= min_score <= 1.0:
+        raise ConfigError(f"min_score is {min_score}; it must be between 0 and 1")
+
+
 @dataclasses.dataclass(frozen=True)
 class HandDetector:
     """Finds hands in pictures of any size."""
@@ -51,10 +59,7 @@ class HandDetector:
         """
         if backend not in BACKENDS:
             raise ConfigError(f"no backend {backend!r}; choose {' or '.join(BACKENDS)}")
-        if max_hands < 1:
-            raise ConfigError(f"max_hands is {max_hands}; it must be at least 1")
-        if not 0.0 <= min_score <= 1.0:
-            raise ConfigError(f"min_score is {min_score}; it must be between 0 and 1")
+        check_settings(max_hands, min_score)
         return cls(BACKENDS[backend](task, max_hands, min_score))
 
     def detect(self, image: UInt8[np.ndarray, "height width 3"]) -> list[DetectedHand]:

@@ -117,10 +117,11 @@ class FlaxBackend:
         if not hands:
             return []
         hands = jax.tree.map(lambda *fields: np.stack(fields), *jax.device_get(hands))
-        return _to_list(jax.device_get(_drop_duplicates(hands)))
+        return to_list(jax.device_get(_drop_duplicates(hands)))
 
 
-def _to_list(hands: Hands) -> list[DetectedHand]:
+def to_list(hands: Hands) -> list[DetectedHand]:
+    """The valid hands, on the host."""
     return [
         DetectedHand.from_landmarks(
             side="right" if hands.right[i] >= 0.5 else "left",
