@@ -102,8 +102,8 @@ class Tracker:
         hands_seen = jnp.maximum(state.hands_seen, 1 + jnp.where(hands.valid, tracks.identities, -1).max())
         tracks = dataclasses.replace(tracks, regions=regions, valid=hands.valid)
         if self.smoothing is not None:
-            keypoints = self._smooth(tracks.keypoints, hands.keypoints)
-            world = self._smooth(tracks.world, hands.world)
+            keypoints = _smooth(self.smoothing, tracks.keypoints, hands.keypoints, self.rate)
+            world = _smooth(self.smoothing, tracks.world, hands.world, self.rate)
             tracks = dataclasses.replace(tracks, keypoints=keypoints, world=world)
             hands = dataclasses.replace(hands, keypoints=keypoints.value, world=world.value)
         return TrackerState(tracks, hands_seen), TrackedHands(hands, tracks.identities, missing)
@@ -112,9 +112,11 @@ class Tracker:
         regions, valid = find_regions(self.weights, frame, self.max_hands, self.min_score)
         return dataclasses.replace(_no_tracks(self.max_hands), regions=regions, valid=valid)
 
-    def _smooth(self, state: FilterState, points: Float[Array, "hands 21 3"]) -> FilterState:
-        size = (points.max(axis=1) - points.min(axis=1)).max(axis=-1)[:, None, None]
-        return one_euro.smooth(self.smoothing, state, points, self.rate, jnp.maximum(size, jnp.finfo(size.dtype).tiny))
+
+def _smooth(smoothing: OneEuro, state: FilterState, points: Float[Array, "hands 21 3"], rate: float) -> FilterState:
+    """Filters points, their speeds in hand sizes a second."""
+    size = (points.max(axis=1) - points.min(axis=1)).max(axis=-1)[:, None, None]
+    return one_euro.smooth(smoothing, state, points, rate, jnp.maximum(size, jnp.finfo(size.dtype).tiny))
 
 
 def _no_tracks(number: int) -> Tracks:
@@ -184,8 +186,10 @@ class HandTracker:
             raise ConfigError(f"rate is {rate}; it must be frames a second, above 0")
         return cls(Tracker(jax.device_put(load_weights(task)), max_hands, min_score, rate, smoothing))
 
-    def track(self, frames: Iterable[UInt8[np.ndarray, "height width 3"]]) -> Iterator[dict[int, DetectedHand]]:
-        """Gives each frame's hands by identity, which is a hand's for as long as it is followed.
+    def track(
+        self, frames: Iterable[UInt8[np.ndarray, "height width 3"]]
+    ) -> Iterator[tuple[UInt8[np.ndarray, "height width 3"], dict[int, DetectedHand]]]:
+        """Gives each frame with its hands by identity, which is a hand's for as long as it is followed.
 
         Raises:
           InputError: a frame is not as large as the first.
@@ -201,4 +205,4 @@ class HandTracker:
             state, tracked = _step(self.tracker, state, pad_picture(frame))
             tracked = jax.device_get(tracked)
             identities = tracked.identities[tracked.hands.valid].tolist()
-            yield dict(zip(identities, to_list(tracked.hands), strict=True))
+            yield frame, dict(zip(identities, to_list(tracked.hands), strict=True))

@@ -97,7 +97,7 @@ def test_the_filter_takes_jitter_away(tracker, photo):
 
 def test_a_hand_that_leaves_is_dropped_and_comes_back_as_another(tracker, photo):
     places = [180, 180, 250, 330, 420, 520, 520, 420, 330, 250, 180, 180]
-    hands = list(tracker.track(_place(photo, x, 240, 0, 0.6)[0] for x in places))
+    hands = [hands for _, hands in tracker.track(_place(photo, x, 240, 0, 0.6)[0] for x in places)]
     assert list(hands[0]) == list(hands[1]) == [0]
     assert hands[5] == hands[6] == {}
     (back,) = hands[-1]
