@@ -78,6 +78,26 @@ def test_landmarks_stay_near_those_of_detection_in_every_frame(tracked, clip):
     assert np.median(errors) < 0.05 and np.max(errors) < 0.15
 
 
+def test_unsmoothed_landmarks_are_those_of_mediapipes_video_mode(tracker, clip):
+    mediapipe = pytest.importorskip("mediapipe")
+    vision = pytest.importorskip("mediapipe.tasks.python.vision")
+    base = mediapipe.tasks.BaseOptions(model_asset_path=str(TASK_FILE))
+    options = vision.HandLandmarkerOptions(base_options=base, num_hands=2, running_mode=vision.RunningMode.VIDEO)
+    try:
+        landmarker = vision.HandLandmarker.create_from_options(options)
+    except OSError as error:
+        pytest.skip(str(error))
+    ours, distances = _steps(tracker.tracker.replace(smoothing=None), clip[0]).hands.keypoints[..., :2], []
+    with landmarker:
+        for number, frame in enumerate(clip[0]):
+            image = mediapipe.Image(image_format=mediapipe.ImageFormat.SRGB, data=frame)
+            hands = landmarker.detect_for_video(image, 33 * number).hand_landmarks
+            theirs = np.array([[(point.x, point.y) for point in hand] for hand in hands]) * frame.shape[1::-1]
+            distances.append(np.linalg.norm(ours[number][:, None] - theirs[None], axis=-1).max(axis=-1).min(axis=1))
+    assert np.max(distances[:2]) < 1  # pixels; small differences then grow from frame to frame
+    assert np.median(distances) < 4 and np.max(distances) < 15
+
+
 def test_a_scan_over_the_clip_gives_the_same(tracker, tracked, clip):
     pictures = jax.tree.map(lambda *x: jnp.stack(x), *map(pad_picture, clip[0][:4]))
     scan = jax.jit(lambda tracker, frames: jax.lax.scan(tracker.step, tracker.start(), frames)[1])
