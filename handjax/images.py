@@ -3,7 +3,7 @@
 import io
 import os
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -56,6 +56,30 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
         raise InputError(f"{name}: not a picture; give JPEG, PNG, WebP, BMP, TIFF or GIF") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{name}: the picture is damaged ({error}); replace it") from error
+
+
+def read_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
+    """Reads a clip one frame at a time, as upright RGB.
+
+    Args:
+      path: an animated picture (GIF, WebP, APNG), or a folder of frames that is read by name.
+
+    Raises:
+      InputError: as `read_image` and `find_images`, for each frame when it is read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield from map(read_image, find_images([path]))
+        return
+    yield read_image(path)
+    with Image.open(path) as animation:
+        for number in range(1, getattr(animation, "n_frames", 1)):
+            try:
+                animation.seek(number)
+                frame = np.asarray(_to_rgb(ImageOps.exif_transpose(animation)))
+            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                raise InputError(f"{path}: frame {number} is damaged ({error}); replace the file") from error
+            yield frame
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,9 @@ from handjax.perception.regions import Region, rotate, to_picture
 
 _DEPTH_SCALE = 0.4
 _MATCH_DISTANCE, _MATCHES, _OVERLAP = 0.2, 10, 0.2
-_WRIST, _INDEX_KNUCKLE, _LITTLE_KNUCKLE = 0, 5, 17
+_REGION_SCALE, _REGION_SHIFT = 2.0, -0.1
+_WRIST, _INDEX_KNUCKLE, _MIDDLE_KNUCKLE, _RING_KNUCKLE, _LITTLE_KNUCKLE = 0, 5, 9, 13, 17
+_PALM = (0, 1, 2, 3, 5, 6, 9, 10, 13, 14, 17, 18)  # what moves little when fingers bend
 
 
 @flax.struct.dataclass
@@ -55,6 +57,24 @@ def place_hand(
         right=right,
         valid=presence >= min_presence,
     )
+
+
+def landmark_region(points: Float[Array, "21 2"]) -> Region:
+    """The square in which to read a hand whose landmarks are known: twice its palm, turned with wrist to knuckles.
+
+    Args:
+      points: keypoints, pixels.
+
+    Source: MediaPipe's `HandLandmarksToRectCalculator` and `RectTransformationCalculator` as its hand landmarker sets
+    them.
+    """
+    knuckles = (points[_INDEX_KNUCKLE] + points[_RING_KNUCKLE]) / 4 + points[_MIDDLE_KNUCKLE] / 2
+    x, y = knuckles - points[_WRIST]
+    rotation = jnp.pi / 2 - jnp.arctan2(-y, x)
+    upright = rotate(points[jnp.array(_PALM)], -rotation)
+    low, high = upright.min(axis=0), upright.max(axis=0)
+    center = (low + high) / 2 + (high - low) * jnp.array([0.0, _REGION_SHIFT])
+    return Region(center=rotate(center, rotation), side=_REGION_SCALE * (high - low).max(), rotation=rotation)
 
 
 def drop_duplicates(hands: Hands) -> Hands:

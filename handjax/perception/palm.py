@@ -73,7 +73,7 @@ def suppress(palms: Palms, max_palms: int) -> Palms:
     def take_best(remaining, _):
         masked = jnp.where(remaining, palms.scores, -1.0)
         best = jnp.argmax(masked)
-        cluster = remaining & (_overlap(palms.boxes, palms.boxes[best]) > _OVERLAP)
+        cluster = remaining & (box_overlap(palms.boxes, palms.boxes[best]) > _OVERLAP)
         cluster = cluster.at[best].set(remaining[best])
         weights = jnp.where(cluster, palms.scores, 0.0)
         weights /= jnp.maximum(weights.sum(), jnp.finfo(weights.dtype).tiny)
@@ -88,8 +88,8 @@ def suppress(palms: Palms, max_palms: int) -> Palms:
     return jax.lax.scan(take_best, palms.valid, length=max_palms)[1]
 
 
-def _overlap(boxes: Float[Array, "palms 4"], box: Float[Array, "4"]) -> Float[Array, " palms"]:
-    """Intersection over union."""
+def box_overlap(boxes: Float[Array, "palms 4"], box: Float[Array, "4"]) -> Float[Array, " palms"]:
+    """Intersection over union of each palm box with one box; corners x0, y0, x1, y1, any unit."""
     sides = jnp.minimum(boxes[:, 2:], box[2:]) - jnp.maximum(boxes[:, :2], box[:2])
     intersection = jnp.prod(jnp.maximum(sides, 0.0), axis=-1)
     areas = jnp.prod(boxes[:, 2:] - boxes[:, :2], axis=-1)

@@ -46,3 +46,28 @@ def test_lines_for_people(tmp_path):
     result = _detect(PHOTO)
     assert result.returncode == 0
     assert result.stdout.startswith(str(PHOTO)) and "score" in result.stdout
+
+
+def test_clips_are_followed_and_drawn_frame_by_frame(tmp_path):
+    photo = Image.open(PHOTO).convert("RGB").resize((240, 320))
+    frames = [photo.transform(photo.size, Image.Transform.AFFINE, (1, 0, -3 * i, 0, 1, 0)) for i in range(4)]
+    frames[0].save(tmp_path / "clip.webp", save_all=True, append_images=frames[1:], quality=90)
+    (tmp_path / "frames").mkdir()
+    for number, frame in enumerate(frames[:2]):
+        frame.save(tmp_path / "frames" / f"{number}.png")
+    sources = tmp_path / "clip.webp", tmp_path / "frames"
+    result = _detect(*sources, tmp_path / "absent.gif", "--video", "--json", "--out", tmp_path / "out")
+    assert result.returncode == 2 and result.stderr.count("error: ") == 1
+    items = json.loads(result.stdout)["items"]
+    assert [item["frame"] for item in items] == [0, 1, 2, 3, 0, 1]
+    assert [[hand["track"] for hand in item["hands"]] for item in items] == [[0]] * 6
+    assert len(list((tmp_path / "out" / "clip.webp").glob("*.png"))) == 4
+    assert len(list((tmp_path / "out" / "frames").glob("*.png"))) == 2
+
+
+def test_a_box_overrides_detection():
+    result = _detect(PHOTO, "--json", "--box", 217, 107, 373, 559)
+    (hand,) = json.loads(result.stdout)["items"][0]["hands"]
+    np.testing.assert_allclose(hand["box"], [217, 107, 373, 559], atol=45)
+    result = _detect(PHOTO, "--box", 5, 5, 5, 5)
+    assert result.returncode == 2 and result.stderr.count("\n") == 1
