@@ -2,8 +2,10 @@
 
 import functools
 import importlib
+import json
 import multiprocessing
 import resource
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -53,8 +55,9 @@ def bench_sd(runs: int) -> Iterator[dict[str, Any]]:
 def bench_float32(names: Sequence[str], size: str, runs: int) -> Iterator[dict[str, Any]]:
     """One forward pass of each part at batch 1: times in one process, peak memory each in its own."""
     # Before this process grows, because a child's peak starts at its parent's. The first run fills the compile cache.
-    peaks = [[peak_memory(side, name, size) for side in (run_ours, run_ours, run_peer)][1:] for name in names]
-    for name, (peak, peer_peak) in zip(names, peaks, strict=True):
+    ours = [[peak_memory(name, size) for _ in range(2)][-1] for name in names]
+    peers = [peer_peak_memory(name, size) for name in names]
+    for name, peak, peer_peak in zip(names, ours, peers, strict=True):
         yield time_float32(name, size, runs * PARTS[name]) | {"peak_gib": peak, "peer_peak_gib": peer_peak}
 
 
@@ -94,31 +97,33 @@ def warm_up(*calls: Callable[[], Any]) -> None:
         jax.block_until_ready(call())
 
 
-def peak_memory(side: Callable[[str, str], None], name: str, size: str) -> float:
-    """GiB of a process that makes the weights and runs one forward pass, its libraries included."""
+def peak_memory(name: str, size: str) -> float:
+    """GiB of a process that makes our weights and runs one forward pass, its libraries included."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(_measure_peak, side, name, size).result()
+        return pool.submit(_measure_peak, name, size).result()
 
 
-def _measure_peak(side: Callable[[str, str], None], name: str, size: str) -> float:
-    side(name, size)
-    unit = 2**30 if sys.platform == "darwin" else 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def run_ours(name: str, size: str) -> None:
-    """Our forward pass on weights of some value."""
+def _measure_peak(name: str, size: str) -> float:
     part = SIZES[size][name]
     shapes = jax.eval_shape(functools.partial(initial_params, part.make_ours()), jax.random.key(0))
     # In one program, because a program for each shape would weigh tens of MB.
     params = jax.jit(lambda: jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.01, leaf.dtype), shapes))()
     warm_up(our_call(part, {"params": params}, part.draw(1)))
+    unit = 2**30 if sys.platform == "darwin" else 2**20
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
-def run_peer(name: str, size: str) -> None:
-    """PyTorch's."""
+def peer_peak_memory(name: str, size: str) -> float:
+    """GiB of a process that does the same with PyTorch and without JAX."""
     part = SIZES[size][name]
-    peer_call(part, part.make_peer().eval(), part.draw(1))()
+    inputs = [
+        (array.transpose(0, 3, 1, 2).shape if array.ndim == 4 else array.shape, array.dtype.name)
+        for array in part.draw(1)
+    ]
+    request = {"network": part.network, "document": part.document, "inputs": inputs}
+    request["method"] = "forward" if part.method == "__call__" else part.method
+    command = [sys.executable, "-m", "launch.peer_memory", json.dumps(request)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def bench_half_precision(part: Part, batch: int, runs: int, device: str) -> Iterator[dict[str, Any]]:

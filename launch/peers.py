@@ -116,17 +116,25 @@ class Part:
 
     Args:
         make_ours: our module.
-        make_peer: PyTorch's.
+        network: class of PyTorch's, after the package it is in.
+        document: its configuration.
         draw: inputs for a batch size, NHWC.
         call_peer: PyTorch's outputs, in the order of the leaves of ours.
         method: of our module.
     """
 
     make_ours: Callable[[], nn.Module]
-    make_peer: Callable[[], Any]
+    network: str
+    document: Document
     draw: Callable[[int], Arrays]
     call_peer: Callable[..., Sequence[Any]]
     method: str = "__call__"
+
+    def make_peer(self) -> Any:
+        """PyTorch's network with weights as it initialises them."""
+        package, _, name = self.network.partition(".")
+        kind = getattr(importlib.import_module(package), name)
+        return kind(kind.config_class(**self.document)) if package == "transformers" else kind(**self.document)
 
     def run_peer(self, peer: Any, inputs: Arrays) -> list[np.ndarray]:
         """PyTorch's outputs, NHWC."""
@@ -144,7 +152,8 @@ def unet_part(document: Document, words: int = 77) -> Part:
 
     return Part(
         make_ours=lambda: UNet(config),
-        make_peer=lambda: importlib.import_module("diffusers").UNet2DConditionModel(**document),
+        network="diffusers.UNet2DConditionModel",
+        document=document,
         draw=draw,
         call_peer=lambda peer, *inputs: [peer(*inputs).sample],
     )
@@ -166,7 +175,8 @@ def controlnet_part(document: Document, size: int, words: int = 77) -> Part:
 
     return Part(
         make_ours=lambda: ControlNet(config),
-        make_peer=lambda: importlib.import_module("diffusers").ControlNetModel(**document),
+        network="diffusers.ControlNetModel",
+        document=document,
         draw=draw,
         call_peer=call_peer,
     )
@@ -189,7 +199,8 @@ def vae_part(document: Document, method: str) -> Part:
 
     return Part(
         make_ours=lambda: VAE(config),
-        make_peer=lambda: importlib.import_module("diffusers").AutoencoderKL(**document),
+        network="diffusers.AutoencoderKL",
+        document=document,
         draw=draw,
         call_peer=call_peer,
         method=method,
@@ -200,17 +211,14 @@ def text_part(document: Document) -> Part:
     """CLIP's text encoder on full prompts."""
     config = TextConfig.from_diffusers(document)
 
-    def make_peer() -> Any:
-        transformers = importlib.import_module("transformers")
-        return transformers.CLIPTextModel(transformers.CLIPTextConfig(**document))
-
     def draw(batch: int) -> Arrays:
         shape = (batch, config.max_position_embeddings)
         return (np.random.default_rng(0).integers(0, config.vocab_size, shape, np.int32),)
 
     return Part(
         make_ours=lambda: TextEncoder(config),
-        make_peer=make_peer,
+        network="transformers.CLIPTextModel",
+        document=document,
         draw=draw,
         call_peer=lambda peer, ids: [peer(ids).last_hidden_state],
     )

@@ -6,7 +6,7 @@ from scipy.signal import correlate
 
 from handjax.diffusion.same_conv import (
     conv,
-    conv_by_taps,
+    conv_by_windows,
     fastest_on_cpu,
     kernel_gradient_by_taps,
     library_conv,
@@ -62,15 +62,15 @@ def test_winograd_equals_the_definition():
 
 
 @pytest.mark.parametrize("kernel_size", [(1, 1), (3, 3), (5, 3)])
-def test_taps_equal_the_library(kernel_size):
+def test_windows_equal_the_library(kernel_size):
     x, kernel = draw(0, 2, 3, 4, 5), draw(1, *kernel_size, 5, 32)
-    np.testing.assert_allclose(conv_by_taps(x, kernel), library_conv(x, kernel), atol=2e-5)
+    np.testing.assert_allclose(conv_by_windows(x, kernel), library_conv(x, kernel), atol=2e-5)
 
 
-def test_taps_sum_in_float32():
+def test_windows_sum_in_float32():
     x, kernel = draw(0, 1, 8, 8, 320), draw(1, 3, 3, 320, 320) / 54
     exact = library_conv(x, kernel)
-    half = [f(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)) - exact for f in (conv_by_taps, library_conv)]
+    half = [f(x.astype(jnp.bfloat16), kernel.astype(jnp.bfloat16)) - exact for f in (conv_by_windows, library_conv)]
     ours, library = (float(jnp.sqrt(jnp.square(error).mean())) for error in half)
     assert 1e-4 < ours < 1.2 * library
 
@@ -85,7 +85,7 @@ def test_taps_sum_in_float32():
         ((1, 64, 64, 320), (3, 3, 320, 4), jnp.float32, library_conv),
         ((1, 512, 512, 128), (3, 3, 128, 128), jnp.float32, library_conv),
         ((1, 24, 24, 64), (3, 3, 64, 64), jnp.float32, library_conv),
-        ((1, 16, 16, 1280), (3, 3, 1280, 1280), jnp.float32, conv_by_taps),
+        ((1, 16, 16, 1280), (3, 3, 1280, 1280), jnp.float32, conv_by_windows),
     ],
 )
 def test_the_fastest_is_chosen_by_shape(shape, kernel, dtype, expected):
@@ -93,7 +93,7 @@ def test_the_fastest_is_chosen_by_shape(shape, kernel, dtype, expected):
     assert chosen is expected
 
 
-@pytest.mark.parametrize("size", [18, 4])  # by Winograd, by taps
+@pytest.mark.parametrize("size", [18, 4])  # by Winograd, by windows
 def test_gradients_of_what_is_chosen_equal_the_library(size):
     x, kernel = draw(0, 1, size, size, 256), draw(1, 3, 3, 256, 256) / 48
 

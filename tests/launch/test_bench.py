@@ -1,4 +1,5 @@
 import json
+import subprocess
 import sys
 
 import numpy as np
@@ -29,6 +30,11 @@ def test_parts_of_stable_diffusion_are_timed_and_weighed():
     expected = [("text_encoder", "transformers", 60), ("vae_decoder", "diffusers", 3)]
     assert [(item["name"], item["peer_name"], item["runs"]) for item in items] == expected
     assert all(item["ratio"] > 0 and item["peak_gib"] > 0.1 and item["peer_peak_gib"] > 0.1 for item in items)
+
+
+def test_the_peer_is_weighed_without_jax():
+    code = "import sys, launch.peer_memory; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_half_precision_is_timed_beside_eager_and_compiled(monkeypatch):
