@@ -19,6 +19,7 @@ from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.sampling import guided_denoise, sample
 from handjax.diffusion.schedules import NoiseSchedule
+from launch.memory import return_memory_after_compiling
 from launch.peers import FULL, SIZES, Arrays, Part, flax_variables, load_torch, to_tensors
 from launch.timing import interleaved, summary
 
@@ -104,6 +105,7 @@ def peak_memory(name: str, size: str) -> float:
 
 
 def _measure_peak(name: str, size: str) -> float:
+    return_memory_after_compiling()  # as every command does
     part = SIZES[size][name]
     shapes = jax.eval_shape(functools.partial(initial_params, part.make_ours()), jax.random.key(0))
     # In one program, because a program for each shape would weigh tens of MB.

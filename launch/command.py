@@ -10,14 +10,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+
 import handjax
 from handjax.errors import UserError
+from launch.memory import return_memory_after_compiling
 
 USER_ERROR_STATUS = 2
 
 
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits with its status; a `UserError` becomes one line on stderr and status 2."""
+    return_memory_after_compiling()
     try:
         status = main()
     except UserError as error:
@@ -34,8 +38,6 @@ def run(main: Callable[[], int | None]) -> None:
 
 def environment(*packages: str) -> dict[str, Any]:
     """Machine and versions, for figures that are kept; `packages` are those of the peers."""
-    import jax  # here, because most errors of a command are found before JAX is needed
-
     cpu = next((line for line in _cpu_lines() if line.startswith("model name")), "").partition(":")[2].strip()
     devices = [device.device_kind for device in jax.devices()]
     versions = {name: importlib.metadata.version(name) for name in ("jax", "flax", "grain", "numpy", *packages)}

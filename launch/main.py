@@ -6,7 +6,7 @@ import sys
 
 import launch
 
-HELPERS = {"assets", "bench_sd", "command", "main", "peer_memory", "peers", "timing"}
+HELPERS = {"assets", "bench_sd", "command", "main", "memory", "peer_memory", "peers", "timing"}
 
 
 def main() -> None:
