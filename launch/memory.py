@@ -1,7 +1,6 @@
 """Memory that compiling left free goes back to the system."""
 
 import ctypes
-from typing import Any
 
 from jax import monitoring
 
@@ -20,8 +19,8 @@ def return_memory_after_compiling() -> None:
     if malloc_trim is None:
         return
 
-    def give_back(event: str, seconds: float, **_: Any) -> None:
-        if event == COMPILED and seconds > LONG_SECONDS:
+    def give_back(event: str, duration_secs: float, **kwargs: str | int) -> None:
+        if event == COMPILED and duration_secs > LONG_SECONDS:
             malloc_trim(0)
 
     monitoring.register_event_duration_secs_listener(give_back)
