@@ -124,7 +124,8 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, 
     for folder, image, scale in steering:
         network, params = load_controlnet(folder, dtype, arguments.allow_pickle)
         check_controlnet(network, model, folder)
-        controls.append(Control(network, params, resize(read_image(image), size) / np.float32(255), scale))
+        picture = resize(read_image(image), size) / np.float32(255)
+        controls.append(Control(network, params, picture, scale, arguments.guess))
     provenance["controlnets"] = [
         {
             "folder": str(folder),
@@ -132,6 +133,7 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, 
             "image": str(image),
             "image_hash": file_hash(image),
             "scale": scale,
+            "guess": arguments.guess,
         }
         for (folder, image, scale), control in zip(steering, controls, strict=True)
     ]
@@ -246,12 +248,13 @@ def _parse_arguments() -> argparse.Namespace:
     add("--negative", default="", metavar="PROMPT", help="what the pictures should not show")
     add("--out", type=Path, required=True, metavar="DIR", help="where the pictures go")
     add("--model", default="tiny_inpainting", help="Stable Diffusion 1.x or 2.x, a folder in the diffusers layout")
-    add("--vae", metavar="MODEL", help="whose autoencoder takes the place of the model's")
+    add("--vae", metavar="MODEL", help="whose autoencoder takes the place of the model's; a tiny one (TAESD) is fast")
     add("--allow-pickle", action="store_true", help="read pickled weights where there are no others")
     add("--lora", action="append", default=[], metavar="FILE[:SCALE]", help="a LoRA of the model; may be repeated")
     add("--controlnet", action="append", default=[], type=Path, metavar="PATH", help="a ControlNet; may be repeated")
     add("--control-image", action="append", default=[], type=Path, metavar="FILE", help="the picture it follows")
     add("--control-scale", action="append", default=[], type=float, metavar="SCALE", help="how much (default: 1)")
+    add("--guess", action="store_true", help="ControlNets decide where the prompt does not (ControlNet's guess mode)")
     add("--seed", type=int, default=0, help="of the first picture's noise; every further one has the next")
     add("--count", type=int, default=1, help="pictures a prompt")
     add("--batch", type=int, default=1, help="pictures made at once")

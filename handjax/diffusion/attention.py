@@ -107,7 +107,11 @@ def blocked_attention(q, k, v, bias=None, block_scores=BLOCK_SCORES):
     bias = jnp.broadcast_to(bias, (batch, heads, bias.shape[2], keys)).reshape(batch * heads, -1, keys)
     v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
     q, k, v = (a.swapaxes(1, 2).reshape(batch * heads, a.shape[1], -1) for a in (q * dim**-0.5, k, v))
-    rows = max(n for n in range(1, queries + 1) if queries % n == 0 and n * keys <= max(block_scores, keys))
+    blocks = min(-(-queries * keys // block_scores), queries)
+    rows = -(-queries // blocks)
+    q = jnp.pad(q, ((0, 0), (0, blocks * rows - queries), (0, 0)))
+    if bias.shape[1] > 1:
+        bias = jnp.pad(bias, ((0, 0), (0, blocks * rows - queries), (0, 0)))
 
     @jax.checkpoint
     def block(q, k, v, bias):
@@ -118,12 +122,12 @@ def blocked_attention(q, k, v, bias=None, block_scores=BLOCK_SCORES):
 
     def head(arrays):
         q, k, v, bias = arrays
-        if rows == queries:
+        if blocks == 1:
             return block(q, k, v, bias)
         if len(bias) == 1:
             return jax.lax.map(lambda q: block(q, k, v, bias), q.reshape(-1, rows, dim))
-        blocks = (q.reshape(-1, rows, dim), bias.reshape(-1, rows, keys))
-        return jax.lax.map(lambda a: block(a[0], k, v, a[1]), blocks)
+        pairs = (q.reshape(-1, rows, dim), bias.reshape(-1, rows, keys))
+        return jax.lax.map(lambda pair: block(pair[0], k, v, pair[1]), pairs)
 
     out = jax.lax.map(head, (q, k, v, bias))
-    return out.reshape(batch, heads, queries, -1).swapaxes(1, 2)
+    return out.reshape(batch, heads, blocks * rows, -1)[:, :, :queries].swapaxes(1, 2)

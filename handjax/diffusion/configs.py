@@ -31,6 +31,7 @@ VAE_FIXED = {
     "use_post_quant_conv": True,
     "use_quant_conv": True,
 }
+TAESD_CLASS = "AutoencoderTiny"
 TAESD_FIXED = {
     "act_fn": "relu",
     "force_upcast": False,
@@ -191,6 +192,16 @@ class TAESDConfig:
     num_encoder_blocks: tuple[int, ...] = (1, 3, 3, 3)
     num_decoder_blocks: tuple[int, ...] = (3, 3, 3, 1)
 
+    @property
+    def factor(self) -> int:
+        """Pixels a latent, along each axis."""
+        return 2 ** (len(self.num_encoder_blocks) - 1)
+
+    @property
+    def sample_size(self) -> int:
+        """Height and width in pixels of the tiles of large pictures; the file does not state it."""
+        return 512
+
     def __post_init__(self):
         for side in ("encoder", "decoder"):
             channels, blocks = getattr(self, f"{side}_block_out_channels"), getattr(self, f"num_{side}_blocks")
@@ -211,7 +222,7 @@ class TAESDConfig:
 
     def to_diffusers(self) -> dict[str, Any]:
         """Writes config.json."""
-        return {"_class_name": "AutoencoderTiny", **dataclasses.asdict(self), **TAESD_FIXED}
+        return {"_class_name": TAESD_CLASS, **dataclasses.asdict(self), **TAESD_FIXED}
 
 
 @dataclasses.dataclass(frozen=True)

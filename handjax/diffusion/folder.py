@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.typing import DTypeLike
 
-from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
+from handjax.diffusion.configs import TAESDConfig, TextConfig, UNetConfig, VAEConfig
 from handjax.diffusion.networks import CONFIGS, MODULES, Part, fit_params, parameter_shapes
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.tokenizer import Tokenizer, check_complete
@@ -78,18 +78,27 @@ def read_json(path: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def reading_settings(path: Path) -> Iterator[None]:
-    """Turns what the block raises about values that make no network into one line."""
+    """Turns what the block raises about values that cannot be used into one line."""
     try:
         yield
     except (TypeError, ValueError, KeyError, ArithmeticError, AttributeError, IndexError) as error:
         reason = str(error).strip().partition("\n")[0]
-        raise WeightsError(f"{path}: its values make no network ({reason}); download it again") from error
+        raise WeightsError(f"{path}: its values do not make sense ({reason}); download it again") from error
+
+
+def read_noise_schedule(path: Path) -> NoiseSchedule:
+    """Reads a scheduler's settings. Raises WeightsError where they are missing, damaged or not supported."""
+    with reading_settings(path):
+        schedule = NoiseSchedule.from_diffusers(read_json(path))
+        if not schedule.sigmas.size or not np.all(np.diff(schedule.sigmas) > 0):
+            raise ValueError("its noise does not grow with the timestep")
+    return schedule
 
 
 def save_part(
     folder: str | Path,
     part: Part,
-    config: UNetConfig | VAEConfig | TextConfig,
+    config: UNetConfig | VAEConfig | TAESDConfig | TextConfig,
     params: Any,
     dtype: DTypeLike = np.float16,
     max_shard_bytes: int | None = None,
@@ -108,7 +117,7 @@ def state_dict(part: Part, params: Any, dtype: DTypeLike) -> dict[str, np.ndarra
 
 
 def save_settings(folder: Path, schedule: NoiseSchedule, tokenizer: Tokenizer, inpainting: bool) -> None:
-    """Writes the schedule, the tokenizer and, last, the index of a model.
+    """Writes the schedule, the tokenizer and, last, the index of a model whose networks are written.
 
     Raises:
         WeightsError: the tokenizer's own folder lacks a file.
@@ -119,10 +128,11 @@ def save_settings(folder: Path, schedule: NoiseSchedule, tokenizer: Tokenizer, i
     if source.resolve() != (folder / TOKENIZER).resolve():
         with atomic_write(folder / TOKENIZER) as temporary:
             shutil.copytree(source, temporary)
-    write_json(folder / INDEX, _index(inpainting))
+    autoencoder = read_json(folder / "vae" / "config.json")["_class_name"]
+    write_json(folder / INDEX, _index(inpainting, autoencoder))
 
 
-def _index(inpainting: bool) -> dict[str, Any]:
+def _index(inpainting: bool, autoencoder: str) -> dict[str, Any]:
     return {
         "_class_name": "StableDiffusionInpaintPipeline" if inpainting else "StableDiffusionPipeline",
         "_diffusers_version": importlib.metadata.version("diffusers"),
@@ -134,5 +144,5 @@ def _index(inpainting: bool) -> dict[str, Any]:
         "text_encoder": ["transformers", "CLIPTextModel"],
         "tokenizer": ["transformers", "CLIPTokenizer"],
         "unet": ["diffusers", "UNet2DConditionModel"],
-        "vae": ["diffusers", "AutoencoderKL"],
+        "vae": ["diffusers", autoencoder],
     }

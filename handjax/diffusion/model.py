@@ -14,15 +14,25 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from handjax.diffusion import folder as diffusers_folder
 from handjax.diffusion import single_file
-from handjax.diffusion.folder import INDEX, SCHEDULE, TOKENIZER, read_json, save_part, save_settings
+from handjax.diffusion.configs import TAESD_CLASS
+from handjax.diffusion.folder import (
+    INDEX,
+    SCHEDULE,
+    TOKENIZER,
+    part_folder,
+    read_json,
+    read_noise_schedule,
+    save_part,
+    save_settings,
+)
 from handjax.diffusion.hub import download, is_repository
-from handjax.diffusion.networks import Part
+from handjax.diffusion.networks import MODULES, Part
 from handjax.diffusion.schedules import NoiseSchedule
+from handjax.diffusion.taesd import TAESD, Autoencoder, load_taesd
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tiling import decode_tiled, encode_tiled
 from handjax.diffusion.tokenizer import Tokenizer
 from handjax.diffusion.unet import UNet
-from handjax.diffusion.vae import VAE
 from handjax.errors import WeightsError
 from handjax.files import write_json
 
@@ -46,7 +56,7 @@ class StableDiffusion:
     vae_params: Any
     text_params: Any
     unet: UNet = struct.field(pytree_node=False)
-    vae: VAE = struct.field(pytree_node=False)
+    vae: Autoencoder = struct.field(pytree_node=False)
     text_encoder: TextEncoder = struct.field(pytree_node=False)
     schedule: NoiseSchedule = struct.field(pytree_node=False)
     tokenizer: Tokenizer = struct.field(pytree_node=False)
@@ -117,7 +127,7 @@ def load_stable_diffusion(
             assets; or one on the Hugging Face hub (`ORGANISATION/MODEL`), which is downloaded.
         dtype: of the weights in memory and of the computation.
         vae: another model, or an autoencoder alone as a folder or file, whose autoencoder takes the place of this
-            one's.
+            one's; a tiny one (TAESD) decodes in a fraction of the time.
         allow_pickle: read pickled weights (.bin, .ckpt), with PyTorch's loader of nothing but tensors.
 
     Returns:
@@ -133,6 +143,8 @@ def load_stable_diffusion(
             f"{source}: no {INDEX}, so this is not a complete Stable Diffusion model; download one in the diffusers "
             f"layout (`hf download ORGANISATION/MODEL --local-dir {source}`)"
         )
+    if not source.is_file():
+        _check_index(source / INDEX)
     unet, unet_params = _read_part(source, "unet", dtype, allow_pickle)
     vae_network, vae_params = load_vae(source if vae is None else vae, dtype, allow_pickle)
     text_encoder, text_params = _read_part(source, "text_encoder", dtype, allow_pickle)
@@ -145,7 +157,7 @@ def load_stable_diffusion(
     if source.is_file():
         settings, schedule = single_file.settings_folder(source), single_file.read_schedule(source, unet.config)
     else:
-        settings, schedule = source, NoiseSchedule.from_diffusers(read_json(source / SCHEDULE))
+        settings, schedule = source, read_noise_schedule(source / SCHEDULE)
     return StableDiffusion(
         unet_params=unet_params,
         vae_params=vae_params,
@@ -158,9 +170,23 @@ def load_stable_diffusion(
     )
 
 
-def load_vae(name: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False) -> tuple[VAE, Any]:
+def load_vae(name: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False) -> tuple[Autoencoder, Any]:
     """Reads the autoencoder, and its parameters, of a model as `load_stable_diffusion` takes it, or one alone."""
-    return _read_part(_locate(name), "vae", dtype, allow_pickle)
+    source = _locate(name)
+    if not source.is_file():
+        home = part_folder(source, "vae")
+        if read_json(home / "config.json").get("_class_name") == TAESD_CLASS:
+            return load_taesd(home, dtype, allow_pickle)
+    return _read_part(source, "vae", dtype, allow_pickle)
+
+
+def _check_index(path: Path) -> None:
+    """Raises WeightsError where a model's index names other parts than Stable Diffusion has."""
+    index = read_json(path)
+    missing = [part for part in MODULES if not any(index.get(part) or [None])]
+    if missing:
+        kind = index.get("_class_name", "model")
+        raise WeightsError(f"{path}: a {kind} without {missing[0]}; give a Stable Diffusion 1.x or 2.x model")
 
 
 def save_stable_diffusion(
@@ -201,8 +227,10 @@ def save_single_file(model: StableDiffusion, path: str | Path, dtype: DTypeLike 
         dtype: of the weights in the file.
 
     Raises:
-        WeightsError: the model's tokenizer folder lacks a file.
+        WeightsError: the model's tokenizer folder lacks a file, or its autoencoder is a tiny one.
     """
+    if isinstance(model.vae, TAESD):
+        raise WeightsError(f"{path}: single files have no names for a tiny autoencoder; write a folder")
     path, settings = Path(path), single_file.settings_folder(Path(path))
     for part, (config, _) in _parts(model).items():
         write_json(settings / part / "config.json", config.to_diffusers())

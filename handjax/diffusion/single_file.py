@@ -15,7 +15,7 @@ from flax import traverse_util
 from jax.typing import DTypeLike
 
 from handjax.diffusion.configs import TextConfig, UNetConfig, VAEConfig
-from handjax.diffusion.folder import SCHEDULE, part_folder, read_json, state_dict
+from handjax.diffusion.folder import SCHEDULE, part_folder, read_json, read_noise_schedule, reading_settings, state_dict
 from handjax.diffusion.networks import CONFIGS, MODULES, Part, fit_params, parameter_shapes
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.errors import WeightsError
@@ -72,7 +72,8 @@ def read_part(path: Path, part: Part, dtype: DTypeLike, allow_pickle: bool = Fal
     kind, state = _read_state(path, part, dtype, allow_pickle)
     settings = part_folder(settings_folder(path), part) / "config.json"
     if settings.is_file():
-        config = CONFIGS[part].from_diffusers(read_json(settings))
+        with reading_settings(settings):
+            config = CONFIGS[part].from_diffusers(read_json(settings))
     else:
         config = _published(path, part, kind, state)
     network = MODULES[part](config, dtype)
@@ -89,7 +90,7 @@ def read_schedule(path: Path, unet: UNetConfig) -> NoiseSchedule:
     """
     settings = settings_folder(path) / SCHEDULE
     if settings.is_file():
-        return NoiseSchedule.from_diffusers(read_json(settings))
+        return read_noise_schedule(settings)
     stated = {} if path.suffix in PICKLED else read_metadata(path)
     velocity = unet.use_linear_projection and unet.in_channels == unet.out_channels
     prediction = PREDICTIONS.get(stated.get(PREDICTION_KEY, ""), "v_prediction" if velocity else "epsilon")

@@ -15,8 +15,9 @@ from jaxtyping import Array, Float
 
 from handjax.diffusion.configs import TAESDConfig
 from handjax.diffusion.conv import Conv
-from handjax.diffusion.folder import WEIGHTS, read_json
+from handjax.diffusion.folder import WEIGHTS, read_json, reading_settings
 from handjax.diffusion.networks import fit_params
+from handjax.diffusion.vae import VAE
 from handjax.files import write_json
 from handjax.weights.files import find_weights, read_weights
 from handjax.weights.names import to_torch
@@ -86,7 +87,7 @@ class Decoder(nn.Module):
 
 
 class TAESD(nn.Module):
-    """The tiny autoencoder. Its latents are those that the UNet sees: nothing is scaled.
+    """The tiny autoencoder, with the methods of `handjax.diffusion.vae.VAE`. Nothing is scaled.
 
     Args:
         config: sizes.
@@ -102,15 +103,29 @@ class TAESD(nn.Module):
 
     def __call__(self, images: Float[Array, "batch height width cin"]) -> Float[Array, "batch height width cout"]:
         """Reconstructs pictures in [-1, 1]."""
-        return self.decode(self.encode(images))
+        return self.decode(self.encode(images)[0])
 
-    def encode(self, images: Float[Array, "batch height width cin"]) -> Float[Array, "batch h w latent"]:
-        """Gives latents, float32, of pictures in [-1, 1]."""
-        return self.encoder((images + 1) / 2).astype(jnp.float32)
+    def encode(
+        self, images: Float[Array, "batch height width cin"]
+    ) -> tuple[Float[Array, "batch h w latent"], Float[Array, "batch h w latent"]]:
+        """Gives latents, float32, of pictures in [-1, 1], and the logarithm of their variance, which is 0."""
+        latents = self.encoder((images + 1) / 2).astype(jnp.float32)
+        return latents, jnp.full_like(latents, -jnp.inf)
 
     def decode(self, latents: Float[Array, "batch h w latent"]) -> Float[Array, "batch height width cout"]:
         """Gives pictures, float32 and nominally in [-1, 1], of latents."""
         return self.decoder(jnp.tanh(latents / LATENT_RANGE) * LATENT_RANGE).astype(jnp.float32) * 2 - 1
+
+    def scale(self, latents: Float[Array, "batch h w latent"]) -> Float[Array, "batch h w latent"]:
+        """Latents as the UNet sees them: those of `encode`."""
+        return latents
+
+    def unscale(self, latents: Float[Array, "batch h w latent"]) -> Float[Array, "batch h w latent"]:
+        """The inverse of `scale`."""
+        return latents
+
+
+Autoencoder = VAE | TAESD
 
 
 def load_taesd(folder: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False) -> tuple[TAESD, Any]:
@@ -128,9 +143,10 @@ def load_taesd(folder: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle:
         WeightsError: a file is missing or damaged, or describes another architecture.
     """
     folder = Path(folder)
-    taesd = TAESD(TAESDConfig.from_diffusers(read_json(folder / "config.json")), dtype)
+    with reading_settings(folder / "config.json"):
+        taesd = TAESD(TAESDConfig.from_diffusers(read_json(folder / "config.json")), dtype)
     path = find_weights(folder, *WEIGHTS["vae"])
-    side = 2 ** (len(taesd.config.num_encoder_blocks) - 1)
+    side = taesd.config.factor
     picture = jnp.zeros((1, side, side, taesd.config.in_channels))
     shapes = jax.eval_shape(taesd.init, jax.random.key(0), picture)["params"]
     return taesd, fit_params(shapes, read_weights(path, allow_pickle), dtype, str(path))

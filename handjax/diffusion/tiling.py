@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from handjax.diffusion.vae import VAE
+from handjax.diffusion.taesd import Autoencoder
 from handjax.errors import ConfigError
 
 
 def decode_tiled(
-    vae: VAE,
+    vae: Autoencoder,
     params: Any,
     latents: Float[Array, "batch h w latent"],
     tile: int | None = None,
@@ -50,7 +50,7 @@ def decode_tiled(
 
 
 def encode_tiled(
-    vae: VAE,
+    vae: Autoencoder,
     params: Any,
     images: Float[Array, "batch height width cin"],
     tile: int | None = None,
@@ -91,7 +91,7 @@ def axis_tiles(
     return starts, weights / total[places]
 
 
-def _sizes(vae: VAE, tile: int | None, overlap: int | None) -> tuple[int, int]:
+def _sizes(vae: Autoencoder, tile: int | None, overlap: int | None) -> tuple[int, int]:
     tile = vae.config.sample_size // vae.config.factor if tile is None else tile
     overlap = tile // 4 if overlap is None else overlap
     if not 1 <= overlap <= tile // 2:

@@ -46,12 +46,18 @@ class Control:
         params: its parameters.
         picture: the condition, in [0, 1], at the size of the pictures to make.
         scale: of the residuals.
+        guess: follow the picture where the prompt tells little: the branch of guidance without the prompt is not
+            controlled, and finer levels are controlled less.
+
+    Source:
+        Zhang et al. 2023, section 3.3 (guess mode).
     """
 
     network: ControlNet = flax.struct.field(pytree_node=False)
     params: Any
     picture: Float[Array | np.ndarray, "height width channels"]
     scale: float = 1.0
+    guess: bool = flax.struct.field(pytree_node=False, default=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +139,7 @@ def paint_from_text(
         negative_context: text embedding of the negative prompts.
         noise: standard normal, where sampling starts.
         rng: keys of the fresh noise of stochastic samplers, as `sample` takes them.
-        controls: ControlNets; they see both branches of the guidance.
+        controls: ControlNets; they see both branches of the guidance unless they guess.
 
     Returns:
         The decoded pictures, nominally in [-1, 1].
@@ -142,7 +148,8 @@ def paint_from_text(
     grey = _encode_grey(model, noise) if inpainting else None
 
     def predict(z, timesteps, context):
-        residuals = [_control(control, z, timesteps, context) for control in controls]
+        unprompted = len(z) - len(noise)
+        residuals = [_control(control, z, timesteps, context, unprompted) for control in controls]
         if grey is not None:
             hidden = jnp.broadcast_to(grey, z.shape)
             z = inpainting_input(z, jnp.ones_like(z[..., :1]), hidden)
@@ -159,9 +166,13 @@ def _encode_grey(model: StableDiffusion, noise: Float[Array, "batch h w latent"]
     return model.encode(jnp.zeros((1, height, width, 3)))
 
 
-def _control(control: Control, z, timesteps, context):
-    picture = jnp.broadcast_to(control.picture, (len(z), *control.picture.shape))
-    return control.network.apply({"params": control.params}, z, timesteps, context, picture, control.scale)
+def _control(control: Control, z, timesteps, context, unprompted: int):
+    """Residuals for a batch whose first `unprompted` rows are the branch without the prompt."""
+    first = unprompted if control.guess else 0
+    inputs = (rows[first:] for rows in (z, timesteps, context))
+    picture = jnp.broadcast_to(control.picture, (len(z) - first, *control.picture.shape))
+    residuals = control.network.apply({"params": control.params}, *inputs, picture, control.scale, control.guess)
+    return jax.tree.map(lambda added: jnp.pad(added, ((first, 0), (0, 0), (0, 0), (0, 0))), residuals)
 
 
 @partial(jax.jit, static_argnames=("sampler", "guidance_scale", "size"))

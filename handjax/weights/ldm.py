@@ -12,6 +12,8 @@ from typing import Literal
 
 import numpy as np
 
+from handjax.errors import WeightsError
+
 Network = Literal["unet", "vae", "clip", "open_clip", "controlnet"]
 """What is written: "clip" is the text encoder of Stable Diffusion 1.x, "open_clip" that of 2.x."""
 
@@ -198,6 +200,8 @@ def _split_projections(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]
     for name, value in state.items():
         module, _, rest = name.partition(".in_proj_")
         if rest:
+            if value.ndim == 0 or len(value) % len(PROJECTIONS):
+                raise WeightsError(f"{name} of shape {value.shape} does not hold three projections; use another file")
             parts = zip(PROJECTIONS, np.split(value, len(PROJECTIONS)), strict=True)
             split |= {f"{module}.{projection}.{rest}": part for projection, part in parts}
         else:

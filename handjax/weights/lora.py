@@ -151,13 +151,20 @@ def _factors(where: str, found: Mapping[str, np.ndarray], settings: Mapping[str,
         raise WeightsError(f"{where}: factors of shapes {down.shape} and {up.shape} do not fit; export the LoRA again")
     if "alpha" in found:
         return LoRAFactors(down, up, float(found["alpha"].item()))
-    return LoRAFactors(down, up, _peft_alpha(settings, module, down.shape[0]))
+    try:
+        return LoRAFactors(down, up, _peft_alpha(settings, module, down.shape[0]))
+    except (ValueError, TypeError, AttributeError, re.error) as error:
+        raise WeightsError(f"{where}: the alpha that its metadata state is no number; export the LoRA again") from error
 
 
 def _peft_settings(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
     """PEFT's settings by part; empty where the file states none."""
+    try:
+        stated = dict(json.loads(read_metadata(path).get(PEFT_METADATA, "{}")))
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path}: its metadata {PEFT_METADATA} cannot be read; export the LoRA again") from error
     settings: dict[str, dict[str, Any]] = {}
-    for key, value in json.loads(read_metadata(path).get(PEFT_METADATA, "{}")).items():
+    for key, value in stated.items():
         part, _, setting = key.partition(".")
         settings.setdefault(part, {})[setting] = value
     return settings
@@ -165,10 +172,9 @@ def _peft_settings(path: str | os.PathLike) -> dict[str, dict[str, Any]]:
 
 def _peft_alpha(settings: Mapping[str, Any], module: str, rank: int) -> float:
     """The module's alpha: that of the first pattern that fits the end of its name, or the common one, or the rank."""
-    for pattern, alpha in (settings.get("alpha_pattern") or {}).items():
-        if re.fullmatch(rf"(.*\.)?({pattern})", module):
-            return float(alpha)
-    return float(settings.get("lora_alpha", rank))
+    patterns = settings.get("alpha_pattern") or {}
+    fitting = (alpha for pattern, alpha in patterns.items() if re.fullmatch(rf"(.*\.)?({pattern})", module))
+    return float(next(fitting, settings.get("lora_alpha", rank)))
 
 
 def _peft_metadata(factors: Mapping[str, Mapping[str, LoRAFactors]]) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def flax_path(name: str, ndim: int) -> Path:
     *modules, leaf = re.sub(r"\.(\d+)(?=\.)", r"_\1", ".".join(parts)).split(".")
     if leaf != "weight":
         return (*modules, leaf)
-    if ndim == 2 and modules[-1].endswith("_embedding"):
+    if ndim == 2 and modules and modules[-1].endswith("_embedding"):
         return (*modules, "embedding")
     return (*modules, "scale" if ndim == 1 else "kernel")
 
@@ -89,6 +89,13 @@ def module_names(params: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def _torch_shape(path: Path, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape, in PyTorch's layout, of the parameter at a Flax path."""
+    if path[-1] != "kernel":
+        return shape
+    return tuple(shape[axis] for axis in HWIO_TO_OIHW) if len(shape) == 4 else shape[::-1]
+
+
 def check_tree(params: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> None:
     """Compares the paths and shapes of a parameter tree with those that a model's config asks for.
 
@@ -100,8 +107,10 @@ def check_tree(params: Mapping[str, Any], expected: Mapping[str, Any], source: s
     Raises:
         WeightsError: they differ; names how many tensors do and the first of each kind.
     """
-    given = {torch_name(path): np.shape(value) for path, value in traverse_util.flatten_dict(params).items()}
-    wanted = {torch_name(path): value.shape for path, value in traverse_util.flatten_dict(expected).items()}
+    given, wanted = (
+        {torch_name(path): _torch_shape(path, np.shape(value)) for path, value in traverse_util.flatten_dict(t).items()}
+        for t in (params, expected)
+    )
     shared = given.keys() & wanted.keys()
     reshaped = {name: f"{given[name]} for {wanted[name]}" for name in shared if given[name] != wanted[name]}
     problems = [

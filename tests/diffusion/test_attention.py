@@ -31,8 +31,8 @@ def test_against_the_definition():
     np.testing.assert_allclose(attention(*draw(5, 7)), np.einsum("bhqk,bkhd->bqhd", weights, v), atol=1e-6)
 
 
-# One block a head, and several.
-@pytest.mark.parametrize("tokens", [50, 1200])
+# One block a head, several, and a prime number that no blocks divide.
+@pytest.mark.parametrize("tokens", [50, 1200, 7001])
 @pytest.mark.parametrize("bias_shape", [None, (1, 1, 1), (2, 3, None)], ids=["plain", "keys", "full"])
 def test_blocked_equals_plain(tokens, bias_shape):
     arrays = draw(tokens, 600)
@@ -47,6 +47,13 @@ def test_blocked_equals_plain(tokens, bias_shape):
 
     ours, plain = (output_and_gradient(f, *arrays) for f in (blocked_attention, plain_attention))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), ours, plain)
+
+
+def test_blocks_are_few_where_nothing_divides_the_queries():
+    """7001 is prime: with 16 keys a block, 14 blocks of 501 rows serve it, not 7001 of one."""
+    arrays = [jax.ShapeDtypeStruct((1, tokens, 1, 8), jnp.float32) for tokens in (7001, 16, 16)]
+    program = jax.make_jaxpr(functools.partial(blocked_attention, block_scores=2**13))(*arrays)
+    assert "[14,501,8]" in str(program)
 
 
 def test_cpus_never_hold_all_scores():

@@ -74,6 +74,13 @@ def edit(path, **changes):
     ("damage", "message"),
     [
         (lambda f: (f / "model_index.json").unlink(), "no model_index.json"),
+        (
+            lambda f: edit(f / "model_index.json", _class_name="FluxPipeline", unet=[None, None]),
+            "a FluxPipeline without unet; give a Stable Diffusion 1.x or 2.x model",
+        ),
+        (lambda f: edit(f / "scheduler/scheduler_config.json", num_train_timesteps="x"), "values do not make sense"),
+        (lambda f: edit(f / "scheduler/scheduler_config.json", num_train_timesteps=0), "does not grow"),
+        (lambda f: edit(f / "scheduler/scheduler_config.json", beta_end=1.5), "does not grow"),
         (lambda f: (f / "vae/config.json").unlink(), "vae/config.json: no such file"),
         (lambda f: (f / "unet/config.json").write_text("{"), "not JSON"),
         (lambda f: (f / "vae/diffusion_pytorch_model.safetensors").unlink(), "no such file"),
@@ -180,8 +187,8 @@ def test_large_pictures_go_through_the_autoencoder_by_tiles(model, monkeypatch):
     ("file", "text", "message"),
     [
         ("unet/config.json", "[1]", "holds no settings but a list"),
-        ("unet/config.json", '{"block_out_channels": 3}', "its values make no network"),
-        ("vae/config.json", '{"norm_num_groups": 0}', "its values make no network"),
+        ("unet/config.json", '{"block_out_channels": 3}', "its values do not make sense"),
+        ("vae/config.json", '{"norm_num_groups": 0}', "its values do not make sense"),
         ("tokenizer/vocab.json", "{", "no tokenizer that can be read"),
     ],
 )

@@ -17,7 +17,7 @@ from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.single_file import SD_1, SD_2, read_schedule
 from handjax.diffusion.vae import VAE
 from handjax.errors import WeightsError
-from handjax.weights.ldm import ldm_names, to_ldm
+from handjax.weights.ldm import from_ldm, ldm_names, to_ldm
 from handjax.weights.names import to_torch, torch_name
 from tests.diffusion.sd_tiny import second_generation, tiny_model
 
@@ -192,3 +192,10 @@ def test_pickled_weights_only_when_allowed(tmp_path):
     with pytest.raises(WeightsError, match=r"diffusion_pytorch_model\.bin: pickled"):
         load_vae(tmp_path / "model")
     assert load_vae(tmp_path / "model", jnp.float16, allow_pickle=True)[0].config == model.vae.config
+
+
+@pytest.mark.parametrize("shape", [(), (10, 4)])
+def test_projections_of_another_shape_are_one_line(shape):
+    name = "transformer.resblocks.0.attn.in_proj_weight"
+    with pytest.raises(WeightsError, match="does not hold three projections"):
+        from_ldm("open_clip", {name: np.zeros(shape)}, {"encoder.layers.0.self_attn.q_proj.weight": 2})

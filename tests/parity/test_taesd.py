@@ -38,7 +38,7 @@ def test_outputs(theirs, folder):
         encoded = to_nhwc(theirs.encode(to_nchw(images)).latents)
         decoded = to_nhwc(theirs.decode(to_nchw(latents)).sample)
     apply = jax.jit(taesd.apply, static_argnames="method")
-    assert_equal_outputs(apply({"params": params}, images, method="encode"), encoded)
+    assert_equal_outputs(apply({"params": params}, images, method="encode")[0], encoded)
     assert_equal_outputs(apply({"params": params}, latents, method="decode"), decoded)
 
 

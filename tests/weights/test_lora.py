@@ -100,6 +100,25 @@ def test_alpha_of_pefts_settings(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("metadata", "message"),
+    [
+        ("{", "metadata lora_adapter_metadata cannot be read"),
+        ("[1]", "metadata lora_adapter_metadata cannot be read"),
+        ('{"unet.lora_alpha": "much"}', "no number"),
+        ('{"unet.alpha_pattern": {"(": 2}}', "no number"),
+        ('{"unet.alpha_pattern": [2]}', "no number"),
+    ],
+)
+def test_damaged_metadata_is_one_line(tmp_path, metadata, message):
+    write_lora(tmp_path / "x.safetensors", factors())
+    tensors = load_file(tmp_path / "x.safetensors")
+    save_file(tensors, tmp_path / "x.safetensors", {"lora_adapter_metadata": metadata})
+    with pytest.raises(WeightsError, match=message) as error:
+        read_lora(tmp_path / "x.safetensors", MODULES)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
     ("damage", "message"),
     [
         (lambda t: t.pop("lora_unet_mid_block_resnets_1_conv1.lora_up.weight"), "conv1: its up factor is missing"),

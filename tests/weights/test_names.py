@@ -59,5 +59,5 @@ def test_mismatch_names_the_first_of_each_kind():
     assert "unet.safetensors" in message and "\n" not in message
     assert "2 missing, first b.weight" in message
     assert "2 unexpected, first d.bias" in message
-    assert "1 of another shape, first a.weight (5, 2) for (3, 2)" in message
+    assert "1 of another shape, first a.weight (2, 5) for (2, 3)" in message
     check_tree(expected, expected, "itself")
