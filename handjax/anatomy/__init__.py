@@ -1,0 +1,1 @@
+"""HandAnat: what a hand's skeleton says about its anatomy."""
