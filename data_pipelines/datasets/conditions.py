@@ -60,7 +60,7 @@ def _pose(hand: HandAnnotation, size: int, mano: Mapping[Side, HandModel]) -> Ha
     assert hand.mano is not None and hand.side is not None
     model = mano[hand.side]
     camera = _camera(hand, size)
-    posed = _posed(model, hand.mano)
+    posed = posed_hand(model, hand.mano)
     pictures = jax.device_get(hand_pictures(posed.vertices, model.faces, _pinhole(camera), size))
     return _mesh("mano", hand.mano, camera, pictures, posed)
 
@@ -88,7 +88,7 @@ def _fit(numbered: Sequence[tuple[int, HandAnnotation]], size: int) -> dict[int,
 
 def _fitted_mesh(conditions: HandConditions) -> HandMesh:
     parameters = ManoHand(conditions.pose, conditions.betas, conditions.translation)
-    posed = _posed(_open_hand(conditions.side), parameters)
+    posed = posed_hand(_open_hand(conditions.side), parameters)
     pictures = HandPictures(*map(jnp.asarray, (conditions.mask, conditions.depth, conditions.mesh)))
     return _mesh("open_hand", parameters, conditions.camera, pictures, posed)
 
@@ -114,7 +114,8 @@ def _fit_under_cameras(
     return jax.tree.map(lambda leaf: leaf[:, 0], jax.vmap(fit)(keypoints, weights, world, cameras))
 
 
-def _posed(model: HandModel, hand: ManoHand) -> PosedHand:
+def posed_hand(model: HandModel, hand: ManoHand) -> PosedHand:
+    """Vertices, joints and keypoints of a model under given parameters, metres; compiled once a model."""
     arrays = (jnp.asarray(array, jnp.float32) for array in (hand.pose, hand.betas, hand.translation))
     return jax.device_get(_pose_hand(model, *arrays))
 

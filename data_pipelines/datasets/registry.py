@@ -1,6 +1,9 @@
 """All published data sets that can be prepared, by the name that `launch.precompute --input NAME:FOLDER` takes."""
 
 from data_pipelines.datasets.builder import HandDataset
+from data_pipelines.datasets.freihand import FreiHand
+from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.rhd import Rhd
 
-DATASETS: dict[str, type[HandDataset]] = {builder.FACTS.name: builder for builder in (Rhd,)}
+_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2)
+DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
