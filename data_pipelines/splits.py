@@ -30,6 +30,23 @@ def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> d
     return {split: members for split, members in splits.items() if members}
 
 
+def draw_names(names: Iterable[str], count: int, seed: int) -> list[str]:
+    """Draws names at random, without replacement.
+
+    Args:
+      names: all of them, each once.
+      count: how many to draw; all of them where there are fewer.
+      seed: of the draw. A smaller count draws some of the same names, and whether one of two names comes first does not
+        depend on the others, so a data set that lacks a few pictures gives nearly the same draw.
+
+    Returns:
+      The names drawn, in their given order.
+    """
+    listed = list(names)
+    drawn = set(sorted(listed, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:count])
+    return [name for name in listed if name in drawn]
+
+
 def drop_empty(splits: Mapping[str, Iterator[T]]) -> dict[str, Iterator[T]]:
     """Leaves out splits that yield nothing, which TFDS cannot write."""
     kept: dict[str, Iterator[T]] = {}

@@ -1,7 +1,8 @@
-"""Prepares data for training: hands found in photos, or rendered hands, with all conditions.
+"""Prepares data for training: hands found in photos, of published data sets, or rendered.
 
 python -m launch.precompute --input photos/ --output data/photos
 python -m launch.precompute --input rendered:2000 --output data/rendered
+python -m launch.precompute --input rhd:RHD_published_v2/ --output data/rhd
 """
 
 import argparse
@@ -61,6 +62,8 @@ def _builder(arguments: argparse.Namespace, folder: Path) -> Any:
             count=min(count, arguments.limit or count), seed=seed, eval_fraction=arguments.eval_fraction
         )
         return RenderedHands(config=config, **place)
+    if _dataset(arguments.input)[0]:
+        return _dataset_builder(arguments, place)
     config = PhotosConfig(
         folder=arguments.input,
         limit=arguments.limit,
@@ -72,11 +75,34 @@ def _builder(arguments: argparse.Namespace, folder: Path) -> Any:
     return HandPhotos(config=config, **place)
 
 
+def _dataset_builder(arguments: argparse.Namespace, place: dict[str, str]) -> Any:
+    from data_pipelines.datasets.builder import DatasetConfig
+    from data_pipelines.datasets.registry import DATASETS
+
+    name, folder = _dataset(arguments.input)
+    config = DatasetConfig(
+        folder=folder,
+        splits=tuple(filter(None, arguments.splits.split(","))),
+        limit=arguments.limit,
+        paper_eval=arguments.paper_eval,
+        mano=arguments.mano,
+    )
+    return DATASETS[name](config=config, **place)
+
+
 def _rendered_numbers(text: str) -> tuple[int, int]:
     count, _, seed = text.removeprefix(RENDERED).partition(":")
     if not count.isdigit() or int(count) < 1 or not (seed or "0").isdigit():
         raise InputError(f"--input {text}: write rendered:COUNT or rendered:COUNT:SEED, such as rendered:2000")
     return int(count), int(seed or 0)
+
+
+def _dataset(text: str) -> tuple[str, str]:
+    """Name and folder of `NAME:FOLDER`; the name is "" where the input is a folder of photos or rendered hands."""
+    from data_pipelines.datasets.registry import DATASETS
+
+    name, _, folder = text.partition(":")
+    return (name, folder) if name in DATASETS else ("", text)
 
 
 def _check_eval_fraction(share: float) -> None:
@@ -87,6 +113,7 @@ def _check_eval_fraction(share: float) -> None:
 def _check_output(output: Path, source: str) -> None:
     """Only an earlier result of this command may be replaced, and never a folder that holds the photos."""
     if not source.startswith(RENDERED):
+        source = _dataset(source)[1]
         if not Path(source).exists():
             raise InputError(f"--input {source}: no such folder; give a folder of pictures or rendered:COUNT")
         if not Path(source).is_dir():
@@ -115,7 +142,11 @@ def _manifest(arguments: argparse.Namespace, builder: Any, seconds: float) -> di
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch.precompute", description=__doc__.splitlines()[0])
-    parser.add_argument("--input", required=True, help="folder of photos, or rendered:COUNT[:SEED]")
+    parser.add_argument(
+        "--input",
+        required=True,
+        help="folder of photos, rendered:COUNT[:SEED], or NAME:FOLDER of a published data set, such as rhd:FOLDER",
+    )
     parser.add_argument("--output", required=True, help="folder to write; an earlier result there is replaced")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="take at most N pictures")
     parser.add_argument(
@@ -128,6 +159,12 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--licence", default="", help="licence of the photos, kept in every record")
     parser.add_argument("--max-hands", type=int, default=2, metavar="N", help="hands to look for in each photo")
     parser.add_argument("--eval-fraction", type=float, default=0.1, metavar="SHARE", help="share held out")
+    published = parser.add_argument_group("published data sets")
+    published.add_argument("--splits", default="", metavar="NAMES", help="which to make, as train,eval; all by default")
+    published.add_argument(
+        "--paper-eval", type=int, metavar="SEED", help="make the papers' evaluation set, drawn by seed"
+    )
+    published.add_argument("--mano", default="", metavar="DIR", help="your MANO files; else the open hand is fitted")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     return parser.parse_args()
 

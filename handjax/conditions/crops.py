@@ -27,11 +27,11 @@ def box_side(keypoints: Num[np.ndarray, "points _"]) -> float:
     return float(max(x1 - x0, y1 - y0))
 
 
-def hand_box(keypoints: Float[np.ndarray, "21 _"], scale: float = MODEL_CROP_SCALE) -> Int[np.ndarray, "4"]:
+def hand_box(keypoints: Float[np.ndarray, "points _"], scale: float = MODEL_CROP_SCALE) -> Int[np.ndarray, "4"]:
     """Gives the square around a hand.
 
     Args:
-      keypoints: pixels.
+      keypoints: pixels; those of the 21 whose place is known.
       scale: side of the square in longer sides of the tight box.
 
     Returns:

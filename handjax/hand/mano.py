@@ -15,13 +15,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from handjax.errors import WeightsError
-from handjax.hand.mano_pickle import REMEDY, read_pickle
 from handjax.hand.model import HandModel, Side
 from handjax.hand.topology import MANO_PARENTS, MANO_TIP_VERTICES
+from handjax.pickles import read_pickle
 
 Tips = Literal["smplx", "manopth", "freihand", "ho3d"]
 LeftShape = Literal["auto", "negate", "keep"]
 VERTICES, SHAPES = 778, 10
+REMEDY = "download MANO again from https://mano.is.tue.mpg.de"
 SHAPES_OF_ARRAYS = {
     "v_template": (VERTICES, 3),
     "f": (1538, 3),
@@ -57,7 +58,7 @@ def load_mano(
     """
     path = Path(path)
     side = side or _side_of(path)
-    arrays = _checked(_read_npz(path) if path.suffix == ".npz" else read_pickle(path), path)
+    arrays = _checked(_read_npz(path) if path.suffix == ".npz" else read_pickle(path, REMEDY, WeightsError), path)
     shapedirs = arrays["shapedirs"]
     if side == "left" and (left_shape == "negate" or (left_shape == "auto" and _is_half_mirrored(arrays))):
         shapedirs = shapedirs * np.array([-1.0, 1.0, 1.0])[:, None]

@@ -34,8 +34,13 @@ KEYPOINT_ORDERS = {
     "openpose": KEYPOINT_NAMES,
     "mano": MANO_JOINT_NAMES + TIP_NAMES,
     "interhand": (*(KEYPOINT_NAMES[4 * f + k] for f in range(5) for k in (4, 3, 2, 1)), "wrist"),
+    "rhd": ("wrist", *(KEYPOINT_NAMES[4 * f + k] for f in range(5) for k in (4, 3, 2, 1))),
 }
-"""Names in the order of each convention; HO3D stores MANO's order, InterHand2.6M goes from tip to wrist."""
+"""Names in the order of each convention.
+
+HO3D stores MANO's order; InterHand2.6M goes from the tip of each finger to its base and ends with the wrist, RHD
+begins with the wrist.
+"""
 
 
 def keypoint_permutation(source: str, target: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-from data_pipelines.splits import drop_empty, split_names
+from data_pipelines.splits import draw_names, drop_empty, split_names
 
 NAMES = [f"photo-{number}.jpg" for number in range(2000)]
 
@@ -23,3 +23,20 @@ def test_small_sets_still_hold_something_out():
 def test_empty_splits_are_dropped_and_others_lose_nothing():
     kept = drop_empty({"train": iter([1, 2, 3]), "eval": iter([])})
     assert {split: list(items) for split, items in kept.items()} == {"train": [1, 2, 3]}
+
+
+def test_a_draw_depends_on_its_seed_alone():
+    drawn = draw_names(NAMES, 200, seed=5)
+    assert len(set(drawn)) == 200 and set(drawn) < set(NAMES)
+    assert drawn == sorted(drawn, key=NAMES.index)
+    assert set(draw_names(NAMES[::-1], 200, seed=5)) == set(drawn)
+    assert len(set(drawn) & set(draw_names(NAMES, 200, seed=6))) < 60
+    assert draw_names(NAMES[:3], 5, seed=5) == NAMES[:3]
+
+
+def test_a_draw_is_even_and_changes_little_when_names_do():
+    drawn = draw_names(NAMES, 500, seed=0)
+    assert 200 < sum(NAMES.index(name) < 1000 for name in drawn) < 300
+    assert set(draw_names(NAMES, 100, seed=0)) < set(drawn)
+    kept = [name for name in NAMES if name != drawn[0]]
+    assert set(drawn) - set(draw_names(kept, 500, seed=0)) == {drawn[0]}

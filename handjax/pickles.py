@@ -1,9 +1,9 @@
 """Pickles of arrays read without running any of what they name.
 
-The published MANO files are Python 2 pickles of NumPy arrays, SciPy sparse matrices and chumpy objects. Every class or
-function that such a file names is replaced by one that only remembers what it was called with; arrays are then put
-together from these memories. No code of NumPy's, SciPy's or chumpy's own unpickling runs, and what is not on the list
-is refused.
+Published models and annotations are often pickles, of Python 2 at that: of NumPy arrays, and MANO's of SciPy sparse
+matrices and chumpy objects too. Every class or function that such a file names is replaced by one that only remembers
+what it was called with; arrays are then put together from these memories. No code of NumPy's, SciPy's or chumpy's own
+unpickling runs, and what is not on the list is refused.
 """
 
 import pickle
@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from handjax.errors import WeightsError
+from handjax.errors import InputError, UserError
 
-REMEDY = "download MANO again from https://mano.is.tue.mpg.de"
 _NUMBER_KINDS = "biuf"
 
 
@@ -156,31 +155,38 @@ def _raw(kept: Any) -> bytes:
 
 
 def _value(kept: Any) -> Any:
+    if isinstance(kept, dict):
+        return {_value(key): _value(entry) for key, entry in kept.items()}
+    if isinstance(kept, list | tuple):
+        return type(kept)(_value(entry) for entry in kept)
     return kept.value() if isinstance(kept, _Kept) else kept
 
 
-def read_pickle(path: Path) -> dict[str, Any]:
+def read_pickle(path: Path, remedy: str, error: type[UserError] = InputError) -> dict[Any, Any]:
     """Reads a pickled dictionary of arrays, of any Python version, without running anything it names.
 
     Args:
         path: the file.
+        remedy: what to do about a file that is none, such as where to get it.
+        error: what to raise.
 
     Returns:
-        Arrays, numbers and strings by name; sparse matrices are dense, chumpy objects are their values.
+        Arrays, numbers and strings, also in dictionaries, lists and tuples of them; sparse matrices are dense, chumpy
+        objects are their values.
 
     Raises:
-        WeightsError: the file is missing, no pickle, no dictionary, or names anything but NumPy arrays, SciPy's csc and
-            csr matrices and chumpy's variables.
+        error: the file is missing, no pickle, no dictionary, or names anything but NumPy arrays, SciPy's csc and csr
+            matrices and chumpy's variables.
     """
     try:
         with path.open("rb") as file:
             content = _Unpickler(file, fix_imports=False, encoding="latin1").load()
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, no dictionary")
-        return {str(key): _value(entry) for key, entry in content.items()}
-    except OSError as error:
-        raise WeightsError(f"{path}: cannot be read ({error.strerror}); {REMEDY}") from error
+        return _value(content)
+    except OSError as failure:
+        raise error(f"{path}: cannot be read ({failure.strerror}); {remedy}") from failure
     # the ways in which an unpickler fails on what was not meant for it have no common base
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise WeightsError(f"{path}: no pickle of plain arrays ({reason}); {REMEDY}") from error
+    except Exception as failure:
+        reason = str(failure).split("\n")[0]
+        raise error(f"{path}: no pickle of plain arrays ({reason}); {remedy}") from failure
