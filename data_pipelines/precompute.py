@@ -94,10 +94,13 @@ def photo_records(
 def _find_hands(path: Path, detector: HandDetector, failures: Failures) -> list[CroppedHand]:
     try:
         image = read_image(path)
+        hands = detector.detect(image)
     except InputError as error:
         failures.add(path, "unreadable", str(error))
         return []
-    hands = detector.detect(image)
+    except Exception as error:  # whatever a picture brings about, thousands of others wait behind it
+        failures.add(path, "error", f"{path}: {type(error).__name__}: {error}; report it with the picture")
+        return []
     if not hands:
         failures.add(path, "no hand found", f"{path}: no hand found; show a whole hand, larger and in focus")
     cropped = []

@@ -1,12 +1,10 @@
-"""Which records train and which are held out: decided by name, so that it holds when the data set grows."""
+"""Which records train, are held out and lie together: decided by name, so that it holds when the data set grows."""
 
 import hashlib
-import itertools
-from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeVar
+from collections.abc import Iterable
 
-T = TypeVar("T")
 EVAL_FRACTION = 0.1
+_DIGITS = 15
 
 
 def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> dict[str, list[str]]:
@@ -19,7 +17,7 @@ def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> d
     Returns:
       Split → names in their given order; empty splits are left out.
     """
-    place = {name: int(hashlib.sha256(name.encode()).hexdigest()[:15], 16) / 16**15 for name in names}
+    place = {name: int(_digits(name)[:_DIGITS], 16) / 16**_DIGITS for name in names}
     held_out = {name for name in place if place[name] < eval_fraction}
     if not held_out and eval_fraction > 0 and len(place) > 1:
         held_out = {min(place, key=place.__getitem__)}
@@ -30,10 +28,13 @@ def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> d
     return {split: members for split, members in splits.items() if members}
 
 
-def drop_empty(splits: Mapping[str, Iterator[T]]) -> dict[str, Iterator[T]]:
-    """Leaves out splits that yield nothing, which TFDS cannot write."""
-    kept: dict[str, Iterator[T]] = {}
-    for split, examples in splits.items():
-        for first in itertools.islice(examples, 1):
-            kept[split] = itertools.chain([first], examples)
-    return kept
+def spread_names(names: Iterable[str], count: int) -> list[list[str]]:
+    """Spreads names over `count` parts of about the same size; which one a name is in depends on no other name."""
+    parts: list[list[str]] = [[] for _ in range(count)]
+    for name in names:
+        parts[int(_digits(name)[_DIGITS : 2 * _DIGITS], 16) * count // 16**_DIGITS].append(name)
+    return parts
+
+
+def _digits(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
