@@ -8,6 +8,7 @@ from typing import Any
 from data_pipelines.captions import Captions
 from data_pipelines.precompute import Failures, PhotoSet, photo_records
 from data_pipelines.shards import RecordMaker
+from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.images import find_images
 from handjax.perception import HandDetector
 from handjax.record import HandRecord
@@ -23,6 +24,7 @@ class PhotoJob:
       caption: template of the captions (`Captions`); "" is the default.
       licence: of the photos, as their source states it.
       max_hands: to look for in each photo.
+      eval_fraction: share of the photos that is held out.
     """
 
     folder: Path
@@ -30,6 +32,7 @@ class PhotoJob:
     caption: str = ""
     licence: str | None = None
     max_hands: int = 2
+    eval_fraction: float = EVAL_FRACTION
 
     name = "hand_photos"
     description = "Hands found in photos by MediaPipe's networks, with conditions of a fitted open hand."
@@ -38,12 +41,12 @@ class PhotoJob:
         """What all records depend on."""
         return {"caption": self.caption, "licence": self.licence, "max_hands": self.max_hands}
 
-    def names(self) -> list[str]:
+    def splits(self) -> dict[str, list[str]]:
         """Photos, relative to the folder."""
         paths = find_images([self.folder])
         if 0 < self.limit < len(paths):
             paths = [paths[number * len(paths) // self.limit] for number in range(self.limit)]
-        return [path.relative_to(self.folder).as_posix() for path in paths]
+        return split_names([path.relative_to(self.folder).as_posix() for path in paths], self.eval_fraction)
 
     def states(self, names: Sequence[str]) -> list[Any]:
         """Size, time of the last change and given caption of each photo."""

@@ -46,11 +46,8 @@ class MakeShards(beam.DoFn):
 
     def setup(self) -> None:
         self._make_records: RecordMaker = self._job.open()
-        self._parent = os.getppid()
 
     def process(self, shard: Shard) -> None:
-        if os.getppid() != self._parent:
-            raise RuntimeError("the command that started this worker is gone")
         make_shard(shard, self._make_records, self._folder)
 
 
@@ -82,7 +79,14 @@ def run_pipeline(
         pipeline = _pipeline(runner, min(workers, len(shards)), folder, options)
         made = pipeline | "plan" >> beam.Create(list(shards)) | "spread" >> beam.Reshuffle()
         made | "make" >> beam.ParDo(MakeShards(job, folder))
-        _run(pipeline, shards, folder, done)
+        failure = _run(pipeline, shards, folder, done)
+    if failure is None:
+        return
+    if told := _USER_ERROR.search("".join(traceback.format_exception_only(failure))):
+        raise InputError(told[1]) from failure
+    if runner == LOCAL_RUNNER:
+        raise failure
+    raise ConfigError(f"--runner {runner}: {str(failure).strip().splitlines()[-1]}") from failure
 
 
 def _pipeline(runner: str, workers: int, folder: Path, options: Sequence[str]) -> beam.Pipeline:
@@ -114,8 +118,15 @@ def _worker_command(folder: Path) -> str:
     return f"echo $$ >>{pids}; exec env {variables} {python} -m apache_beam.runners.worker.sdk_worker_main 2>>{log}"
 
 
-def _run(pipeline: beam.Pipeline, shards: Sequence[Shard], folder: Path, done: int) -> None:
-    """Runs the pipeline in another thread, because Beam waits for ever for a worker that was killed."""
+def _run(pipeline: beam.Pipeline, shards: Sequence[Shard], folder: Path, done: int) -> BaseException | None:
+    """Runs the pipeline in another thread, because Beam waits for ever for a worker that was killed.
+
+    Returns:
+      What the pipeline failed by.
+
+    Raises:
+      InputError: a worker was killed.
+    """
     failures: list[BaseException] = []
     thread = threading.Thread(target=_execute, args=(pipeline, failures), daemon=True)
     total = done + sum(len(shard.names) for shard in shards)
@@ -130,12 +141,9 @@ def _run(pipeline: beam.Pipeline, shards: Sequence[Shard], folder: Path, done: i
             f"{lost[0]} before its work was done (killed, or out of memory; see {folder / _LOG}); run the same command "
             "again, finished shards are kept"
         )
-    for failure in failures:
-        if told := _USER_ERROR.search("".join(traceback.format_exception_only(failure))):
-            raise InputError(told[1]) from failure
-        raise failure
     for name in (_PIDS, _LOG):
         (folder / name).unlink(missing_ok=True)
+    return failures[0] if failures else None
 
 
 def _execute(pipeline: beam.Pipeline, failures: list[BaseException]) -> None:

@@ -14,6 +14,7 @@ from data_pipelines.encoding import jpeg, png, to_bytes
 from data_pipelines.scene import render_scenes
 from data_pipelines.shards import RecordMaker
 from data_pipelines.skin import SkinMap, skin_map
+from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.hand.describe import describe_hand, with_article
 from handjax.hand.model import HandModel, load_open_hand, mirror_pose
 from handjax.record import HandRecord, Side
@@ -31,11 +32,13 @@ class RenderedJob:
       count: number of hands.
       seed: of all hands.
       size: side of the pictures in pixels.
+      eval_fraction: share of the hands that is held out.
     """
 
     count: int
     seed: int = 0
     size: int = SIZE
+    eval_fraction: float = EVAL_FRACTION
 
     name = "rendered_hands"
     description = "The open hand of handjax in random poses, shapes, skins, lights and surroundings."
@@ -45,9 +48,9 @@ class RenderedJob:
         """What all records depend on."""
         return {"seed": self.seed, "size": self.size}
 
-    def names(self) -> list[str]:
+    def splits(self) -> dict[str, list[str]]:
         """Numbers of the hands."""
-        return [str(number) for number in range(self.count)]
+        return split_names([str(number) for number in range(self.count)], self.eval_fraction)
 
     def states(self, names: Sequence[str]) -> list[Any]:
         """Nothing but their numbers sets hands apart."""

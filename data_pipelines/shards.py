@@ -20,7 +20,7 @@ from array_record.python.array_record_module import ArrayRecordWriter
 import handjax
 from data_pipelines.features import record_serializer, write_dataset_info
 from data_pipelines.precompute import Failures
-from data_pipelines.splits import split_names, spread_names
+from data_pipelines.splits import spread_names
 from handjax.errors import InputError
 from handjax.files import atomic_write, write_json
 from handjax.record import HandRecord
@@ -56,8 +56,8 @@ class Job(Protocol):
         """What all records depend on, in values that JSON knows."""
         ...
 
-    def names(self) -> list[str]:
-        """The inputs in order; the name alone decides an input's split and shard."""
+    def splits(self) -> dict[str, list[str]]:
+        """The names of the inputs of each split, in order."""
         ...
 
     def states(self, names: Sequence[str]) -> list[Any]:
@@ -86,19 +86,13 @@ class Shard:
     fingerprint: str
 
 
-def plan_shards(job: Job, eval_fraction: float) -> list[Shard]:
-    """Divides a job into shards; the same inputs always give the same ones, at any number of workers.
-
-    Args:
-      job: what to prepare.
-      eval_fraction: share of the inputs that is held out.
-    """
-    names = job.names()
-    states = dict(zip(names, job.states(names), strict=True))
+def plan_shards(job: Job) -> list[Shard]:
+    """Divides a job into shards; the same inputs always give the same ones, at any number of workers."""
     common = [job.settings(), versions(), _maker_hash()]
     shards = []
-    for split, members in split_names(names, eval_fraction).items():
-        parts = spread_names(members, min(-(-len(members) // SHARD_SIZE), MAX_SHARDS))
+    for split, names in job.splits().items():
+        states = dict(zip(names, job.states(names), strict=True))
+        parts = spread_names(names, min(-(-len(names) // SHARD_SIZE), MAX_SHARDS))
         for number, part in enumerate(parts):
             file = f"{job.name}-{split}.array_record-{number:05d}-of-{len(parts):05d}"
             made_from = json.dumps([common, [[name, states[name]] for name in part]])
@@ -278,7 +272,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = getattr(error, "strerror", None) or str(error).split(";")[0]
         raise InputError(
             f"{path}: cannot be written ({reason}); make room and run the same command again, finished shards are kept"
         ) from error

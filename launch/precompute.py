@@ -52,7 +52,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     output = arguments.output.resolve()
     work = output.with_name(f"{output.name}.partial")
     job = _job(arguments)
-    shards = sharding.plan_shards(job, arguments.eval_fraction)
+    shards = sharding.plan_shards(job)
     todo = sharding.keep_finished(shards, work, output)
     if todo:
         _run(arguments, job, todo, work, done=sum(len(s.names) for s in shards) - sum(len(s.names) for s in todo))
@@ -104,13 +104,14 @@ def _job(arguments: argparse.Namespace) -> "Job":
 
     if arguments.input.startswith(RENDERED):
         count, seed = _rendered_numbers(arguments.input)
-        return RenderedJob(min(count, arguments.limit or count), seed)
+        return RenderedJob(min(count, arguments.limit or count), seed, eval_fraction=arguments.eval_fraction)
     return PhotoJob(
         folder=Path(arguments.input),
         limit=arguments.limit,
         caption=arguments.caption,
         licence=arguments.licence or None,
         max_hands=arguments.max_hands,
+        eval_fraction=arguments.eval_fraction,
     )
 
 

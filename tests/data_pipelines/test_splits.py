@@ -1,4 +1,4 @@
-from data_pipelines.splits import split_names
+from data_pipelines.splits import drop_empty, split_names
 
 NAMES = [f"photo-{number}.jpg" for number in range(2000)]
 
@@ -18,3 +18,8 @@ def test_small_sets_still_hold_something_out():
     assert [len(part) for part in split_names(NAMES[:3], 0.001).values()] == [2, 1]
     assert split_names(NAMES[:3], 0.0) == {"train": NAMES[:3]}
     assert split_names(NAMES[:1], 0.001) == {"train": NAMES[:1]}
+
+
+def test_empty_splits_are_dropped_and_others_lose_nothing():
+    kept = drop_empty({"train": iter([1, 2, 3]), "eval": iter([])})
+    assert {split: list(items) for split, items in kept.items()} == {"train": [1, 2, 3]}
