@@ -12,6 +12,7 @@ import shlex
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -135,8 +136,10 @@ def _run(pipeline: beam.Pipeline, shards: Sequence[Shard], folder: Path, done: i
         while thread.is_alive() and not lost:
             thread.join(_POLL_SECONDS)
             bar.update(done + count_done(shards, folder) - bar.n)
+        if lost:
+            _end_workers(folder / _PIDS)
+            time.sleep(_POLL_SECONDS)  # Beam's other threads fail in their turn and have nothing more to tell
     if lost:
-        _end_workers(folder / _PIDS)
         raise InputError(
             f"{lost[0]} before its work was done (killed, or out of memory; see {folder / _LOG}); run the same command "
             "again, finished shards are kept"

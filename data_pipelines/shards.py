@@ -13,7 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from array_record.python.array_record_module import ArrayRecordWriter
 
@@ -37,6 +37,7 @@ RecordMaker = Callable[[Iterable[str], Failures], Iterator[HandRecord]]
 """Makes the records of named inputs, taking a name when its turn has come, and notes what gave none."""
 
 
+@runtime_checkable
 class Job(Protocol):
     """What is prepared, and how. A job travels to the workers as a pickle: it is settings and no more."""
 
