@@ -42,6 +42,10 @@ class Captions:
             given |= _read_json(folder / "captions.json")
         return cls(given, template)
 
+    def given_to(self, name: str) -> str:
+        """Returns the given caption of a photo, named relative to the photos' folder; "" where there is none."""
+        return self.given.get(name, self.given.get(Path(name).with_suffix("").as_posix(), ""))
+
     def write(self, photo: Path, folder: Path, hand: str) -> str:
         """Gives the caption of a hand.
 
@@ -50,8 +54,7 @@ class Captions:
           folder: of all photos.
           hand: the hand in words, without article.
         """
-        relative = photo.relative_to(folder)
-        given = self.given.get(relative.as_posix(), self.given.get(relative.with_suffix("").as_posix(), ""))
+        given = self.given_to(photo.relative_to(folder).as_posix())
         template = self.template or ("{caption}" if given else DEFAULT_TEMPLATE)
         return template.format(caption=given, folder=photo.parent.name, hand=with_article(hand))
 

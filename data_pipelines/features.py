@@ -5,7 +5,7 @@ An optional field is a sequence of at most one entry, so that an absent field is
 
 import dataclasses
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,42 @@ def to_example(record: HandRecord) -> dict[str, Any]:
         else:
             example[field.name] = [io.BytesIO(value) if field.name in _PICTURE_CHANNELS else value]
     return example
+
+
+def record_serializer() -> Callable[[HandRecord], bytes]:
+    """Returns the function that turns a record into bytes that TFDS reads, the same bytes in every process."""
+    features = record_features()
+    serializer = tfds.core.example_serializer.ExampleSerializer(features.get_serialized_info())
+
+    def serialize(record: HandRecord) -> bytes:
+        example = serializer.get_tf_example(features.encode_example(to_example(record)))
+        return example.SerializeToString(deterministic=True)  # else fields lie in a process's own order
+
+    return serialize
+
+
+def write_dataset_info(
+    folder: Path, name: str, shard_records: Mapping[str, list[int]], sizes: Mapping[str, int], **about: str | None
+) -> None:
+    """Writes dataset_info.json and features.json, by which TFDS and `open_records` know a folder of shards.
+
+    Args:
+      folder: holds files NAME-SPLIT.array_record-00000-of-00001.
+      name: of the data set.
+      shard_records: split → number of records in each of its files.
+      sizes: split → size of its files, bytes.
+      about: description, license and citation.
+    """
+    template = tfds.core.ShardedFileTemplate(data_dir=folder, dataset_name=name, filetype_suffix="array_record")
+    splits = [
+        tfds.core.SplitInfo(
+            name=split, shard_lengths=lengths, num_bytes=sizes[split], filename_template=template.replace(split=split)
+        )
+        for split, lengths in shard_records.items()
+    ]
+    tfds.folder_dataset.write_metadata(
+        data_dir=folder, features=record_features(), split_infos=splits, check_data=False, **about
+    )
 
 
 def from_example(example: dict[str, Any]) -> HandRecord:

@@ -1,24 +1,22 @@
-"""A folder of photos as a TFDS data set of hand records."""
+"""A folder of photos as a job: what they show becomes hand records."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-
-import tensorflow_datasets as tfds
-from tqdm import tqdm
+from typing import Any
 
 from data_pipelines.captions import Captions
-from data_pipelines.features import record_features, to_example
 from data_pipelines.precompute import Failures, PhotoSet, photo_records
-from data_pipelines.splits import EVAL_FRACTION, drop_empty, split_names
-from handjax.errors import InputError
+from data_pipelines.shards import RecordMaker
+from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.images import find_images
 from handjax.perception import HandDetector
+from handjax.record import HandRecord
 
 
-@dataclasses.dataclass
-class PhotosConfig(tfds.core.BuilderConfig):
-    """What to read.
+@dataclasses.dataclass(frozen=True)
+class PhotoJob:
+    """Hands in photos (a `Job`).
 
     Attributes:
       folder: of the photos, searched with its subfolders.
@@ -29,56 +27,50 @@ class PhotosConfig(tfds.core.BuilderConfig):
       eval_fraction: share of the photos that is held out.
     """
 
-    name: str = "default"
-    folder: str = ""
+    folder: Path
     limit: int = 0
     caption: str = ""
-    licence: str = ""
+    licence: str | None = None
     max_hands: int = 2
     eval_fraction: float = EVAL_FRACTION
 
+    name = "hand_photos"
+    description = "Hands found in photos by MediaPipe's networks, with conditions of a fitted open hand."
+    citation = None
 
-class HandPhotos(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of the hands in photos; give it a `PhotosConfig` and file_format="array_record".
+    def settings(self) -> dict[str, Any]:
+        """What all records depend on."""
+        return {"caption": self.caption, "licence": self.licence, "max_hands": self.max_hands}
 
-    After `download_and_prepare` the attributes `failures` and `photo_count` say what became of the photos.
-    """
+    def splits(self) -> dict[str, list[str]]:
+        """Photos, relative to the folder."""
+        paths = find_images([self.folder])
+        if 0 < self.limit < len(paths):
+            paths = [paths[number * len(paths) // self.limit] for number in range(self.limit)]
+        return split_names([path.relative_to(self.folder).as_posix() for path in paths], self.eval_fraction)
 
-    VERSION = tfds.core.Version("1.0.0")
+    def states(self, names: Sequence[str]) -> list[Any]:
+        """Size, time of the last change and given caption of each photo."""
+        captions = self._captions()
+        return [[*_size_and_time(self.folder / name), captions.given_to(name)] for name in names]
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="Hands found in photos by MediaPipe's networks, with conditions of a fitted open hand.",
-            features=record_features(),
-            license=self.builder_config.licence or None,
-        )
+    def open(self) -> RecordMaker:
+        """Loads the detector and the captions."""
+        photos = PhotoSet(self.folder, self._captions(), self.licence)
+        detector = HandDetector.load(max_hands=self.max_hands)
 
-    def _split_generators(self, dl_manager):
-        config = self.builder_config
-        folder = Path(config.folder)
-        paths = find_images([folder])
-        if 0 < config.limit < len(paths):
-            paths = [paths[number * len(paths) // config.limit] for number in range(config.limit)]
-        self.failures, self.photo_count = Failures(), len(paths)
-        photos = PhotoSet(folder, Captions.load(folder, config.caption or None), config.licence or None)
-        detector = HandDetector.load(max_hands=config.max_hands)
-        names = split_names([path.relative_to(folder).as_posix() for path in paths], config.eval_fraction)
-        splits = drop_empty(
-            {
-                split: self._generate_examples([folder / name for name in part], split, photos, detector)
-                for split, part in names.items()
-            }
-        )
-        if "train" not in splits:
-            raise InputError(
-                f"{folder}: none of {len(paths)} pictures gave a hand to train on ({self.failures.counts()}); "
-                "give photos that show whole hands"
-            )
-        return splits
+        def make_records(names: Iterable[str], failures: Failures) -> Iterator[HandRecord]:
+            return photo_records((self.folder / name for name in names), photos, detector, failures)
 
-    def _generate_examples(
-        self, paths: Sequence[Path], split: str, photos: PhotoSet, detector: HandDetector
-    ) -> Iterator[tuple[str, dict]]:
-        for record in photo_records(tqdm(paths, split, unit="photo"), photos, detector, self.failures):
-            yield record.id, to_example(record)
+        return make_records
+
+    def _captions(self) -> Captions:
+        return Captions.load(self.folder, self.caption or None)
+
+
+def _size_and_time(path: Path) -> tuple[int, int]:
+    try:
+        status = path.stat()
+    except OSError:  # gone since it was listed: reading it will be counted as a failure
+        return -1, -1
+    return status.st_size, status.st_mtime_ns

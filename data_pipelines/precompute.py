@@ -25,18 +25,28 @@ MAX_FIT_ERROR = 0.15
 
 
 class Failures:
-    """Pictures and hands that gave no record, by reason."""
+    """Pictures and hands that gave no record, by reason.
+
+    Attributes:
+      items: of each failure its input, its class and what happened.
+      left_out: class → hands that their picture does not show well enough, which is nobody's error.
+    """
 
     def __init__(self) -> None:
         self.items: list[dict[str, str]] = []
+        self.left_out: Counter[str] = Counter()
 
     def add(self, source: Path, reason: str, detail: str) -> None:
         """Notes one failure; `reason` is the class it is counted in."""
         self.items.append({"input": str(source), "reason": reason, "error": detail})
 
+    def leave_out(self, reason: str) -> None:
+        """Counts one hand that is left out."""
+        self.left_out[reason] += 1
+
     def counts(self) -> dict[str, int]:
-        """Returns how many there are of each reason."""
-        return dict(Counter(item["reason"] for item in self.items))
+        """Returns how many there are of each reason, hands left out included."""
+        return dict(Counter(item["reason"] for item in self.items) + self.left_out)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,10 +104,13 @@ def photo_records(
 def _find_hands(path: Path, detector: HandDetector, failures: Failures) -> list[CroppedHand]:
     try:
         image = read_image(path)
+        hands = detector.detect(image)
     except InputError as error:
         failures.add(path, "unreadable", str(error))
         return []
-    hands = detector.detect(image)
+    except Exception as error:  # whatever a picture brings about, thousands of others wait behind it
+        failures.add(path, "error", f"{path}: {type(error).__name__}: {error}; report it with the picture")
+        return []
     if not hands:
         failures.add(path, "no hand found", f"{path}: no hand found; show a whole hand, larger and in focus")
     cropped = []

@@ -1,18 +1,18 @@
-"""Rendered hands as a TFDS data set: any number, exact ground truth, the same again from the same seed."""
+"""Rendered hands as a job: any number, exact ground truth, the same again from the same seed."""
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from data_pipelines.encoding import jpeg, png, to_bytes
-from data_pipelines.features import record_features, to_example
 from data_pipelines.scene import render_scenes
+from data_pipelines.shards import RecordMaker
 from data_pipelines.skin import SkinMap, skin_map
 from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.hand.describe import describe_hand, with_article
@@ -24,42 +24,45 @@ BATCH = 16
 LICENCE = "CC0-1.0"
 
 
-@dataclasses.dataclass
-class RenderedConfig(tfds.core.BuilderConfig):
-    """Number of hands, seed, side of the pictures in pixels, and the share held out."""
+@dataclasses.dataclass(frozen=True)
+class RenderedJob:
+    """Rendered hands (a `Job`).
 
-    name: str = "default"
-    count: int = 1000
+    Attributes:
+      count: number of hands.
+      seed: of all hands.
+      size: side of the pictures in pixels.
+      eval_fraction: share of the hands that is held out.
+    """
+
+    count: int
     seed: int = 0
     size: int = SIZE
     eval_fraction: float = EVAL_FRACTION
 
+    name = "rendered_hands"
+    description = "The open hand of handjax in random poses, shapes, skins, lights and surroundings."
+    licence = LICENCE
+    citation = None
 
-class RenderedHands(tfds.core.GeneratorBasedBuilder):
-    """TFDS builder of rendered hands; give it a `RenderedConfig` and file_format="array_record"."""
+    def settings(self) -> dict[str, Any]:
+        """What all records depend on."""
+        return {"seed": self.seed, "size": self.size}
 
-    VERSION = tfds.core.Version("1.0.0")
+    def splits(self) -> dict[str, list[str]]:
+        """Numbers of the hands."""
+        return split_names([str(number) for number in range(self.count)], self.eval_fraction)
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
-            builder=self,
-            description="The open hand of handjax in random poses, shapes, skins, lights and surroundings.",
-            features=record_features(),
-            license=LICENCE,
-        )
+    def states(self, names: Sequence[str]) -> list[Any]:
+        """Nothing but their numbers sets hands apart."""
+        return [None] * len(names)
 
-    def _split_generators(self, dl_manager):
-        names = [str(number) for number in range(self.builder_config.count)]
-        splits = split_names(names, self.builder_config.eval_fraction)
-        return {split: self._generate_examples([int(name) for name in part], split) for split, part in splits.items()}
-
-    def _generate_examples(self, numbers: Sequence[int], split: str) -> Iterator[tuple[str, dict]]:
-        records = rendered_records(numbers, self.builder_config.seed, self.builder_config.size)
-        for record in tqdm(records, split, total=len(numbers), unit="hand"):
-            yield record.id, to_example(record)
+    def open(self) -> RecordMaker:
+        """Returns the renderer, for which nothing can fail."""
+        return lambda names, failures: rendered_records(map(int, names), self.seed, self.size)
 
 
-def rendered_records(numbers: Sequence[int], seed: int, size: int = SIZE) -> Iterator[HandRecord]:
+def rendered_records(numbers: Iterable[int], seed: int, size: int = SIZE) -> Iterator[HandRecord]:
     """Renders hands.
 
     Args:
@@ -72,8 +75,8 @@ def rendered_records(numbers: Sequence[int], seed: int, size: int = SIZE) -> Ite
     """
     forearm, hand, parts = _arm()
     key = jax.random.key(seed)
-    for first in range(0, len(numbers), BATCH):
-        part = list(numbers[first : first + BATCH])
+    waiting = iter(numbers)
+    while part := list(itertools.islice(waiting, BATCH)):
         padded = jnp.array(part + part[-1:] * (BATCH - len(part)))
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, padded)
         scenes = jax.device_get(render_scenes(keys, forearm, hand, parts, size))._asdict()

@@ -1,4 +1,4 @@
-"""Which records train and which are held out: decided by name, so that it holds when the data set grows."""
+"""Which records train, are held out and lie together: decided by name, so that it holds when the data set grows."""
 
 import hashlib
 import itertools
@@ -7,6 +7,7 @@ from typing import TypeVar
 
 T = TypeVar("T")
 EVAL_FRACTION = 0.1
+_DIGITS = 15
 
 
 def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> dict[str, list[str]]:
@@ -19,7 +20,7 @@ def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> d
     Returns:
       Split → names in their given order; empty splits are left out.
     """
-    place = {name: int(hashlib.sha256(name.encode()).hexdigest()[:15], 16) / 16**15 for name in names}
+    place = {name: int(_digits(name)[:_DIGITS], 16) / 16**_DIGITS for name in names}
     held_out = {name for name in place if place[name] < eval_fraction}
     if not held_out and eval_fraction > 0 and len(place) > 1:
         held_out = {min(place, key=place.__getitem__)}
@@ -45,6 +46,18 @@ def draw_names(names: Iterable[str], count: int, seed: int) -> list[str]:
     listed = list(names)
     drawn = set(sorted(listed, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())[:count])
     return [name for name in listed if name in drawn]
+
+
+def spread_names(names: Iterable[str], count: int) -> list[list[str]]:
+    """Spreads names over `count` parts of about the same size; which one a name is in depends on no other name."""
+    parts: list[list[str]] = [[] for _ in range(count)]
+    for name in names:
+        parts[int(_digits(name)[_DIGITS : 2 * _DIGITS], 16) * count // 16**_DIGITS].append(name)
+    return parts
+
+
+def _digits(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()
 
 
 def drop_empty(splits: Mapping[str, Iterator[T]]) -> dict[str, Iterator[T]]:

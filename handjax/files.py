@@ -30,11 +30,31 @@ def atomic_write(path: str | os.PathLike) -> Iterator[Path]:
     temporary = holder / path.name
     try:
         yield temporary
-        if temporary.is_dir() and path.is_dir():
-            path.rename(holder / "replaced")
-        temporary.replace(path)
+        _put(temporary, path, holder)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def replace_folder(source: str | os.PathLike, path: str | os.PathLike) -> None:
+    """Moves the folder `source` to `path`, beside it, in place of what was there.
+
+    Raises:
+      InputError: that cannot be done; then `source` stays where it is.
+    """
+    source, path = Path(source), Path(path)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".{path.name}.", dir=path.parent, ignore_cleanup_errors=True
+        ) as holder:
+            _put(source, path, Path(holder))
+    except OSError as error:
+        raise InputError(f"{path}: cannot be replaced ({error.strerror}); the result is in {source}") from error
+
+
+def _put(temporary: Path, path: Path, holder: Path) -> None:
+    if temporary.is_dir() and path.is_dir():
+        path.rename(holder / "replaced")
+    temporary.replace(path)
 
 
 def write_json(path: str | os.PathLike, document: Any) -> None:

@@ -28,12 +28,16 @@ def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "height width 3"]:
       uint8 RGB; EXIF orientation applied, alpha over white, first frame of an animation.
 
     Raises:
-      InputError: the file is missing, empty, truncated, not a picture, or larger than `MAX_PIXELS`.
+      InputError: the file is missing, unreadable, empty, truncated, not a picture, or larger than `MAX_PIXELS`.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such file; give the path of a picture")
-    return decode_image(path.read_bytes(), str(path))
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
+    return decode_image(data, str(path))
 
 
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:

@@ -1,93 +1,131 @@
-"""Prepares data for training: hands found in photos, of published data sets, or rendered.
+"""Prepares data for training: hands found in photos, of published data sets, or rendered, with all conditions.
 
-python -m launch.precompute --input photos/ --output data/photos
-python -m launch.precompute --input rendered:2000 --output data/rendered
-python -m launch.precompute --input rhd:RHD_published_v2/ --output data/rhd
+python -m launch.precompute photos/
+python -m launch.precompute rendered:2000 --output data/rendered
+python -m launch.precompute rhd:RHD_published_v2/ --output data/rhd
+
+An Apache Beam pipeline, on all cores unless another runner is named. Run again after an interruption it goes on where
+it was, and run again after a change of the input it makes again what the change concerns.
 """
 
 import argparse
-import contextlib
-import io
+import logging
+import os
 import shutil
 import time
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import handjax
-from handjax.errors import InputError
-from handjax.files import atomic_write, write_json
+from handjax.errors import ConfigError, InputError
+from handjax.files import replace_folder, write_json
 from launch import command
+
+if TYPE_CHECKING:
+    from data_pipelines.shards import Job, Shard
 
 RENDERED = "rendered:"
 MANIFEST = "manifest.json"
+DEFAULT_FOLDER = Path("data")
+INPUT_HELP = "folder of photos, rendered:COUNT[:SEED], or NAME:FOLDER of a published data set, such as rhd:FOLDER"
+INPUTS_PER_WORKER = 64
+"""Fewer are done sooner than one more worker has started."""
+_NO_SETTINGS = ("beam", "input", "json", "output", "runner", "workers")
 
 
 def main() -> int:
     """Prepares one data set and prints what became of the input."""
     arguments = _parse_arguments()
-    output = Path(arguments.output)
-    _check_eval_fraction(arguments.eval_fraction)
-    _check_output(output, arguments.input)
+    _check(arguments)
     report = command.Report("precompute", arguments.json)
-    start = time.monotonic()
-    with atomic_write(output) as temporary:
-        with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of the temporary folder
-            builder = _builder(arguments, temporary)
-            builder.download_and_prepare()
-        shutil.rmtree(temporary / "downloads", ignore_errors=True)
-        manifest = _manifest(arguments, builder, time.monotonic() - start)
-        write_json(temporary / MANIFEST, manifest)
+    manifest = _prepare(arguments)
     for failure in manifest["failures"]["items"]:
         report.error(failure["input"], InputError(failure["error"]))
     made = [f"{count} {split} records" for split, count in manifest["records"].items()]
     missed = [f"{count} {reason}" for reason, count in manifest["failures"]["counts"].items()]
-    report.item({"output": str(output), **manifest}, f"{output}  {', '.join(made + missed)}")
+    report.item({"output": str(arguments.output), **manifest}, f"{arguments.output}  {', '.join(made + missed)}")
     return report.finish()
 
 
-def _builder(arguments: argparse.Namespace, folder: Path) -> Any:
-    import tensorflow_datasets as tfds
-    from absl import logging
+def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Makes what is not there yet in a folder beside the output, which takes the output's place when it is whole."""
+    from data_pipelines import shards as sharding
 
-    from data_pipelines.photos import HandPhotos, PhotosConfig
-    from data_pipelines.rendered import RenderedConfig, RenderedHands
+    start = time.monotonic()
+    output = arguments.output.resolve()
+    work = output.with_name(f"{output.name}.partial")
+    job = _job(arguments)
+    shards = sharding.plan_shards(job)
+    todo = sharding.keep_finished(shards, work, output)
+    if todo:
+        _run(arguments, job, todo, work, done=sum(len(s.names) for s in shards) - sum(len(s.names) for s in todo))
+    results = sharding.finish(job, shards, work)
+    if not results["records"].get(_needed_split(shards)):
+        shutil.rmtree(work)
+        raise InputError(
+            f"{arguments.input}: none of {results['pictures']} pictures gave a hand to train on "
+            f"({results['failures']['counts']}); give photos that show whole hands"
+        )
+    manifest = {
+        "input": arguments.input,
+        **results,
+        "kept_shards": len(shards) - len(todo),
+        "settings": {name: value for name, value in vars(arguments).items() if name not in _NO_SETTINGS},
+        "versions": sharding.versions(),
+        "seconds": round(time.monotonic() - start, 3),
+    }
+    write_json(work / MANIFEST, manifest)
+    replace_folder(work, output)
+    return manifest
 
-    tfds.disable_progress_bar()
-    logging.set_verbosity(logging.ERROR)
-    place = {"data_dir": str(folder), "file_format": "array_record"}
+
+def _needed_split(shards: list["Shard"]) -> str:
+    """The split without which a result is of no use: an evaluation set alone has nothing to train on."""
+    splits = [shard.split for shard in shards]
+    return "train" if "train" in splits or not splits else splits[0]
+
+
+def _run(arguments: argparse.Namespace, job: "Job", todo: list["Shard"], work: Path, done: int) -> None:
+    logging.getLogger().addHandler(logging.NullHandler())  # or Beam's import tells what it lacks
+    from data_pipelines.pipeline import run_pipeline
+
+    most = -(-sum(len(shard.names) for shard in todo) // INPUTS_PER_WORKER)
+    run_pipeline(
+        job,
+        todo,
+        work,
+        done=done,
+        runner=arguments.runner,
+        workers=max(1, min(arguments.workers or _default_workers(), most)),
+        options=[f"--{option}" for option in arguments.beam],
+    )
+
+
+def _default_workers() -> int:
+    import jax
+
+    return (os.cpu_count() or 1) if jax.default_backend() == "cpu" else 1
+
+
+def _job(arguments: argparse.Namespace) -> "Job":
+    from data_pipelines.datasets.job import DatasetJob
+    from data_pipelines.photos import PhotoJob
+    from data_pipelines.rendered import RenderedJob
+
+    dataset, folder = _dataset(arguments.input)
+    if dataset:
+        splits = tuple(filter(None, arguments.splits.split(",")))
+        return DatasetJob(dataset, folder, splits, arguments.limit, arguments.paper_eval, arguments.mano)
     if arguments.input.startswith(RENDERED):
         count, seed = _rendered_numbers(arguments.input)
-        config = RenderedConfig(
-            count=min(count, arguments.limit or count), seed=seed, eval_fraction=arguments.eval_fraction
-        )
-        return RenderedHands(config=config, **place)
-    if _dataset(arguments.input)[0]:
-        return _dataset_builder(arguments, place)
-    config = PhotosConfig(
-        folder=arguments.input,
+        return RenderedJob(min(count, arguments.limit or count), seed, eval_fraction=arguments.eval_fraction)
+    return PhotoJob(
+        folder=Path(arguments.input),
         limit=arguments.limit,
         caption=arguments.caption,
-        licence=arguments.licence,
+        licence=arguments.licence or None,
         max_hands=arguments.max_hands,
         eval_fraction=arguments.eval_fraction,
     )
-    return HandPhotos(config=config, **place)
-
-
-def _dataset_builder(arguments: argparse.Namespace, place: dict[str, str]) -> Any:
-    from data_pipelines.datasets.builder import DatasetConfig
-    from data_pipelines.datasets.registry import DATASETS
-
-    name, folder = _dataset(arguments.input)
-    config = DatasetConfig(
-        folder=folder,
-        splits=tuple(filter(None, arguments.splits.split(","))),
-        limit=arguments.limit,
-        paper_eval=arguments.paper_eval,
-        mano=arguments.mano,
-    )
-    return DATASETS[name](config=config, **place)
 
 
 def _rendered_numbers(text: str) -> tuple[int, int]:
@@ -105,14 +143,16 @@ def _dataset(text: str) -> tuple[str, str]:
     return (name, folder) if name in DATASETS else ("", text)
 
 
-def _check_eval_fraction(share: float) -> None:
-    if not 0 <= share < 1:
-        raise InputError(f"--eval-fraction {share}: must be at least 0 and below 1")
-
-
-def _check_output(output: Path, source: str) -> None:
+def _check(arguments: argparse.Namespace) -> None:
     """Only an earlier result of this command may be replaced, and never a folder that holds the photos."""
-    if not source.startswith(RENDERED):
+    output, source = arguments.output, arguments.input
+    if not 0 <= arguments.eval_fraction < 1:
+        raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
+    if source.startswith(RENDERED):
+        _rendered_numbers(source)
+    else:
         source = _dataset(source)[1]
         if not Path(source).exists():
             raise InputError(f"--input {source}: no such folder; give a folder of pictures or rendered:COUNT")
@@ -120,34 +160,19 @@ def _check_output(output: Path, source: str) -> None:
             raise InputError(f"--input {source}: not a folder; give the folder that holds the pictures")
         if Path(source).resolve().is_relative_to(output.resolve()):
             raise InputError(f"--output {output}: holds the input; choose another folder")
+    if output.is_mount():
+        raise InputError(f"--output {output}: is a mount point, which cannot be replaced; name a folder in it")
     if output.exists() and not (output / MANIFEST).is_file() and not (output.is_dir() and not any(output.iterdir())):
         raise InputError(f"--output {output}: exists and was not made by this command; choose another folder")
 
 
-def _manifest(arguments: argparse.Namespace, builder: Any, seconds: float) -> dict[str, Any]:
-    failures = getattr(builder, "failures", None)
-    return {
-        "input": arguments.input,
-        "pictures": getattr(builder, "photo_count", 0),
-        "records": {split: info.num_examples for split, info in builder.info.splits.items()},
-        "failures": {"counts": failures.counts() if failures else {}, "items": failures.items if failures else []},
-        "settings": {name: value for name, value in vars(arguments).items() if name not in ("json", "output", "input")},
-        "versions": {
-            "handjax": handjax.__version__,
-            **{package: version(package) for package in ("jax", "tensorflow-datasets", "array-record")},
-        },
-        "seconds": round(seconds, 3),
-    }
-
-
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch.precompute", description=__doc__.splitlines()[0])
+    parser.add_argument("place", nargs="?", metavar="INPUT", help=INPUT_HELP)
+    parser.add_argument("--input", help="the same, as an option")
     parser.add_argument(
-        "--input",
-        required=True,
-        help="folder of photos, rendered:COUNT[:SEED], or NAME:FOLDER of a published data set, such as rhd:FOLDER",
+        "--output", type=Path, help="folder to write; an earlier result there is replaced (default: data/NAME)"
     )
-    parser.add_argument("--output", required=True, help="folder to write; an earlier result there is replaced")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="take at most N pictures")
     parser.add_argument(
         "--caption",
@@ -165,9 +190,30 @@ def _parse_arguments() -> argparse.Namespace:
         "--paper-eval", type=int, metavar="SEED", help="make the papers' evaluation set, drawn by seed"
     )
     published.add_argument("--mano", default="", metavar="DIR", help="your MANO files; else the open hand is fitted")
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes (default: one a core; one on an accelerator)"
+    )
+    parser.add_argument(
+        "--runner", default="DirectRunner", help="a Beam runner; its workers must see input and output by these paths"
+    )
+    parser.add_argument(
+        "--beam", action="append", default=[], metavar="NAME=VALUE", help="option of Beam, such as region=europe-west4"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if (arguments.place is None) == (arguments.input is None):
+        parser.error(f"give one input: {INPUT_HELP}")
+    arguments.input = arguments.input or arguments.__dict__.pop("place")
+    arguments.output = arguments.output or DEFAULT_FOLDER / _short_name(arguments.input)
+    return arguments
+
+
+def _short_name(source: str) -> str:
+    if source.startswith(RENDERED):
+        return RENDERED[:-1]
+    return _dataset(source)[0] or Path(source).resolve().name
 
 
 if __name__ == "__main__":
+    os.environ["NPROC"] = "1"  # for JAX, which reads it when it starts: as every other worker has it
     command.run(main)

@@ -12,13 +12,14 @@ from tqdm import tqdm
 from data_pipelines.datasets.annotation import HandAnnotation, Sample
 from data_pipelines.datasets.facts import DatasetFacts
 from data_pipelines.datasets.layout import check_pictures, need_file
-from data_pipelines.datasets.records import Losses, RecordMaker
+from data_pipelines.datasets.records import RecordMaker
 from data_pipelines.features import record_features, to_example
+from data_pipelines.precompute import Failures
 from data_pipelines.splits import draw_names, drop_empty
 from handjax.errors import InputError
 from handjax.hand.mano import load_mano
 from handjax.hand.model import HandModel
-from handjax.record import Side
+from handjax.record import HandRecord, Side
 
 _MANO_FILES: dict[Side, str] = {"left": "MANO_LEFT", "right": "MANO_RIGHT"}
 _MANO_PLACES = "it holds MANO_RIGHT.pkl and MANO_LEFT.pkl (or .npz), from https://mano.is.tue.mpg.de"
@@ -106,17 +107,29 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager):
-        config = self.builder_config
-        folder = Path(config.folder or dl_manager.manual_dir)
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder; {self.FACTS.download}")
-        self.failures, self._mano = Losses(), self._load_mano()
-        chosen = {draw.split: self._choose(folder, draw) for draw in self._draws()}
+        folder = Path(self.builder_config.folder or dl_manager.manual_dir)
+        self.failures, chosen = Failures(), self.chosen(folder)
         self.photo_count = sum(map(len, chosen.values()))
         splits = drop_empty({split: self._generate_examples(samples, split) for split, samples in chosen.items()})
         if not splits:
             raise InputError(f"{folder}: none of {self.photo_count} pictures gave a hand ({self.failures.counts()})")
         return splits
+
+    def chosen(self, folder: Path) -> dict[str, list[Sample]]:
+        """Reads which pictures the config asks for, split by split.
+
+        Raises:
+          InputError: a split is unknown, or a file of the download or of MANO is missing or broken.
+        """
+        if not folder.is_dir():
+            raise InputError(f"{folder}: no such folder; {self.FACTS.download}")
+        self._mano = self._load_mano()
+        return {draw.split: self._choose(folder, draw) for draw in self._draws()}
+
+    def records(self, samples: Iterable[Sample], failures: Failures) -> Iterator[HandRecord]:
+        """Makes the records of chosen pictures, not always in their order; `failures` receives what gives none."""
+        maker = RecordMaker(self.FACTS, self.hands, failures, self._mano, self.builder_config.conditions)
+        return maker.records(samples)
 
     def _draws(self) -> list[_Draw]:
         """What the config asks for.
@@ -154,7 +167,5 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
         return models
 
     def _generate_examples(self, samples: Sequence[Sample], split: str) -> Iterator[tuple[str, dict]]:
-        config = self.builder_config
-        maker = RecordMaker(self.FACTS, self.hands, self.failures, self._mano, config.conditions)
-        for record in maker.records(tqdm(samples, split, unit="picture")):
+        for record in self.records(tqdm(samples, split, unit="picture"), self.failures):
             yield record.id, to_example(record)
