@@ -21,6 +21,7 @@ IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
 """Decoding takes up to 14 bytes a pixel, of WebP 22: at most 1.4 and 2.1 GiB."""
+_File = io.BytesIO | io.BufferedReader
 # What Pillow's readers raise on damaged data.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
@@ -56,7 +57,7 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     return _decode(io.BytesIO(data), name)
 
 
-def _decode(file: io.BufferedIOBase, name: str) -> UInt8[np.ndarray, "height width 3"]:
+def _decode(file: _File, name: str) -> UInt8[np.ndarray, "height width 3"]:
     if not file.seek(0, os.SEEK_END):
         raise InputError(f"{name}: the file is empty; replace or remove it")
     file.seek(0)
@@ -79,7 +80,7 @@ def _unreadable(path: Path, error: OSError) -> InputError:
     return InputError(f"{path}: cannot be read ({error.strerror}); give a picture that you may read")
 
 
-def _open(file: io.BufferedIOBase | Path) -> Image.Image:
+def _open(file: _File | Path) -> Image.Image:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `MAX_PIXELS` is ours
         return Image.open(file, formats=FORMATS)
