@@ -18,7 +18,15 @@ def get_config(variant: str = "") -> ConfigDict:
             "optim": {"lr": 5e-5, "weight_decay": 1e-2},
             "model": "stable-diffusion-v1-5/stable-diffusion-inpainting",
             "dtype": "float32",
-            "data": {"path": "rhd", "image_size": 512},
+            "data": {
+                "path": "rhd",
+                "image_size": 512,
+                "brightness": 0.0,
+                "contrast": 0.0,
+                "saturation": 0.0,
+                "hue": 0.0,
+                "keypoint_noise": 0.0,
+            },
             "sgm": {
                 "stem_channels": (16, 32, 96, 256),
                 "fusion_channels": 640,

@@ -52,6 +52,11 @@ class Window:
         """Whether left and right are exchanged."""
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
+    @property
+    def hand_side(self) -> float:
+        """Longer side of the hand's tight box in pixels of the window."""
+        return self.record_side / RECORD_CROP_SCALE / self._pixels_per_pixel(self.record_side)
+
     def points(self, points: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         """Takes pixels of the record's picture to the window."""
         return np.linalg.solve(self.matrix[:, :2], (points - self.matrix[:, 2]).T).T.astype(np.float32)

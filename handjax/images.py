@@ -2,12 +2,14 @@
 
 import io
 import os
+import struct
 import warnings
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Integer, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.PngImagePlugin import PngInfo
 
@@ -15,51 +17,72 @@ from handjax.errors import InputError
 from handjax.files import atomic_write
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+# Those of the suffixes. Pillow reads more, some by starting other programs (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 MAX_PIXELS = 100_000_000
+"""Decoding takes up to 14 bytes a pixel, of WebP 22: at most 1.4 and 2.1 GiB."""
+_File = io.BytesIO | io.BufferedReader
+# What Pillow's readers raise on damaged data.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
 
 
 def read_image(path: str | os.PathLike) -> UInt8[np.ndarray, "height width 3"]:
     """Reads a picture as upright RGB.
 
     Args:
-      path: a picture in any format Pillow reads.
+      path: a JPEG, PNG, WebP, BMP, TIFF or GIF file.
 
     Returns:
-      uint8 RGB; EXIF orientation applied, alpha over white, first frame of an animation.
+      uint8 RGB; EXIF orientation applied, alpha over white, the high bytes of 16-bit values, first frame of an
+      animation.
 
     Raises:
-      InputError: the file is missing, unreadable, empty, truncated, not a picture, or larger than `MAX_PIXELS`.
+      InputError: the file is missing, not to be read, empty, truncated, not a picture, or larger than `MAX_PIXELS`.
     """
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; give the path of a picture")
     try:
-        data = path.read_bytes()
+        if path.is_dir():
+            raise InputError(f"{path}: a folder, not a picture; give the path of a picture")
+        if not path.is_file():
+            raise InputError(f"{path}: no such file; give the path of a picture")
+        with path.open("rb") as file:
+            return _decode(file, str(path))
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the file and its permissions") from error
-    return decode_image(data, str(path))
+        raise _unreadable(path, error) from error
 
 
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "height width 3"]:
     """Decodes an encoded picture as upright RGB; `name` says in errors where it came from. Raises as `read_image`."""
-    if not data:
+    return _decode(io.BytesIO(data), name)
+
+
+def _decode(file: _File, name: str) -> UInt8[np.ndarray, "height width 3"]:
+    if not file.seek(0, os.SEEK_END):
         raise InputError(f"{name}: the file is empty; replace or remove it")
+    file.seek(0)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image: Image.Image = Image.open(io.BytesIO(data))
+        image = _open(file)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
                 f"{name}: {image.width}x{image.height} pixels are more than {MAX_PIXELS:,}; scale it down first"
             )
-        image = ImageOps.exif_transpose(image)
         return np.asarray(_to_rgb(image))
     except Image.DecompressionBombError as error:
-        raise InputError(f"{name}: the picture is far too large ({error}); scale it down first") from error
+        raise InputError(f"{name}: its pixels are more than {MAX_PIXELS:,}; scale it down first") from error
     except UnidentifiedImageError as error:
         raise InputError(f"{name}: not a picture; give JPEG, PNG, WebP, BMP, TIFF or GIF") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+    except _DAMAGE as error:
         raise InputError(f"{name}: the picture is damaged ({error}); replace it") from error
+
+
+def _unreadable(path: Path, error: OSError) -> InputError:
+    return InputError(f"{path}: cannot be read ({error.strerror}); give a picture that you may read")
+
+
+def _open(file: _File | Path) -> Image.Image:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # `MAX_PIXELS` is ours
+        return Image.open(file, formats=FORMATS)
 
 
 def read_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "height width 3"]]:
@@ -76,26 +99,34 @@ def read_frames(path: str | os.PathLike) -> Iterator[UInt8[np.ndarray, "height w
         yield from map(read_image, find_images([path]))
         return
     yield read_image(path)
-    with Image.open(path) as animation:
+    with _open(path) as animation:
         for number in range(1, getattr(animation, "n_frames", 1)):
             try:
                 animation.seek(number)
-                frame = np.asarray(_to_rgb(ImageOps.exif_transpose(animation)))
-            except (OSError, SyntaxError, ValueError, EOFError) as error:
+                frame = np.asarray(_to_rgb(animation.copy()))
+            except _DAMAGE as error:
                 raise InputError(f"{path}: frame {number} is damaged ({error}); replace the file") from error
             yield frame
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I") or image.mode == "F":
-        values = np.asarray(image, np.float64)
-        scale = 257.0 if values.max(initial=0) > 255 else 1.0
-        image = Image.fromarray(np.clip(values / scale, 0, 255).astype(np.uint8))
-    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        image = Image.alpha_composite(white, rgba)
-    return image.convert("RGB")
+    """Turns a picture upright, in place, and returns it as RGB; of its own pixels as few copies as can be."""
+    ImageOps.exif_transpose(image, in_place=True)
+    if image.mode == "F":
+        raise ValueError("its values are floating-point; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = Image.fromarray(_high_bytes(np.asarray(image)))
+    if image.has_transparency_data:
+        rgba = image if image.mode == "RGBA" else image.convert("RGBA")
+        image = Image.new("RGB", rgba.size, "white")
+        image.paste(rgba, mask=rgba)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _high_bytes(values: Integer[np.ndarray, "height width"]) -> UInt8[np.ndarray, "height width"]:
+    if values.min(initial=0) < 0 or values.max(initial=0) >= 2**16:
+        raise ValueError("its values are not of 16 bits; save it with 8 or 16 bits")
+    return (values >> 8).astype(np.uint8)
 
 
 def resize(
@@ -114,7 +145,7 @@ def encode_png(image: UInt8[np.ndarray, "height width *channels"]) -> bytes:
 
 def color_profile(path: str | os.PathLike) -> bytes | None:
     """Returns the ICC profile of a picture's RGB, for `write_image`; `read_image` gives the values as they are."""
-    with Image.open(path) as image:
+    with _open(Path(path)) as image:
         return image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None
 
 
@@ -145,17 +176,21 @@ def find_images(inputs: Iterable[str | os.PathLike]) -> list[Path]:
     Files are taken as they are named, so that an unreadable one is reported and not skipped.
 
     Raises:
-      InputError: an input does not exist, or a folder holds no picture.
+      InputError: an input does not exist or cannot be read, or a folder holds no picture.
     """
     found: list[Path] = []
     for item in map(Path, inputs):
-        if item.is_dir():
-            inside = sorted(p for p in item.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-            if not inside:
-                raise InputError(f"{item}: the folder holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
-            found += inside
-        elif item.exists():
-            found.append(item)
-        else:
-            raise InputError(f"{item}: no such file or folder")
+        try:
+            found += _pictures_in(item) if item.is_dir() else [item]
+            if not item.exists():
+                raise InputError(f"{item}: no such file or folder")
+        except OSError as error:
+            raise _unreadable(item, error) from error
     return found
+
+
+def _pictures_in(folder: Path) -> list[Path]:
+    inside = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
+    if not inside:
+        raise InputError(f"{folder}: the folder holds no pictures ({', '.join(sorted(IMAGE_SUFFIXES))})")
+    return inside

@@ -19,7 +19,7 @@ class HandRecord:
     Attributes:
       id: unique in its data set and the same whenever the data set is made again.
       image: encoded RGB picture (JPEG or PNG).
-      keypoints_2d: x, y in pixels of `image` and confidence in [0, 1]; OpenPose order.
+      keypoints_2d: x, y in pixels of `image` and confidence in [0, 1]; OpenPose order. Unknown places are NaN.
       keypoints_3d: x, y, z in metres in camera axes, the wrist's place left to the data set, and confidence.
       side: which hand of the person it is.
       hand_model: the parametric model that `pose` and `betas` belong to, of the hand's own side.

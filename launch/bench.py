@@ -19,6 +19,7 @@ from handjax.hand.camera import PinholeCamera, default_camera, project
 from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.rasterize import rasterize
 from launch import command
+from launch.bench_loader import bench_loader
 from launch.bench_sd import bench_sd
 from launch.timing import interleaved, seconds, summary
 
@@ -49,12 +50,15 @@ def main() -> int:
 
 def describe(item: dict[str, Any]) -> str:
     """One line of figures."""
-    if "peer" not in item:
-        return f"{item['name']}: {item['ours']:.4g} {item['unit']}, at most {item['bound']:g} {item['unit']}"
-    ours, peer = (f"{item[key]:.4g} {item['unit']}" for key in ("ours", "peer"))
-    line = f"{item['name']}: {ours}, {item['peer_name']} {peer}, ratio {item['ratio']:.3g}"
+    line = f"{item['name']}: {item['ours']:.4g} {item['unit']}"
+    if "peer" in item:
+        line += f", {item['peer_name']} {item['peer']:.4g} {item['unit']}, ratio {item['ratio']:.3g}"
+    if "bound" in item:
+        line += f", at most {item['bound']:g} {item['unit']}"
     if "peak_gib" in item:
         line += f"; peak memory {item['peak_gib']:.2f} and {item['peer_peak_gib']:.2f} GiB"
+    if "examples_per_s" in item:
+        line += f"; {item['examples_per_s']:.4g} examples/s, {item['examples_per_cpu_s']:.4g} a CPU second"
     return line if item.get("mfu") is None else f"{line}; MFU {item['mfu']:.1%}"
 
 
@@ -123,6 +127,7 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 # What runs, and the packages whose versions are kept with the figures.
 BENCHMARKS: dict[str, tuple[Callable[[int], Iterator[dict[str, Any]]], tuple[str, ...]]] = {
     "first_image": (bench_first_image, ()),
+    "loader": (bench_loader, ("array-record", "pillow", "tensorflow-datasets")),
     "rasterize": (bench_rasterize, ("trimesh",)),
     "sd": (bench_sd, ("torch", "diffusers", "transformers")),
 }

@@ -81,8 +81,9 @@ def inpaint_mask(
     Source: DECISIONS B4.
     """
     size = len(depth)
-    pixels = np.argwhere(depth)[:, ::-1]
-    points = np.concatenate([keypoints[:, :2], pixels, pixels + 1])
+    rows, columns = (np.flatnonzero(depth.any(axis=axis)) for axis in (1, 0))
+    ends = [(columns[0], rows[0]), (columns[-1] + 1, rows[-1] + 1)] if len(rows) else np.empty((0, 2))
+    points = np.concatenate([keypoints[:, :2], ends])
     low, high = points.min(axis=0), points.max(axis=0)
     least = max(MASK_PADDING_SHARE * box_side(keypoints), MASK_PADDING_PX * size / REFERENCE_SIZE)
     padding = np.broadcast_to(padding_scale, 4) * least

@@ -19,7 +19,7 @@ from handjax.diffusion.prompts import embed_prompts, tokenize_prompts
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import guided_denoise, sample
 from handjax.errors import WeightsError
-from handjax.preview import from_model_range
+from handjax.inference.finite import finite_pictures, to_bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +101,9 @@ class Generator:
 
         Yields:
             A wish and its picture; wishes with longer prompts come last.
+
+        Raises:
+            WeightsError: a picture is not finite.
         """
         for _, group in itertools.groupby(sorted(wishes, key=self._chunks), self._chunks):
             members = list(group)
@@ -110,10 +113,10 @@ class Generator:
                 prompts = [wish.negative for wish in filled] + [wish.prompt for wish in filled]
                 tokens = tokenize_prompts(self.model.tokenizer, prompts)
                 seeds = np.array([wish.seed for wish in filled], np.uint32)
-                images = _generate(
+                painted = _generate(
                     self.sampler, self.guidance_scale, self.size, self.model, self.controls, tokens, seeds
                 )
-                yield from zip(asked, np.asarray(images), strict=False)
+                yield from zip(asked, finite_pictures(*painted), strict=False)
 
     def _chunks(self, wish: Wish) -> int:
         return tokenize_prompts(self.model.tokenizer, [wish.negative, wish.prompt]).ids.shape[1]
@@ -184,4 +187,4 @@ def _generate(sampler, guidance_scale, size, model, controls, tokens, seeds):
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(noise_keys)
     negative_context, context = jnp.split(embed_prompts(model, tokens), 2)
     painted = paint_from_text(model, sampler, guidance_scale, context, negative_context, noise, step_keys, controls)
-    return jnp.round(from_model_range(painted) * 255).astype(jnp.uint8)
+    return to_bytes(painted)

@@ -16,9 +16,9 @@ from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.hand.describe import describe_hand, with_article
+from handjax.inference.finite import finite_pictures, to_bytes
 from handjax.inference.paste import paste_back
 from handjax.perception import DetectedHand, HandDetector
-from handjax.preview import from_model_range
 
 Status = Literal["fixed", "failed"]
 MAX_KEYPOINT_ERROR = 0.15
@@ -108,6 +108,9 @@ class Refiner:
 
         Returns:
           The picture with each hand repaired that could be; a failure leaves that hand as it was.
+
+        Raises:
+          WeightsError: what the model paints is not finite.
         """
         result, changed, repairs = image, np.zeros(image.shape[:2], bool), []
         for number, hand in enumerate(self.detector.detect(image)):
@@ -141,12 +144,15 @@ class Refiner:
 
         Returns:
           The whole decoded crops.
+
+        Raises:
+          WeightsError: a crop is not finite.
         """
         sampler = DDIM(self.model.schedule, self.settings.steps)
         painter = Painter(sampler, self.settings.guidance_scale, strength=strength)
         empty_ids = self.model.tokenizer([""])
         inputs = (images, mask, depth, skeleton, input_ids, empty_ids)
-        return np.asarray(_paint(painter, self.sgm, self.model, self.sgm_params, *inputs, rng))
+        return finite_pictures(*_paint(painter, self.sgm, self.model, self.sgm_params, *inputs, rng))
 
     def _repair(self, image, hand: DetectedHand, prompt: str | None, rng):
         box = hand_box(hand.keypoints)
@@ -230,7 +236,7 @@ def _paint(painter, sgm, model, sgm_params, images, mask, depth, skeleton, input
         rng=sampler_key,
         residuals=residuals,
     )
-    return jnp.round(from_model_range(painted) * 255).astype(jnp.uint8)
+    return to_bytes(painted)
 
 
 def to_model_range(image: UInt8[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:

@@ -1,0 +1,211 @@
+"""One training example out of a record: its window, its appearance, and the fields that a task asks for."""
+
+import dataclasses
+import functools
+import io
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+from PIL import Image
+
+from data_pipelines.appearance import Appearance, Patch, change_colors, draw_patch, move_keypoints
+from data_pipelines.options import LoaderConfig
+from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
+from handjax.conditions.crops import box_side
+from handjax.conditions.pictures import inpaint_mask
+from handjax.diffusion.model import find_model
+from handjax.diffusion.tokenizer import Tokenizer
+from handjax.errors import ConfigError, InputError
+from handjax.hand.draw import draw_skeleton
+from handjax.hand.topology import KEYPOINT_BONES
+from handjax.record import HandRecord
+
+Example = dict[str, np.ndarray]
+_MASK_PADDING_RANGE = (0.5, 2.0)
+_CAPTIONS_KEPT = 65_536
+
+
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """What one example shows of its record.
+
+    Attributes:
+      record: of the hand.
+      window: into its picture.
+      known: keypoints whose place the record knows.
+      places: of the keypoints in the window, pixels; all finite.
+      padding: factors of the mask's padding; None where the whole picture is to be painted.
+      noisy: the places as training sees them.
+      patch: hides part of the hand.
+      rng: source of the photo's changes.
+    """
+
+    record: HandRecord
+    window: Window
+    known: Bool[np.ndarray, "21"]
+    places: Float[np.ndarray, "21 2"]
+    padding: Float[np.ndarray, "4"] | float | None
+    noisy: Float[np.ndarray, "21 2"]
+    patch: Patch | None
+    rng: np.random.Generator
+
+    @functools.cached_property
+    def depth(self) -> Float[np.ndarray, "size size"]:
+        """The depth condition, which also tells the mask where the hand is."""
+        return self.window.map(_need(self.record, "depth"))
+
+    def confidence(self) -> Float[np.ndarray, "21"]:
+        """Of each keypoint the record's; 0 where its place is unknown, outside the window or under the patch."""
+        if self.record.keypoints_2d is None:
+            return np.zeros(21, np.float32)
+        seen = self.known & ((self.places >= 0) & (self.places < self.window.size)).all(axis=-1)
+        if self.patch is not None:
+            seen &= ~self.patch.covers(self.places)
+        return np.where(seen, np.nan_to_num(self.record.keypoints_2d[:, 2]), 0).astype(np.float32)
+
+
+class ExampleMaker:
+    """Makes the fields of one example from a record and the example's own randomness.
+
+    Raises:
+      ConfigError: a field that records cannot give.
+    """
+
+    def __init__(self, options: LoaderConfig, batch_spec: Mapping[str, jax.ShapeDtypeStruct], training: bool):
+        self._makers: dict[str, Callable[[_View], np.ndarray]] = {
+            "image": self._image,
+            "mask": lambda view: _mask(view)[..., None],
+            "depth": lambda view: view.depth[..., None],
+            "keypoints": lambda view: view.noisy,
+            "keypoints_valid": lambda view: np.array(view.known.any()),
+            "keypoints_known": lambda view: view.known,
+            "keypoints_confidence": lambda view: view.confidence(),
+            "box_side": lambda view: np.array(box_side(view.places), np.float32),
+            "is_right": lambda view: np.array((_need(view.record, "side") == "right") != view.window.mirrored),
+            "input_ids": lambda view: self._tokenize(_caption(view)),
+        }
+        self._names = sorted(without_skeleton(batch_spec))
+        unknown = sorted(set(self._names) - set(self._makers))
+        if unknown:
+            raise ConfigError(f"the task asks for {unknown[0]!r}; records give {', '.join(self._makers)}, skeleton")
+        self._options = options
+        self._training = training
+        self._augmented = training and options.augment
+        self._augmentation = options.augmentation if self._augmented else Augmentation()
+        self._appearance = options.appearance if self._augmented else Appearance()
+        self._tokenize = _tokenizer(options.tokenizer, options.max_length)
+
+    def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
+        try:
+            view = self._draw_view(record, rng)
+            return {name: self._makers[name](view) for name in self._names}
+        except (OSError, SyntaxError, EOFError) as error:  # of Pillow
+            raise InputError(
+                f"record {record.id}: a picture of it is damaged ({error}); prepare the records again"
+            ) from error
+
+    def _draw_view(self, record: HandRecord, rng: np.random.Generator) -> _View:
+        """Draws window and mask first, so that they are the same whatever else is changed."""
+        record_side = Image.open(io.BytesIO(record.image)).width
+        window = draw_window(record_side, self._options.image_size, self._augmentation, rng)
+        padding = self._draw_padding(rng) if "mask" in self._names else None
+        found = _keypoints(record, window)
+        known = np.isfinite(found).all(axis=-1)
+        places = _complete(found, known, window.size)
+        noisy = move_keypoints(found, window.hand_side, self._appearance.keypoint_noise, rng)
+        patch = draw_patch(places, window.hand_side, self._appearance, rng)
+        return _View(record, window, known, places, padding, _complete(noisy, known, window.size), patch, rng)
+
+    def _draw_padding(self, rng: np.random.Generator) -> np.ndarray | float | None:
+        if self._training and rng.random() < self._options.full_mask_prob:
+            return None
+        return rng.uniform(*_MASK_PADDING_RANGE, 4) if self._augmented else 1.0
+
+    def _image(self, view: _View) -> np.ndarray:
+        photo = change_colors(view.window.photo(view.record.image), self._appearance, view.rng)
+        return photo if view.patch is None else view.patch.paint(photo)
+
+
+def _mask(view: _View) -> np.ndarray:
+    size = view.window.size
+    if view.padding is None:
+        return np.ones((size, size), np.float32)
+    # without keypoints the hand's extent is that of its mesh
+    points = view.places if view.known.any() else np.argwhere(view.depth)[:, ::-1]
+    return inpaint_mask(view.depth, points, view.padding)
+
+
+def _need(record: HandRecord, name: str) -> Any:
+    value = getattr(record, name)
+    if value is None:
+        raise InputError(f"record {record.id} has no {name}, which the task needs; prepare it with launch.precompute")
+    return value
+
+
+def _keypoints(record: HandRecord, window: Window) -> Float[np.ndarray, "21 2"]:
+    """Keypoints in the window, NaN where the record has none."""
+    if record.keypoints_2d is None:
+        return np.full((21, 2), np.nan, np.float32)
+    return window.points(record.keypoints_2d[:, :2])
+
+
+def _complete(places: Float[np.ndarray, "21 2"], known: Bool[np.ndarray, "21"], size: int) -> Float[np.ndarray, "21 2"]:
+    """Gives keypoints without a place, which would poison a batch, that of the joint before them: no bone is drawn.
+
+    Where the wrist has none it gets the middle of the others; where all have none, the picture's.
+    """
+    if known.all():
+        return places
+    middle = places[known].mean(axis=0) if known.any() else np.float32(size / 2)
+    places = np.where(known[:, None], places, middle)
+    for parent, child in KEYPOINT_BONES[~known[1:]]:
+        places[child] = places[parent]
+    return places
+
+
+def _caption(view: _View) -> str:
+    caption = view.record.caption or ""
+    return swap_sides(caption) if view.window.mirrored else caption
+
+
+def _tokenizer(folder: str, max_length: int) -> Callable[[str], np.ndarray]:
+    tokenizer = Tokenizer(str(find_model(folder)), max_length)
+
+    @functools.lru_cache(maxsize=_CAPTIONS_KEPT)
+    def tokenize(caption: str) -> np.ndarray:
+        return tokenizer([caption])[0]
+
+    return tokenize
+
+
+def without_skeleton(batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:
+    """The fields to make for each example; the skeleton is drawn for the whole batch at once, from its keypoints."""
+    fields = {name: spec for name, spec in batch_spec.items() if name != "skeleton"}
+    if "skeleton" not in batch_spec:
+        return fields
+    return {
+        "keypoints": jax.ShapeDtypeStruct((21, 2), np.float32),
+        "keypoints_valid": jax.ShapeDtypeStruct((), np.bool_),
+    } | fields
+
+
+def add_skeletons(batch: Example, names: tuple[str, ...], size: int) -> Example:
+    """Draws the skeletons of a batch.
+
+    Args:
+      batch: with keypoints and keypoints_valid.
+      names: the fields of the result.
+      size: side of the pictures in pixels.
+    """
+    with jax.default_device(jax.local_devices(backend="cpu")[0]):
+        skeletons = np.asarray(_draw_skeletons(batch["keypoints"], batch["keypoints_valid"], size))
+    batch = batch | {"skeleton": skeletons}
+    return {name: batch[name] for name in names}
+
+
+@functools.partial(jax.jit, static_argnames="size")
+def _draw_skeletons(keypoints, valid, size: int):
+    return jax.vmap(lambda points, seen: draw_skeleton(points, size, size, seen * jax.numpy.ones(21)))(keypoints, valid)
