@@ -6,7 +6,19 @@ import sys
 
 import launch
 
-HELPERS = {"assets", "bench_sd", "command", "main", "memory", "peer_memory", "peers", "timing"}
+HELPERS = {
+    "assets",
+    "bench_loader",
+    "bench_rasterize",
+    "bench_sd",
+    "command",
+    "main",
+    "memory",
+    "peer_memory",
+    "peers",
+    "pyrender_peer",
+    "timing",
+}
 
 
 def main() -> None:

@@ -1,8 +1,4 @@
-"""Z-buffer rasteriser in plain JAX: no OpenGL, any triangle size, memory bounded by the picture.
-
-Every face is covered by 8×8 pixel windows of its bounding box. The windows of all faces form one list that is worked
-off in chunks of fixed size: each chunk tests its pixels and scatters the inverse depth with a maximum.
-"""
+"""Z-buffer rasteriser in plain JAX: no OpenGL, any triangle size, memory bounded by the picture."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,11 +11,9 @@ from flax import struct
 from jaxtyping import Array, Bool, Float, Int
 
 from handjax.hand.camera import PinholeCamera, project
-from handjax.hand.windows import WINDOWS_PER_CHUNK, Chunk, Windows, cover_faces, flat_pixels, take_chunk
+from handjax.hand.z_buffer import nearest_faces
 
 NEAR = 1e-3
-# Pixel centres this close to an edge belong to both faces: rounding must not open cracks between neighbours.
-EDGE_TOLERANCE_PX = 1e-4
 
 
 @struct.dataclass
@@ -49,14 +43,28 @@ class JoinedMeshes(NamedTuple):
     mesh_of_face: Int[Array, " faces"]
 
 
-@struct.dataclass
-class _Triangles:
-    """Faces set up for the screen; barycentric weights are affine in pixels counted from their windows' first."""
+@partial(jax.jit, static_argnames=("height", "width"))
+def depth_map(
+    vertices: Float[Array, "vertices 3"],
+    faces: Int[Array, "faces 3"],
+    camera: PinholeCamera,
+    height: int,
+    width: int,
+) -> Float[Array, "height width"]:
+    """The depth of `rasterize` without the work for the rest.
 
-    weights: Float[Array, "faces 3 3"]
-    inverse_depth: Float[Array, "faces 3"]
-    tolerance: Float[Array, "faces 3"]
-    windows: Windows
+    Args:
+        vertices: camera space, metres.
+        faces: vertex indices.
+        camera: pinhole camera in pixels of the picture.
+        height: picture height in pixels.
+        width: picture width in pixels.
+
+    Returns:
+        z at the pixel centres, metres; 0 on the background. For the given coverage it is differentiable in the
+        vertices.
+    """
+    return _render(vertices, faces, camera, height, width).depth
 
 
 @partial(jax.jit, static_argnames=("height", "width"))
@@ -67,7 +75,7 @@ def rasterize(
     height: int,
     width: int,
 ) -> Raster:
-    """Renders a mesh; batch it with `jax.vmap`, or with `jax.lax.map`, which is twice as fast on CPU.
+    """Renders a mesh; batch it with `jax.vmap`.
 
     Both sides of a face are visible. A face with a vertex nearer than NEAR or behind the camera is left out. For the
     given coverage, depth, normals and barycentric weights are differentiable in the vertices.
@@ -81,13 +89,8 @@ def rasterize(
 
     Returns:
         The raster of height × width; pixel centres are at (0.5, 0.5).
-
-    Source:
-        J. Pineda, A Parallel Algorithm for Polygon Rasterization, 1988 (edge functions).
     """
-    triangles = _set_up(vertices, faces, camera, height, width)
-    face_index = _nearest_faces(jax.lax.stop_gradient(triangles), height, width)
-    return _interpolate(triangles, face_index, vertex_normals(vertices, faces), faces, height, width)
+    return _render(vertices, faces, camera, height, width)
 
 
 def join_meshes(vertices: Sequence[Float[Array, "_ 3"]], faces: Sequence[Int[Array, "_ 3"]]) -> JoinedMeshes:
@@ -145,91 +148,41 @@ def project_faces(
 
     Returns:
         Pixel coordinates and depth in metres of the corners, and whether a face can be drawn: all of it lies beyond
-        NEAR and is finite. Corners that are nearer have depth 1.
+        NEAR and is finite. Corners that are nearer have depth 1; faces that cannot be drawn lie at pixel 0.
     """
     depth = vertices[:, 2]
     safe_depth = jnp.where(depth > NEAR, depth, 1.0)
     pixels = project(camera, jnp.concatenate([vertices[:, :2], safe_depth[:, None]], axis=1))[faces]
     drawn = (depth > NEAR)[faces].all(axis=1) & jnp.isfinite(pixels).all(axis=(1, 2))
-    return pixels, safe_depth[faces], drawn
+    return jnp.where(drawn[:, None, None], pixels, 0.0), safe_depth[faces], drawn
 
 
-def _set_up(vertices, faces, camera, height, width) -> _Triangles:
-    pixels, depth, drawn = project_faces(vertices, faces, camera)
-    windows = cover_faces(pixels, drawn, EDGE_TOLERANCE_PX, height, width)
-    # Relative to the first pixel coordinates are small, so that float32 keeps 1e-4 px anywhere in the picture.
-    corner = pixels - (windows.first[:, None, :] + 0.5)
-    start, edge = jnp.roll(corner, -1, axis=1), jnp.roll(corner, -2, axis=1) - jnp.roll(corner, -1, axis=1)
-    area = edge[:, 2, 0] * edge[:, 0, 1] - edge[:, 2, 1] * edge[:, 0, 0]
-    drawn &= jnp.abs(area) > 1e-9
-    safe_area = jnp.where(drawn, area, 1.0)[:, None]
-    offset = edge[..., 1] * start[..., 0] - edge[..., 0] * start[..., 1]
-    weights = jnp.stack([-edge[..., 1], edge[..., 0], offset], axis=-1) / safe_area[..., None]
-    weights = jnp.where(drawn[:, None, None], weights, 0.0)
-    return _Triangles(
-        weights=weights,
-        inverse_depth=1.0 / depth,
-        tolerance=EDGE_TOLERANCE_PX * jnp.linalg.norm(edge, axis=-1) / jnp.abs(safe_area),
-        windows=Windows(windows.first, windows.last, windows.grid * drawn[:, None]),
-    )
+def _render(vertices, faces, camera, height, width) -> Raster:
+    corners, depths, drawn = project_faces(vertices, faces, camera)
+    face_index = nearest_faces(corners, depths, drawn, height, width)
+    return _interpolate(corners, 1.0 / depths, vertex_normals(vertices, faces)[faces], face_index)
 
 
-def _nearest_faces(triangles: _Triangles, height: int, width: int) -> Int[Array, "height width"]:
-    windows = triangles.windows
-    total = windows.counts.sum()
-
-    def work(carry):
-        begin, nearest, face_index = carry
-        chunk = take_chunk(windows, begin)
-        key = _depth_keys(triangles, chunk)
-        outside = height * width
-        pixel = jnp.where(key > 0, flat_pixels(windows, chunk, height, width), outside)  # out of range: dropped
-        updated = nearest.at[pixel].max(key, mode="drop")
-        # Ties go to the highest face index, so that the result depends neither on order nor on chunks.
-        won = jnp.where(updated.at[pixel].get(mode="fill", fill_value=-1) == key, pixel, outside)
-        face_index = jnp.where(updated > nearest, -1, face_index)
-        face_index = face_index.at[won].max(jnp.broadcast_to(chunk.face[:, None, None], won.shape), mode="drop")
-        return begin + WINDOWS_PER_CHUNK, updated, face_index
-
-    start = jnp.int32(0), jnp.zeros(height * width, jnp.int32), jnp.full(height * width, -1, jnp.int32)
-    _, _, face_index = jax.lax.while_loop(lambda carry: carry[0] < total, work, start)
-    return face_index.reshape(height, width)
-
-
-def _depth_keys(triangles: _Triangles, chunk: Chunk) -> Int[Array, "n 8 8"]:
-    """Sort keys: greater is nearer, 0 is outside the face."""
-    face, inside = chunk.face, chunk.inside
-    inverse_depth = jnp.zeros(inside.shape)
-    for i in range(3):
-        slope_x, slope_y, offset = (triangles.weights[face, i, k][:, None, None] for k in range(3))
-        weight = slope_x * chunk.dx[:, None, :] + slope_y * chunk.dy[:, :, None] + offset
-        inside &= weight >= -triangles.tolerance[face, i][:, None, None]
-        inverse_depth += weight * triangles.inverse_depth[face, i][:, None, None]
-    bounds = triangles.inverse_depth[face]
-    inverse_depth = jnp.clip(inverse_depth, bounds.min(1)[:, None, None], bounds.max(1)[:, None, None])
-    # The bits of positive floats sort as integers, and integer scatters are exact and fast everywhere.
-    return jnp.where(inside, jax.lax.bitcast_convert_type(inverse_depth, jnp.int32), 0)
-
-
-def _interpolate(triangles, face_index, normals, faces, height, width) -> Raster:
+def _interpolate(corners, inverse_depths, corner_normals, face_index) -> Raster:
+    height, width = face_index.shape
     covered = face_index >= 0
     face = jnp.maximum(face_index, 0)
     # Columns are gathered one at a time: XLA's CPU gather of whole rows is many times slower.
-    dx = jnp.arange(width)[None, :] - triangles.windows.first[:, 0][face]
-    dy = jnp.arange(height)[:, None] - triangles.windows.first[:, 1][face]
-    on_screen, in_space = [], []
-    for i in range(3):
-        slope_x, slope_y, offset = (triangles.weights[:, i, k][face] for k in range(3))
-        on_screen.append(jnp.clip(slope_x * dx + slope_y * dy + offset, 0.0, 1.0))
-        in_space.append(on_screen[i] * triangles.inverse_depth[:, i][face])
-    scale = covered / jnp.where(covered, sum(in_space), 1.0)  # 0 on the background
+    x = [corners[:, i, 0][face] - (jnp.arange(width) + 0.5)[None, :] for i in range(3)]
+    y = [corners[:, i, 1][face] - (jnp.arange(height) + 0.5)[:, None] for i in range(3)]
+    areas = [x[i] * y[k] - x[k] * y[i] for i, k in ((1, 2), (2, 0), (0, 1))]  # twice those opposite to the corners
+    whole = sum(areas)
+    proper = covered & (whole != 0)
+    on_screen = [jnp.where(proper, jnp.clip(a / jnp.where(proper, whole, 1.0), 0.0, 1.0), 1 / 3) for a in areas]
+    in_space = [weight * inverse_depths[:, i][face] for i, weight in enumerate(on_screen)]
+    scale = covered / sum(in_space)  # 0 on the background
     barycentric = [weight * scale for weight in in_space]
-    corner = [faces[:, i][face] for i in range(3)]
-    normal = [sum(b * normals[:, axis][c] for b, c in zip(barycentric, corner, strict=True)) for axis in range(3)]
+    normal = [sum(barycentric[i] * corner_normals[:, i, axis][face] for i in range(3)) for axis in range(3)]
+    shrink = covered * jax.lax.rsqrt(sum(component**2 for component in normal) + 1e-24)
     return Raster(
         depth=sum(on_screen) * scale,
         mask=covered.astype(jnp.float32),
-        normals=jnp.where(covered[..., None], _normalize(jnp.stack(normal, axis=-1)), 0.0),
+        normals=jnp.stack([component * shrink for component in normal], axis=-1),
         face_index=face_index,
         barycentric=jnp.stack(barycentric, axis=-1),
     )

@@ -7,7 +7,16 @@ import pytest
 
 from handjax.hand.camera import PinholeCamera, default_camera, project
 from handjax.hand.model import load_open_hand, pose_hand
-from handjax.hand.rasterize import Raster, join_meshes, mesh_index, rasterize, vertex_normals
+from handjax.hand.rasterize import (
+    Raster,
+    depth_map,
+    join_meshes,
+    mesh_index,
+    project_faces,
+    rasterize,
+    vertex_normals,
+)
+from handjax.hand.z_buffer import nearest_by_chunks, nearest_by_rows, set_up
 
 trimesh = pytest.importorskip("trimesh")
 
@@ -102,6 +111,82 @@ def test_neighbours_leave_no_crack():
     vertices, faces = sheet()
     raster = rasterize(jnp.asarray(vertices), jnp.asarray(faces), default_camera(64, 64), 64, 64)
     assert float(raster.mask.min()) == 1.0
+
+
+def soup() -> tuple[np.ndarray, np.ndarray]:
+    """Triangles of all sizes, from less than a pixel to more than the picture, many of them partly out of it."""
+    generator = np.random.default_rng(1)
+    center = generator.uniform([-0.35, -0.35, 0.8], [0.35, 0.35, 1.6], (300, 1, 3))
+    size = 10 ** generator.uniform(-2.5, 0, (300, 1, 1))
+    corners = center + size * generator.uniform(-0.5, 0.5, (300, 3, 3))
+    return corners.reshape(-1, 3).astype(np.float32), np.arange(900, dtype=np.int32).reshape(-1, 3)
+
+
+def brute_force(vertices, faces, camera: PinholeCamera, height: int, width: int) -> np.ndarray:
+    """Depth by the barycentric weights of every face at every pixel, in float64."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    points = np.stack([x, y, np.ones_like(x)], -1)
+    inverse_depth = np.zeros((height, width))
+    for corner in np.asarray(vertices, float)[np.asarray(faces)]:
+        if (corner[:, 2] > 1e-3).all():
+            screen = corner[:, :2] / corner[:, 2:] * np.asarray(camera.focal, float) + np.asarray(camera.center, float)
+            weights = points @ np.linalg.inv(np.vstack([screen.T, np.ones(3)])).T
+            here = np.where((weights >= 0).all(-1), weights @ (1 / corner[:, 2]), 0)
+            inverse_depth = np.maximum(inverse_depth, here)
+    return np.where(inverse_depth > 0, 1 / np.where(inverse_depth > 0, inverse_depth, 1), 0)
+
+
+@pytest.mark.parametrize("nearest", [nearest_by_rows, nearest_by_chunks])
+def test_both_ways_of_drawing_agree_with_brute_force(nearest, monkeypatch):
+    """On CPUs and on accelerators: triangles of all sizes in a picture that is not square."""
+    monkeypatch.setattr("handjax.hand.rasterize.nearest_faces", lambda *a: nearest(set_up(*a), *a[3:]))
+    vertices, faces = soup()
+    camera = default_camera(90, 137)
+    raster = rasterize.__wrapped__(jnp.asarray(vertices), jnp.asarray(faces), camera, 90, 137)
+    expected = brute_force(vertices, faces, camera, 90, 137)
+    assert 0.5 < (expected > 0).mean() < 1
+    assert ((expected > 0) != (np.asarray(raster.mask) > 0)).mean() < 1e-3
+    wrong = np.abs(np.asarray(raster.depth) - expected)[(expected > 0) & (np.asarray(raster.mask) > 0)] > 1e-4
+    assert wrong.mean() < 1e-3  # only on edges
+
+
+@pytest.mark.parametrize("nearest", [nearest_by_rows, nearest_by_chunks])
+def test_of_equal_faces_the_last_is_seen(nearest):
+    vertices, faces = torus()
+    twice = jnp.concatenate([jnp.asarray(faces)] * 2)
+    camera = default_camera(128, 128)
+    triangles = set_up(*project_faces(jnp.asarray(vertices), twice, camera), 128, 128)
+    index = jax.jit(nearest, static_argnums=(1, 2))(triangles, 128, 128)
+    assert int((index >= 0).sum()) > 1000
+    assert not bool(((index >= 0) & (index < len(faces))).any())
+
+
+def test_depth_map_is_the_raster_s_depth_in_less_memory():
+    vertices, faces = (jnp.asarray(a) for a in torus())
+    camera = default_camera(256, 256)
+    raster = rasterize(vertices, faces, camera, 256, 256)
+    np.testing.assert_allclose(depth_map(vertices, faces, camera, 256, 256), raster.depth, rtol=1e-6)
+    gradient = jax.grad(lambda v: depth_map(v, faces, camera, 256, 256).sum())(vertices)
+    expected = jax.grad(lambda v: rasterize(v, faces, camera, 256, 256).depth.sum())(vertices)
+    assert float(jnp.abs(expected).max()) > 1
+    np.testing.assert_allclose(gradient, expected, atol=1e-3 * float(jnp.abs(expected).max()))
+    memory = depth_map.lower(vertices, faces, camera, 256, 256).compile().memory_analysis()
+    assert memory.temp_size_in_bytes < 256 * 256 * 16 + len(faces) * 512
+
+
+def test_faces_left_out_leave_the_gradients_of_others_as_they_are():
+    """The first face is what the background looks up."""
+    camera = default_camera(32, 32)
+    triangle = jnp.array([[-0.5, -0.5, 1.0], [0.5, -0.5, 1.1], [0.0, 0.6, 1.2]])
+
+    def gradient(vertices, faces):
+        return jax.grad(lambda v: depth_map(v, jnp.array(faces), camera, 32, 32).sum())(vertices)
+
+    expected = gradient(triangle, [[0, 1, 2]])
+    assert float(jnp.abs(expected).min()) > 0
+    for bad in ([0.1, 0.1, -1.0], [jnp.nan, 0.1, 1.0], [0.1, jnp.inf, 1.0]):
+        vertices = jnp.concatenate([triangle, jnp.array([bad])])
+        np.testing.assert_allclose(gradient(vertices, [[0, 1, 3], [0, 1, 2]])[:3], expected, rtol=1e-5)
 
 
 def test_faces_behind_the_camera_or_invalid_are_left_out():

@@ -2,12 +2,15 @@ import json
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handjax.errors import ConfigError
-from launch import bench, bench_sd, peers
-from launch.bench import bench_first_image, bench_rasterize, describe
+from handjax.errors import BackendError, ConfigError
+from handjax.hand.camera import default_camera
+from handjax.hand.rasterize import depth_map
+from launch import bench, bench_rasterize, bench_sd, peers
+from launch.bench import bench_first_image, describe
 from launch.timing import summary
 
 
@@ -16,12 +19,73 @@ def test_ratio_is_ours_over_peer_of_neighbouring_runs():
     assert (item["ours"], item["peer"], item["ratio"], item["runs"]) == (2.0, 8.0, 0.5, 3)
 
 
-def test_rasterize_draws_the_same_hand_as_its_peer():
+def test_rasterize_draws_the_same_hands_as_its_peer(monkeypatch):
     pytest.importorskip("trimesh")
-    (item,) = bench_rasterize(runs=1)
-    assert item["mask_iou"] >= 0.995 and item["depth_error_mm"] <= 0.5
+    monkeypatch.setattr(bench_rasterize, "MESHES", 2)
+    item = next(bench_rasterize.bench_rasterize(runs=1))
+    assert (item["peer_name"], item["meshes"], item["runs"]) == ("trimesh", 2, 2)
+    assert item["mask_iou"] >= 0.9999 and item["depth_error_99_9_percent_mm"] <= 0.01
     assert 0 < item["ratio"] < 0.1
-    np.testing.assert_allclose(item["ratio"], item["ours"] / item["peer"])
+    # at 512²: a depth map is 1 MiB, a raster with everything 9 MiB
+    assert 1 < item["memory_mib"] < 5 and 9 < item["raster_memory_mib"] < 25
+
+
+def test_hands_of_the_bench_are_closed_and_in_the_picture(monkeypatch):
+    trimesh = pytest.importorskip("trimesh")
+    monkeypatch.setattr(bench_rasterize, "MESHES", 2)
+    hands, faces = bench_rasterize.make_hands()
+    for hand in hands:
+        mesh = trimesh.Trimesh(hand, faces, process=False)
+        assert mesh.is_watertight and mesh.volume > 1e-4
+        assert np.abs(hand[:, :2] / hand[:, 2:]).max() < 0.25
+    assert np.abs(hands[0] - hands[1]).max() > 0.01
+
+
+PYRENDER = """
+import time
+from types import SimpleNamespace
+import numpy as np
+__version__ = "0.1"
+constants = SimpleNamespace(GLTF=SimpleNamespace(TRIANGLES=4))
+RenderFlags = SimpleNamespace(DEPTH_ONLY=1)
+class Scene:
+    def add(self, thing, pose=None):
+        self.vertices = getattr(self, "vertices", thing)
+def Primitive(positions, indices, mode): return positions
+def Mesh(primitives): return primitives[0]
+def PerspectiveCamera(yfov, aspectRatio, znear): return yfov
+Camera = float
+class OffscreenRenderer:
+    def __init__(self, height, width): self.shape = height, width
+    def render(self, scene, flags):
+        time.sleep(0.002)
+        return np.full(self.shape, scene.vertices[:, 2].min())
+"""
+
+
+def test_pyrender_is_asked_for_each_mesh_in_its_own_process(monkeypatch, tmp_path):
+    """A stand-in draws a plane at the nearest vertex, so that all figures are known."""
+    (tmp_path / "OpenGL").mkdir()
+    (tmp_path / "pyrender.py").write_text(PYRENDER)
+    (tmp_path / "OpenGL" / "GL.py").write_text("GL_RENDERER = 1\ndef glGetString(name): return b'stand-in'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(bench_rasterize, "MESHES", 2)
+    hands, faces = bench_rasterize.make_hands()
+    camera = default_camera(512, 512)
+    item = bench_rasterize.beside_pyrender(sys.executable, hands, faces, camera, runs=2)
+    depth = np.stack([depth_map(jnp.asarray(hand), jnp.asarray(faces), camera, 512, 512) for hand in hands])
+    assert (item["peer_name"], item["peer_version"], item["runs"]) == ("pyrender", "0.1 on stand-in", 4)
+    assert 0.002 <= item["peer_resident"] < 1 and item["peer"] >= 0.002
+    np.testing.assert_allclose(item["mask_iou"], (depth > 0).mean(), rtol=1e-2)
+    farthest = max(1000 * (drawn.max() - hand[:, 2].min()) for drawn, hand in zip(depth, hands, strict=True))
+    np.testing.assert_allclose(item["depth_error_mm"], farthest, rtol=1e-2)
+
+
+def test_a_python_without_pyrender_is_one_line(capfd):
+    hands, faces = bench_rasterize.make_hands()
+    with pytest.raises(BackendError, match="cannot draw with pyrender"):
+        bench_rasterize.beside_pyrender(sys.executable, hands, faces, default_camera(512, 512), runs=1)
+    assert "No module named" in capfd.readouterr().err
 
 
 def test_parts_of_stable_diffusion_are_timed_and_weighed():
@@ -76,3 +140,9 @@ def test_the_first_image_is_timed_from_the_start_of_the_command():
     (item,) = bench_first_image(runs=1)
     assert 1 < item["ours"] < 60 and item["bound"] == 20 and item["runs"] == 1
     assert describe(item | {"ours": 6.25}) == "first_image: 6.25 s, at most 20 s"
+
+
+def test_a_peer_python_is_for_rasterize_alone(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["launch.bench", "first_image", "--peer-python", "python"])
+    with pytest.raises(ConfigError, match="rasterize"):
+        bench.main()
