@@ -1,10 +1,11 @@
 """All published data sets that can be prepared, by the name that `launch.precompute --input NAME:FOLDER` takes."""
 
 from data_pipelines.datasets.builder import HandDataset
+from data_pipelines.datasets.dexycb import DexYcb
 from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.interhand import InterHand
 from data_pipelines.datasets.rhd import Rhd
 
-_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, InterHand)
+_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, InterHand, DexYcb)
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
