@@ -71,10 +71,15 @@ def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]], remedy: str) 
             found = {name: arrays[name] for name in shapes if name in arrays.files}
     except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: no .npz of plain arrays ({error}); {remedy}") from error
-    for name, shape in shapes.items():
-        if name not in found or found[name].shape != shape:
-            raise InputError(f"{path}: {name} is not an array of shape {shape}; {remedy}")
+    check_shapes(found, shapes, path, remedy)
     return found
+
+
+def check_shapes(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path, remedy: str) -> None:
+    """Raises InputError where a file lacks one of the arrays or has it in another shape."""
+    for name, shape in shapes.items():
+        if name not in arrays or np.shape(arrays[name]) != shape:
+            raise InputError(f"{path}: {name} is not an array of shape {shape}; {remedy}")
 
 
 def check_pictures(samples: Sequence[Sample], remedy: str) -> None:

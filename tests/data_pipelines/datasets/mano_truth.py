@@ -53,6 +53,13 @@ def mano_truth(seed, side, arrays, tips, camera_matrix, size, place):
     return ManoTruth(pose, betas, place, vertices, joints, hand)
 
 
+def moved(truth, rotation, shift, camera_matrix):
+    """The same hand after x ↦ rotation x + shift; its parameters stay those from before."""
+    points, vertices, joints = (x @ rotation.T + shift for x in (truth.hand.points, truth.vertices, truth.joints))
+    hand = dataclasses.replace(truth.hand, points=points, pixels=pixels_of(points, camera_matrix))
+    return dataclasses.replace(truth, vertices=vertices, joints=joints, hand=hand)
+
+
 def check_mano(record, truth, folder, tips, left_shape="auto"):
     """The record's parameters, posed by the user's own MANO, give the hand that was written."""
     assert record.hand_model == "mano" and record.side == truth.hand.side
