@@ -7,7 +7,20 @@ from data_pipelines.datasets.h2o3d import H2o3d
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.ho3d import Ho3dV2, Ho3dV3
 from data_pipelines.datasets.interhand import InterHand
+from data_pipelines.datasets.reinterhand import ReInterHand
 from data_pipelines.datasets.rhd import Rhd
 
-_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, InterHand, DexYcb, Ho3dV2, Ho3dV3, H2o3d)
+_BUILDERS: tuple[type[HandDataset], ...] = (
+    Rhd,
+    FreiHand,
+    Hagrid,
+    HagridV2,
+    InterHand,
+    DexYcb,
+    Ho3dV2,
+    Ho3dV3,
+    H2o3d,
+    ReInterHand,
+    Hic,
+)
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}

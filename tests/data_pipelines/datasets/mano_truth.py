@@ -42,9 +42,10 @@ class ManoTruth:
 
 
 def mano_truth(seed, side, arrays, tips, camera_matrix, size, place):
-    """A hand of random pose and shape with the given translation."""
+    """A hand of random pose with the given translation, so large that the wrong left shape would not be it."""
     rng = np.random.default_rng(seed)
     pose, betas, place = 0.3 * rng.standard_normal((16, 3)), rng.standard_normal(10), np.array(place)
+    betas[0] = 6.0
     pose += mean_pose(arrays)
     vertices, joints = published(arrays, pose, betas, place)
     points = np.concatenate([joints, vertices[list(MANO_TIP_VERTICES[tips])]])[MANO_TO_OPENPOSE]
