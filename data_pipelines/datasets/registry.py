@@ -5,6 +5,7 @@ from data_pipelines.datasets.dexycb import DexYcb
 from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.h2o3d import H2o3d
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
+from data_pipelines.datasets.hic import Hic
 from data_pipelines.datasets.ho3d import Ho3dV2, Ho3dV3
 from data_pipelines.datasets.interhand import InterHand
 from data_pipelines.datasets.reinterhand import ReInterHand
