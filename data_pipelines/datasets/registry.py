@@ -8,6 +8,7 @@ from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.hic import Hic
 from data_pipelines.datasets.ho3d import Ho3dV2, Ho3dV3
 from data_pipelines.datasets.interhand import InterHand
+from data_pipelines.datasets.mtc import Mtc
 from data_pipelines.datasets.reinterhand import ReInterHand
 from data_pipelines.datasets.rhd import Rhd
 
@@ -23,5 +24,6 @@ _BUILDERS: tuple[type[HandDataset], ...] = (
     H2o3d,
     ReInterHand,
     Hic,
+    Mtc,
 )
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
