@@ -1,11 +1,13 @@
 """Looks whether a download is whole: every line says which file is missing or broken and where to get it."""
 
 import json
-from collections.abc import Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -36,6 +38,48 @@ def read_json(path: Path, remedy: str) -> Any:
         return json.loads(need_file(path, remedy).read_bytes())
     except ValueError as error:
         raise InputError(f"{path}: not JSON ({error}); {remedy}") from error
+
+
+def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
+    """Reads an annotation file in YAML that holds a mapping.
+
+    Raises:
+      InputError: it is missing, empty, broken off, or asks for objects to be made.
+    """
+    try:
+        content = yaml.safe_load(need_file(path, remedy).read_bytes())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML ({' '.join(str(error).split())}); {remedy}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, no mapping; {remedy}")
+    return content
+
+
+def read_arrays(path: Path, shapes: Mapping[str, tuple[int, ...]], remedy: str) -> dict[str, np.ndarray]:
+    """Reads arrays of an .npz.
+
+    Args:
+      path: the file.
+      shapes: names of the arrays → their shapes.
+      remedy: what to do about a file that is missing or broken.
+
+    Raises:
+      InputError: it is missing, empty, broken off, or lacks one of them.
+    """
+    try:
+        with np.load(need_file(path, remedy), allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in shapes if name in arrays.files}
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path}: no .npz of plain arrays ({error}); {remedy}") from error
+    check_shapes(found, shapes, path, remedy)
+    return found
+
+
+def check_shapes(arrays: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]], path: Path, remedy: str) -> None:
+    """Raises InputError where a file lacks one of the arrays or has it in another shape."""
+    for name, shape in shapes.items():
+        if name not in arrays or np.shape(arrays[name]) != shape:
+            raise InputError(f"{path}: {name} is not an array of shape {shape}; {remedy}")
 
 
 def check_pictures(samples: Sequence[Sample], remedy: str) -> None:
