@@ -3,7 +3,8 @@
 from data_pipelines.datasets.builder import HandDataset
 from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
+from data_pipelines.datasets.hint import Hint
 from data_pipelines.datasets.rhd import Rhd
 
-_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2)
+_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, Hint)
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
