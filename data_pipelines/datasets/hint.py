@@ -7,7 +7,6 @@ outside of the picture, is in the files but not in that code; its meaning is tha
 pixels are counted from is not said; the authors draw a keypoint at the pixel of its whole part, which counts the left
 edge as 0, as here.
 
-
 A hand counts if more than four keypoints are seen, as in HaMeR's training (FILTER_NUM_KP of its data sets): what hides
 hands is what HInt is about.
 """
@@ -46,7 +45,7 @@ class Hint(HandDataset):
   year = {2024},
 }""",
         download="unpack HInt_annotation_partial.zip of https://github.com/ddshan/hint and name its folder, which "
-        "holds TRAIN_newdays_img, TRAIN_epick_img and the same of VAL and TEST (how to add Ego4D's frames is said there)",
+        "holds TRAIN_newdays_img, TRAIN_epick_img and the same of VAL and TEST (how to add Ego4D is said there)",
         parts={"train": "TRAIN", "val": "VAL", "eval": "TEST"},
         min_seen=5,
     )

@@ -1,10 +1,12 @@
 """All published data sets that can be prepared, by the name that `launch.precompute --input NAME:FOLDER` takes."""
 
 from data_pipelines.datasets.builder import HandDataset
+from data_pipelines.datasets.coco_wholebody import CocoCaptions, CocoWholeBody
 from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
+from data_pipelines.datasets.halpe import Halpe
 from data_pipelines.datasets.hint import Hint
 from data_pipelines.datasets.rhd import Rhd
 
-_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, Hint)
+_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, Hint, CocoWholeBody, CocoCaptions, Halpe)
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
