@@ -6,7 +6,18 @@ from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.halpe import Halpe
 from data_pipelines.datasets.hint import Hint
+from data_pipelines.datasets.mpii_nzsl import MpiiNzsl
 from data_pipelines.datasets.rhd import Rhd
 
-_BUILDERS: tuple[type[HandDataset], ...] = (Rhd, FreiHand, Hagrid, HagridV2, Hint, CocoWholeBody, CocoCaptions, Halpe)
+_BUILDERS: tuple[type[HandDataset], ...] = (
+    Rhd,
+    FreiHand,
+    Hagrid,
+    HagridV2,
+    Hint,
+    CocoWholeBody,
+    CocoCaptions,
+    Halpe,
+    MpiiNzsl,
+)
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
