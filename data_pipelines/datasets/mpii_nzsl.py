@@ -17,6 +17,7 @@ from data_pipelines.datasets.builder import HandDataset
 from data_pipelines.datasets.facts import DatasetFacts
 from data_pipelines.datasets.layout import read_json
 from handjax.errors import InputError
+from handjax.record import Side
 
 
 class MpiiNzsl(HandDataset):
@@ -55,5 +56,5 @@ class MpiiNzsl(HandDataset):
         triples = np.array(sample.entry["hand_pts"], np.float64)
         known = triples[:, 2] > 0
         points = np.where(known[:, None], triples[:, :2], np.nan)
-        side = "left" if sample.entry["is_left"] else "right"
+        side: Side = "left" if sample.entry["is_left"] else "right"
         yield HandAnnotation(with_confidence(points, known.astype(np.float64)), side=side)
