@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from handjax.conditions.crops import crop_image
 from handjax.record import Side
@@ -77,7 +77,7 @@ class HandAnnotation:
 
 
 def with_confidence(
-    points: Float[np.ndarray, "21 dims"], confidence: Float[np.ndarray, "21"] | float = 1.0
+    points: Float[np.ndarray, "21 dims"], confidence: Shaped[np.ndarray, "21"] | float = 1.0
 ) -> Float[np.ndarray, "21 dims_and_one"]:
     """Appends the column of confidence, one for all keypoints or one each."""
     return np.column_stack([points, np.broadcast_to(confidence, 21)]).astype(np.float64)

@@ -10,11 +10,12 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from data_pipelines.datasets.annotation import HandAnnotation, ManoHand
+from data_pipelines.datasets.mano import posed_hand
 from handjax.conditions.photo import BATCH, FIT_SIZE, HandConditions, conditions_from_hands
 from handjax.conditions.pictures import HandPictures, hand_pictures
 from handjax.hand.camera import PinholeCamera, default_camera, project
 from handjax.hand.fit import HandFit, fit_hand
-from handjax.hand.model import HandModel, PosedHand, load_open_hand, pose_hand
+from handjax.hand.model import HandModel, PosedHand, load_open_hand
 from handjax.perception.hands import DetectedHand
 from handjax.record import Side
 
@@ -114,13 +115,6 @@ def _fit_under_cameras(
     return jax.tree.map(lambda leaf: leaf[:, 0], jax.vmap(fit)(keypoints, weights, world, cameras))
 
 
-def posed_hand(model: HandModel, hand: ManoHand) -> PosedHand:
-    """Vertices, joints and keypoints of a model under given parameters, metres; compiled once a model."""
-    arrays = (jnp.asarray(array, jnp.float32) for array in (hand.pose, hand.betas, hand.translation))
-    return jax.device_get(_pose_hand(model, *arrays))
-
-
-_pose_hand = jax.jit(pose_hand)
 _open_hand = cache(load_open_hand)
 
 

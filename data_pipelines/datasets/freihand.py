@@ -10,7 +10,6 @@ at (0.5, 0.5), as here.
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -23,11 +22,10 @@ from data_pipelines.datasets.annotation import (
     with_confidence,
 )
 from data_pipelines.datasets.builder import HandDataset
-from data_pipelines.datasets.conditions import posed_hand
 from data_pipelines.datasets.facts import DatasetFacts
 from data_pipelines.datasets.layout import read_json
+from data_pipelines.datasets.mano import from_mean_pose, posed_hand
 from handjax.errors import InputError
-from handjax.hand.mano import absolute_pose
 from handjax.hand.model import HandModel
 from handjax.images import read_image
 
@@ -89,7 +87,7 @@ class FreiHand(HandDataset):
 
 def _mano_hand(model: HandModel, theta: Float[np.ndarray, "61"], camera: Float[np.ndarray, "4"]) -> ManoHand:
     """Parameters from pose relative to the mean, shape, and pixel and scale (pixels per metre) of keypoint 9."""
-    pose = np.asarray(absolute_pose(model, jnp.asarray(theta[:48].reshape(16, 3), jnp.float32)))
+    pose = from_mean_pose(model, theta[:48].reshape(16, 3))
     centred = ManoHand(pose, theta[48:58], np.zeros(3))
     root = np.append(theta[58:60] - camera[2:], camera[:2].mean()) / theta[60]
     return ManoHand(pose, theta[48:58], root - posed_hand(model, centred).keypoints[_ROOT])

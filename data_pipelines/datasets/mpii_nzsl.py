@@ -2,7 +2,8 @@
 
 It is the manual part of the hand data of Simon et al., on which OpenPose's hand detector was trained
 (domedb.perception.cs.cmu.edu/handdb.html, hand_labels.zip). Its own readme could not be read; layout and meaning are
-those of readers of it, such as github.com/MengHao666/Minimal-Hand-pytorch (datasets/hand_labels.py): beside each
+those of readers of it: github.com/MengHao666/Minimal-Hand-pytorch (datasets/hand_labels.py) and
+github.com/naoc-1861355/Public_Handpose_Datasets (CMU/hand_labels/viz.py, order of the keypoints): beside each
 picture a .json of `hand_pts`, 21 of x, y and 1 where the keypoint is annotated, in OpenPose's order, and `is_left`, 1
 for a left hand. Where pixels are counted from is not said; they are taken to count the left edge as 0, as here.
 """

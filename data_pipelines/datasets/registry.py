@@ -6,6 +6,7 @@ from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.halpe import Halpe
 from data_pipelines.datasets.hint import Hint
+from data_pipelines.datasets.interhand import InterHand
 from data_pipelines.datasets.mpii_nzsl import MpiiNzsl
 from data_pipelines.datasets.rhd import Rhd
 
@@ -14,6 +15,7 @@ _BUILDERS: tuple[type[HandDataset], ...] = (
     FreiHand,
     Hagrid,
     HagridV2,
+    InterHand,
     Hint,
     CocoWholeBody,
     CocoCaptions,

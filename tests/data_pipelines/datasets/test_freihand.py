@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 
+from data_pipelines.datasets.freihand import FreiHand
 from handjax.errors import InputError
 from handjax.hand.mano import load_mano
 from handjax.hand.model import pose_hand
@@ -122,7 +123,7 @@ def test_mano_parameters_are_relative_to_the_flat_hand_and_in_camera_space(posed
     for record in (*records["train"].values(), *records["eval"].values()):
         assert record.hand_model == "mano"
         np.testing.assert_allclose(record.pose, absolute, atol=1e-6)
-        again = pose_hand(load_mano(path, tips="freihand"), record.pose, record.betas, record.translation)
+        again = pose_hand(load_mano(path, tips=FreiHand.FACTS.tips), record.pose, record.betas, record.translation)
         np.testing.assert_allclose(again.vertices, vertices, atol=2e-6)
         np.testing.assert_allclose(again.keypoints, record.keypoints_3d[:, :3], atol=2e-6)
         check_space(record, hand)

@@ -100,7 +100,11 @@ def check_space(record, hand):
 
 
 def check_mesh(record, hand, corner):
-    """The mesh that was fitted or posed covers the hand: intersection over union of its depth with the true mask."""
+    """The fitted mesh lies where the hand is: by keypoints under the record's camera, and by its depth's outline."""
+    posed = pose_hand(load_open_hand(record.side), record.pose, record.betas, record.translation).keypoints
+    pixels = np.asarray(record.camera[:2] * posed[:, :2] / posed[:, 2:] + record.camera[2:])
+    box = np.ptp(hand.pixels, axis=0).max()
+    assert np.linalg.norm(pixels + corner - hand.pixels, axis=1).mean() < 0.01 * box
     depth = decode_image(record.depth, record.id)[..., 0] > 0
     side = len(decode_image(record.image, record.id))
     centers = (np.arange(len(depth)) + 0.5) * side / len(depth)

@@ -1,0 +1,50 @@
+"""MANO's parameters from the conventions of data sets into this project's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from data_pipelines.datasets.annotation import ManoHand
+from handjax.hand.mano import absolute_pose
+from handjax.hand.model import HandModel, PosedHand, pose_hand, rest_joints, shape_hand
+from handjax.hand.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+
+
+def posed_hand(model: HandModel, hand: ManoHand) -> PosedHand:
+    """Vertices, joints and keypoints of a model under given parameters, metres; compiled once a model."""
+    return jax.device_get(_pose_hand(model, *map(jnp.float32, (hand.pose, hand.betas, hand.translation))))
+
+
+def from_mean_pose(model: HandModel, pose: Float[np.ndarray, "16 3"]) -> Float[np.ndarray, "16 3"]:
+    """Pose relative to the flat hand of one that is relative to the model's mean pose (DECISIONS G3)."""
+    return np.asarray(absolute_pose(model, jnp.asarray(pose, jnp.float32)))
+
+
+def moved_hand(
+    model: HandModel, hand: ManoHand, rotation: Float[np.ndarray, "3 3"], shift: Float[np.ndarray, "3"]
+) -> ManoHand:
+    """Parameters of a hand after x ↦ rotation x + shift, such as from the world to a camera.
+
+    Args:
+      model: the hand's model, whose wrist, about which poses turn, is not at the origin (DECISIONS G5).
+      hand: before.
+      rotation: of the move.
+      shift: metres.
+    """
+    turn, wrist = jax.device_get(_turned(model, *map(jnp.float32, (hand.pose[0], hand.betas, rotation))))
+    translation = rotation @ (wrist + hand.translation) + shift - wrist
+    return ManoHand(np.concatenate([turn[None], hand.pose[1:]]), hand.betas, translation)
+
+
+@jax.jit
+@jax.default_matmul_precision("highest")
+def _turned(
+    model: HandModel, turn: Float[Array, "3"], betas: Float[Array, " S"], rotation: Float[Array, "3 3"]
+) -> tuple[Float[Array, "3"], Float[Array, "3"]]:
+    """The wrist's rotation after the move, and its place at rest."""
+    wrist = rest_joints(model, shape_hand(model, betas))[0]
+    return matrix_to_axis_angle(rotation @ axis_angle_to_matrix(turn)), wrist
+
+
+_pose_hand = jax.jit(pose_hand)
