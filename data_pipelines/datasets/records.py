@@ -19,7 +19,6 @@ from handjax.errors import InputError
 from handjax.hand.describe import describe_hand, with_article
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.model import HandModel
-from handjax.images import read_image
 from handjax.perception import HandDetector
 from handjax.record import HandRecord, Side
 
@@ -43,6 +42,7 @@ class RecordMaker:
 
     Attributes:
       facts: of the data set.
+      picture: reads the picture of a sample.
       hands: gives the annotated hands of a picture, from it and its height and width.
       failures: receives pictures and hands that give no record.
       mano: the user's MANO models.
@@ -50,6 +50,7 @@ class RecordMaker:
     """
 
     facts: DatasetFacts
+    picture: Callable[[Sample], UInt8[np.ndarray, "height width 3"]]
     hands: Callable[[Sample, tuple[int, int]], Iterable[HandAnnotation]]
     failures: Failures
     mano: Mapping[Side, HandModel]
@@ -70,7 +71,7 @@ class RecordMaker:
 
     def _cut_hands(self, sample: Sample) -> Iterator[_CutHand]:
         try:
-            image = read_image(sample.picture)
+            image = self.picture(sample)
             hands = list(self.hands(sample, (image.shape[0], image.shape[1])))
         except InputError as error:
             self.failures.add(sample.picture, "unreadable", str(error))
