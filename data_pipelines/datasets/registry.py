@@ -5,6 +5,7 @@ from data_pipelines.datasets.coco_wholebody import CocoCaptions, CocoWholeBody
 from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.halpe import Halpe
+from data_pipelines.datasets.hamer_tars import HamerTars
 from data_pipelines.datasets.hint import Hint
 from data_pipelines.datasets.interhand import InterHand
 from data_pipelines.datasets.mpii_nzsl import MpiiNzsl
@@ -21,5 +22,6 @@ _BUILDERS: tuple[type[HandDataset], ...] = (
     CocoCaptions,
     Halpe,
     MpiiNzsl,
+    HamerTars,
 )
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
