@@ -1,7 +1,9 @@
 """All published data sets that can be prepared, by the name that `launch.precompute --input NAME:FOLDER` takes."""
 
+from data_pipelines.datasets.asl_alphabet import AslAlphabet
 from data_pipelines.datasets.builder import HandDataset
 from data_pipelines.datasets.coco_wholebody import CocoCaptions, CocoWholeBody
+from data_pipelines.datasets.doh100 import Doh100
 from data_pipelines.datasets.freihand import FreiHand
 from data_pipelines.datasets.hagrid import Hagrid, HagridV2
 from data_pipelines.datasets.halpe import Halpe
@@ -23,5 +25,7 @@ _BUILDERS: tuple[type[HandDataset], ...] = (
     Halpe,
     MpiiNzsl,
     HamerTars,
+    Doh100,
+    AslAlphabet,
 )
 DATASETS = {builder.FACTS.name: builder for builder in _BUILDERS}
