@@ -27,7 +27,8 @@ class HandRecord:
       betas: shape of the hand model.
       translation: of the hand model in camera space, metres.
       camera: fx, fy, cx, cy in pixels of `image`.
-      mask: encoded grey PNG, 255 on the hand's mesh, also where something hides it.
+      mask: encoded grey PNG, 255 on the hand as the data set's own mask shows it; without one, on the hand's mesh, also
+        where something hides it.
       depth: encoded grey PNG of the depth condition times 255 (DECISIONS B3).
       skeleton: encoded RGB PNG (DECISIONS B3).
       mesh: encoded RGB PNG of the shaded mesh.

@@ -14,9 +14,8 @@ from tqdm import tqdm
 from data_pipelines.datasets.annotation import HandAnnotation, Sample
 from data_pipelines.datasets.facts import DatasetFacts
 from data_pipelines.datasets.layout import check_pictures, need_file
-from data_pipelines.datasets.records import RecordMaker
+from data_pipelines.datasets.records import Losses, RecordMaker
 from data_pipelines.features import record_features, to_example
-from data_pipelines.precompute import Failures
 from data_pipelines.splits import draw_names, drop_empty
 from handjax.errors import InputError
 from handjax.hand.mano import load_mano
@@ -118,7 +117,7 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
         folder = Path(config.folder or dl_manager.manual_dir)
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; {self.FACTS.download}")
-        self.failures, self._mano = Failures(), self._load_mano()
+        self.failures, self._mano = Losses(), self._load_mano()
         chosen = {draw.split: self._choose(folder, draw) for draw in self._draws()}
         self.photo_count = sum(map(len, chosen.values()))
         splits = drop_empty({split: self._generate_examples(samples, split) for split, samples in chosen.items()})

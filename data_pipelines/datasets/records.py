@@ -1,6 +1,7 @@
 """From annotated pictures to hand records: cut out, add what is not annotated, draw."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,22 @@ MIN_BOX_SIDE = 8.0
 """A hand whose tight box is smaller, in pixels, shows nothing."""
 
 
+class Losses(Failures):
+    """Failures, and hands left out because their picture does not show them: these are counted but no error."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._left_out: Counter[str] = Counter()
+
+    def leave_out(self, reason: str) -> None:
+        """Counts one hand."""
+        self._left_out[reason] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Returns how many failures and hands left out there are of each reason."""
+        return super().counts() | self._left_out
+
+
 @dataclasses.dataclass(frozen=True)
 class _CutHand:
     """An annotated hand in its square, at the picture's resolution and in the square's pixels."""
@@ -43,7 +60,7 @@ class RecordMaker:
       facts: of the data set.
       picture: reads the picture of a sample.
       hands: gives the annotated hands of a picture, from it and its height and width.
-      failures: receives pictures and hands that give no record.
+      losses: receives pictures and hands that give no record.
       mano: the user's MANO models.
       conditions: whether to pose a mesh, for mask, depth and mesh picture; the skeleton is always drawn.
     """
@@ -51,7 +68,7 @@ class RecordMaker:
     facts: DatasetFacts
     picture: Callable[[Sample], UInt8[np.ndarray, "height width 3"]]
     hands: Callable[[Sample, tuple[int, int]], Iterable[HandAnnotation]]
-    failures: Failures
+    losses: Losses
     mano: Mapping[Side, HandModel]
     conditions: bool = True
 
@@ -73,12 +90,12 @@ class RecordMaker:
             image = self.picture(sample)
             hands = list(self.hands(sample, (image.shape[0], image.shape[1])))
         except InputError as error:
-            self.failures.add(sample.picture, "unreadable", str(error))
+            self.losses.add(sample.picture, "unreadable", str(error))
             return
         for number, hand in enumerate(hands):
             reason = _unusable(hand, image, self.facts.min_seen)
             if reason:
-                self.failures.add(sample.picture, reason, f"{sample.picture}: hand {number}: {reason}")
+                self.losses.leave_out(reason)
             else:
                 yield _cut_out(sample, number, image, hand)
 
@@ -93,7 +110,7 @@ class RecordMaker:
                 yield _record(self.facts, cut, hand.side, mesh, size)
             else:
                 detail = f"{cut.sample.picture}: hand {cut.number}: the mesh is off by {error:.0%} of the hand's box"
-                self.failures.add(cut.sample.picture, "fit failed", detail)
+                self.losses.add(cut.sample.picture, "fit failed", detail)
 
 
 def _unusable(hand: HandAnnotation, image: np.ndarray, min_seen: int) -> str | None:
