@@ -46,7 +46,7 @@ class HamerTars(HandDataset):
         description="2.7 million hands of FreiHAND, InterHand2.6M, MTC, RHD, COCO-WholeBody, Halpe, MPII+NZSL, HO3D, "
         "H2O3D and DexYCB, as HaMeR was trained on them.",
         homepage="https://github.com/geopavlakos/hamer",
-        licence="that of each data set it is made of, all for research, no commercial use",
+        licence="that of each data set it is made of; most are for research, no commercial use",
         citation="""@inproceedings{pavlakos2024reconstructing,
   title = {Reconstructing Hands in 3{D} with Transformers},
   author = {Pavlakos, Georgios and Shan, Dandan and Radosavovic, Ilija and Kanazawa, Angjoo and Fouhey, David and
