@@ -6,6 +6,7 @@ what it was called with; arrays are then put together from these memories. No co
 unpickling runs, and what is not on the list is refused.
 """
 
+import io
 import pickle
 from pathlib import Path
 from typing import Any
@@ -62,10 +63,12 @@ class _Dtype(_Kept):
 
 
 class _Array(_Kept):
-    """An array whose state is (version, shape, dtype, is Fortran's order, bytes)."""
+    """An array whose state is (version, shape, dtype, is Fortran's order, bytes, or a list if it is of objects)."""
 
-    def value(self) -> np.ndarray:
+    def value(self) -> np.ndarray | list[Any]:
         _, shape, dtype, fortran, raw = self.state
+        if isinstance(raw, list):
+            return _value(raw)
         return np.frombuffer(_raw(raw), dtype.value()).reshape(shape, order="F" if fortran else "C")
 
 
@@ -171,22 +174,40 @@ def read_pickle(path: Path, remedy: str, error: type[UserError] = InputError) ->
         error: what to raise.
 
     Returns:
-        Arrays, numbers and strings, also in dictionaries, lists and tuples of them; sparse matrices are dense, chumpy
-        objects are their values.
+        What `parse_pickle` makes of it.
 
     Raises:
-        error: the file is missing, no pickle, no dictionary, or names anything but NumPy arrays, SciPy's csc and csr
-            matrices and chumpy's variables.
+        error: the file is missing, or no pickle of a dictionary that `parse_pickle` reads.
     """
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, fix_imports=False, encoding="latin1").load()
-        if not isinstance(content, dict):
-            raise ValueError(f"it holds a {type(content).__name__}, no dictionary")
-        return _value(content)
+        raw = path.read_bytes()
     except OSError as failure:
         raise error(f"{path}: cannot be read ({failure.strerror}); {remedy}") from failure
+    content = parse_pickle(raw, str(path), remedy, error)
+    if not isinstance(content, dict):
+        raise error(f"{path}: no pickle of plain arrays (it holds a {type(content).__name__}, no dictionary); {remedy}")
+    return content
+
+
+def parse_pickle(raw: bytes, name: str, remedy: str, error: type[UserError] = InputError) -> Any:
+    """Reads a pickle of any Python version without running anything it names.
+
+    Args:
+        raw: the pickle.
+        name: says in errors where it came from.
+        remedy: what to do about what is no pickle.
+        error: what to raise.
+
+    Returns:
+        Arrays, numbers and strings, also in dictionaries, lists and tuples of them; sparse matrices are dense, chumpy
+        objects are their values, an array of objects is the list of them.
+
+    Raises:
+        error: it is no pickle, or names anything but NumPy arrays, SciPy's csc and csr matrices and chumpy's variables.
+    """
+    try:
+        return _value(_Unpickler(io.BytesIO(raw), fix_imports=False, encoding="latin1").load())
     # the ways in which an unpickler fails on what was not meant for it have no common base
     except Exception as failure:
         reason = str(failure).split("\n")[0]
-        raise error(f"{path}: no pickle of plain arrays ({reason}); {remedy}") from failure
+        raise error(f"{name}: no pickle of plain arrays ({reason}); {remedy}") from failure

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NamedTuple
 
+import numpy as np
 import tensorflow_datasets as tfds
+from jaxtyping import UInt8
 from tqdm import tqdm
 
 from data_pipelines.datasets.annotation import HandAnnotation, Sample
@@ -19,6 +21,7 @@ from data_pipelines.splits import draw_names, drop_empty
 from handjax.errors import InputError
 from handjax.hand.mano import load_mano
 from handjax.hand.model import HandModel
+from handjax.images import read_image
 from handjax.record import HandRecord, Side
 
 _MANO_FILES: dict[Side, str] = {"left": "MANO_LEFT", "right": "MANO_RIGHT"}
@@ -91,6 +94,10 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
           size: height and width of its picture.
         """
 
+    def picture(self, sample: Sample) -> UInt8[np.ndarray, "height width 3"]:
+        """Reads the picture of a sample; for data sets that do not keep it in a file of its own."""
+        return read_image(sample.picture)
+
     def mano_model(self, side: Side) -> HandModel | None:
         """The user's MANO model, in the data set's own variety; None where the config names no folder."""
         return self._mano.get(side)
@@ -127,8 +134,14 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
         return {draw.split: self._choose(folder, draw) for draw in self._draws()}
 
     def records(self, samples: Iterable[Sample], failures: Failures) -> Iterator[HandRecord]:
-        """Makes the records of chosen pictures, not always in their order; `failures` receives what gives none."""
-        maker = RecordMaker(self.FACTS, self.hands, failures, self._mano, self.builder_config.conditions)
+        """Makes the records of chosen pictures, not always in their order.
+
+        Args:
+          samples: some of those chosen.
+          failures: receives what gives no record, also from `hands`, as the attribute `failures`.
+        """
+        self.failures = failures
+        maker = RecordMaker(self.FACTS, self.picture, self.hands, failures, self._mano, self.builder_config.conditions)
         return maker.records(samples)
 
     def _draws(self) -> list[_Draw]:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from data_pipelines.datasets.annotation import ManoHand
 from handjax.hand.mano import absolute_pose
@@ -35,6 +35,38 @@ def moved_hand(
     turn, wrist = jax.device_get(_turned(model, *map(jnp.float32, (hand.pose[0], hand.betas, rotation))))
     translation = rotation @ (wrist + hand.translation) + shift - wrist
     return ManoHand(np.concatenate([turn[None], hand.pose[1:]]), hand.betas, translation)
+
+
+def seen_at(
+    model: HandModel,
+    hand: ManoHand,
+    keypoints: Float[np.ndarray, "points 3"],
+    numbers: Int[np.ndarray, " points"],
+    camera: Float[np.ndarray, "4"],
+) -> ManoHand:
+    """Puts a hand where a camera sees its keypoints nearest to given places, for labels that have no translation.
+
+    Args:
+      model: the hand's model.
+      hand: its translation is of no account.
+      keypoints: x and y in pixels and weight.
+      numbers: which of the 21 they are.
+      camera: fx, fy, cx, cy in pixels.
+
+    Source: a pixel u of the point X + t means f (x + tx) = (u - c) (z + tz), which is linear in t.
+    """
+    points = posed_hand(model, ManoHand(hand.pose, hand.betas, np.zeros(3))).keypoints[numbers].astype(np.float64)
+    rows, sides = [], []
+    for axis in range(2):
+        offset = keypoints[:, axis] - camera[2 + axis]
+        focal = np.full(len(points), camera[axis])
+        weighted = np.sqrt(keypoints[:, 2])
+        columns = [np.zeros_like(focal), np.zeros_like(focal), -offset]
+        columns[axis] = focal
+        rows.append(np.stack(columns, axis=1) * weighted[:, None])
+        sides.append((offset * points[:, 2] - focal * points[:, axis]) * weighted)
+    translation = np.linalg.lstsq(np.concatenate(rows), np.concatenate(sides))[0]
+    return ManoHand(hand.pose, hand.betas, translation)
 
 
 @jax.jit

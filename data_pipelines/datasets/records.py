@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +10,7 @@ from jaxtyping import Float, UInt8
 from data_pipelines.datasets.annotation import HandAnnotation, Sample, in_crop, scaled, with_confidence
 from data_pipelines.datasets.conditions import HandMesh, hand_meshes
 from data_pipelines.datasets.facts import DatasetFacts
+from data_pipelines.datasets.found import hand_detector
 from data_pipelines.encoding import jpeg, png
 from data_pipelines.precompute import CONDITION_SIZES, MAX_FIT_ERROR, Failures
 from handjax.conditions.crops import RECORD_CROP_SCALE, box_side, crop_image, hand_box
@@ -19,8 +19,6 @@ from handjax.errors import InputError
 from handjax.hand.describe import describe_hand, with_article
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.model import HandModel
-from handjax.images import read_image
-from handjax.perception import HandDetector
 from handjax.record import HandRecord, Side
 
 MIN_BOX_SIDE = 8.0
@@ -43,6 +41,7 @@ class RecordMaker:
 
     Attributes:
       facts: of the data set.
+      picture: reads the picture of a sample.
       hands: gives the annotated hands of a picture, from it and its height and width.
       failures: receives pictures and hands that give no record.
       mano: the user's MANO models.
@@ -50,6 +49,7 @@ class RecordMaker:
     """
 
     facts: DatasetFacts
+    picture: Callable[[Sample], UInt8[np.ndarray, "height width 3"]]
     hands: Callable[[Sample, tuple[int, int]], Iterable[HandAnnotation]]
     failures: Failures
     mano: Mapping[Side, HandModel]
@@ -70,7 +70,7 @@ class RecordMaker:
 
     def _cut_hands(self, sample: Sample) -> Iterator[_CutHand]:
         try:
-            image = read_image(sample.picture)
+            image = self.picture(sample)
             hands = list(self.hands(sample, (image.shape[0], image.shape[1])))
         except InputError as error:
             self.failures.add(sample.picture, "unreadable", str(error))
@@ -111,11 +111,6 @@ def _cut_out(sample: Sample, number: int, image: np.ndarray, hand: HandAnnotatio
     return _CutHand(sample, number, crop_image(image, box), in_crop(hand, box))
 
 
-@cache
-def _detector() -> HandDetector:
-    return HandDetector.load()
-
-
 def _completed(cut: _CutHand) -> HandAnnotation:
     """Adds side and shape, which a mesh needs, where they are not annotated, as the landmark network sees them."""
     hand = cut.hand
@@ -123,10 +118,10 @@ def _completed(cut: _CutHand) -> HandAnnotation:
         return hand
     points = hand.keypoints_2d[:, :2]
     if hand.placed.all():
-        (seen,) = _detector().read(cut.image, keypoints=points[None])
+        (seen,) = hand_detector().read(cut.image, keypoints=points[None])
     else:
         box = np.concatenate([np.nanmin(points, axis=0), np.nanmax(points, axis=0)])
-        (seen,) = _detector().read(cut.image, boxes=box[None])
+        (seen,) = hand_detector().read(cut.image, boxes=box[None])
     world = with_confidence(seen.world) if hand.keypoints_3d is None else hand.keypoints_3d
     return dataclasses.replace(hand, side=hand.side or seen.side, keypoints_3d=world)
 
