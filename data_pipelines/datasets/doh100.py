@@ -48,7 +48,7 @@ class Doh100(HandDataset):
     """TFDS builder of 100DOH's 100,000 annotated frames."""
 
     FACTS = DatasetFacts(
-        name="100doh",
+        name="doh100",
         description="100,000 frames of films on YouTube with boxes of hands, their sides and what they touch.",
         homepage="https://fouheylab.eecs.umich.edu/~dandans/projects/100DOH/",
         licence="not stated with the data, whose site asks to agree to terms; the frames are of films on YouTube",

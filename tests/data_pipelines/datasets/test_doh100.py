@@ -62,7 +62,7 @@ def made(photo, tmp_path_factory):
     image, _, box = photo
     write_doh(folder / "VOC", image, box)
     with pytest.MonkeyPatch.context() as patch:
-        records = prepare(patch, f"100doh:{folder / 'VOC'}", folder / "out")
+        records = prepare(patch, f"doh100:{folder / 'VOC'}", folder / "out")
     return records, json.loads((folder / "out" / "manifest.json").read_text()), folder / "VOC"
 
 
@@ -119,5 +119,5 @@ def test_a_half_unpacked_download_says_what_is_missing_and_where_to_get_it(tmp_p
     write_doh(tmp_path / "VOC", photo[0], photo[2])
     damage(tmp_path / "VOC" / "VOC2007")
     with pytest.raises(InputError, match=text) as caught:
-        prepare(monkeypatch, f"100doh:{tmp_path / 'VOC'}", tmp_path / "out")
+        prepare(monkeypatch, f"doh100:{tmp_path / 'VOC'}", tmp_path / "out")
     assert "https://github.com/ddshan/hand_object_detector" in str(caught.value) and "\n" not in str(caught.value)
