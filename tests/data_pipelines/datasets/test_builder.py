@@ -1,5 +1,7 @@
 """What all builders of published data sets have in common, shown on RHD."""
 
+from pathlib import Path
+
 import jax
 import numpy as np
 import pytest
@@ -29,6 +31,11 @@ def test_every_data_set_says_where_it_comes_from():
         assert name == facts.name and builder.name == name
         assert facts.homepage.startswith("https://") and facts.licence and facts.citation.startswith("@")
         assert "http" in facts.download and not facts.download.endswith(".")
+
+
+def test_every_data_set_is_in_the_documentation():
+    document = Path("docs/data.md").read_text()
+    assert [name for name in DATASETS if f"| [`{name}`]({DATASETS[name].FACTS.homepage}) |" not in document] == []
 
 
 def test_tfds_reads_it_from_the_manual_dir(rhd, tmp_path):
