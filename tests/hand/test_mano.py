@@ -11,7 +11,7 @@ import pytest
 from handjax.errors import WeightsError
 from handjax.hand.angles import pose_from_angles
 from handjax.hand.camera import default_camera, project
-from handjax.hand.fit import fit_hand
+from handjax.hand.fit import fit_hand, fit_hand_3d
 from handjax.hand.mano import absolute_pose, load_mano, pca_from_pose, pose_from_pca, relative_pose
 from handjax.hand.model import load_open_hand, mirror_model, mirror_pose, pose_hand
 from handjax.hand.topology import MANO_PARENTS, MANO_TIP_VERTICES
@@ -103,9 +103,10 @@ def test_keypoints_are_fitted_with_mano(mano):
     seen = pose_hand(mano, pose_from_angles(mano, angles), jnp.zeros(10), jnp.array([0.0, 0.0, 0.6])).keypoints
     pixels = project(default_camera(512, 512), seen)
     fit = fit_hand(mano, pixels[None], jnp.ones((1, 21)), seen[None], (512, 512))
-    found = pose_hand(mano, fit.pose[0], fit.betas[0], fit.translation[0]).keypoints
     assert fit.error_px[0] < 0.5
-    assert np.linalg.norm(found - seen, axis=1).max() < 2e-3
+    for found in (fit, fit_hand_3d(mano, seen[None], jnp.ones((1, 21)))):
+        keypoints = pose_hand(mano, found.pose[0], found.betas[0], found.translation[0]).keypoints
+        assert np.linalg.norm(keypoints - seen, axis=1).max() < 2e-3
 
 
 @pytest.mark.parametrize("protocol", [0, 2])
