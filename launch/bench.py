@@ -12,6 +12,7 @@ from typing import Any
 from handjax.errors import ConfigError
 from handjax.files import write_json
 from launch import command
+from launch.bench_hands import bench_hands
 from launch.bench_loader import bench_loader
 from launch.bench_rasterize import bench_rasterize
 from launch.bench_sd import bench_sd
@@ -77,6 +78,7 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 # What runs, and the packages whose versions are kept with the figures.
 BENCHMARKS: dict[str, tuple[Callable[..., Iterator[dict[str, Any]]], tuple[str, ...]]] = {
     "first_image": (bench_first_image, ()),
+    "hands": (bench_hands, ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": (bench_loader, ("array-record", "pillow", "tensorflow-datasets")),
     "rasterize": (bench_rasterize, ("trimesh",)),
     "sd": (bench_sd, ("torch", "diffusers", "transformers")),

@@ -8,6 +8,7 @@ import launch
 
 HELPERS = {
     "assets",
+    "bench_hands",
     "bench_loader",
     "bench_rasterize",
     "bench_sd",
