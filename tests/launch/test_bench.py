@@ -122,7 +122,7 @@ def test_utilisation_is_the_share_of_the_peak(monkeypatch):
 
 def test_figures_are_written_with_machine_and_versions(monkeypatch, tmp_path, capsys):
     item = summary("x", "peer", [(1.0, 2.0)]) | {"peak_gib": 1.5, "peer_peak_gib": 2.0}
-    monkeypatch.setitem(bench.BENCHMARKS, "sd", (lambda runs: iter([item]), ("diffusers",)))
+    monkeypatch.setattr("launch.bench_sd.bench_sd", lambda runs: iter([item]))
     monkeypatch.setattr(sys, "argv", ["launch.bench", "sd", "--out", str(tmp_path / "sd.json")])
     assert bench.main() == 0
     assert capsys.readouterr().out == "x: 1 s, peer 2 s, ratio 0.5; peak memory 1.50 and 2.00 GiB\n"
