@@ -37,7 +37,7 @@ from handjax.hand.model import HandModel
 from handjax.hand.rotations import euler_to_matrix, matrix_to_axis_angle
 from handjax.hand.topology import MANO_TO_OPENPOSE
 
-STEPS_IN_PICTURE, STEPS_IN_SPACE, REJECTING_STEPS = 20, 12, 8
+STEPS_IN_PICTURE, STEPS_IN_SPACE, REJECTING_STEPS = 20, 16, 8
 """Steps of each start, for pixels alone leave flatter valleys, and of the best one without its outliers."""
 
 
@@ -114,7 +114,10 @@ def fit_hand(
     else:
         world, known = _clean(world, confidence)
         observed = Observed(picture, given_keypoints(world, known, jnp.full(len(world), WORLD_SIGMA)))
-        starts = jax.vmap(partial(starts_in_space, rest))(world, known)
+        shown = jax.vmap(partial(starts_in_space, rest))(world, known)
+        likely = jax.vmap(partial(starts_in_picture, rest))(keypoints, seen)
+        # a network's keypoints in space can be those of the other hand, so the picture has its say
+        starts = jax.tree.map(lambda *both: jnp.concatenate(both, axis=1), shown, likely)
     found = _fit(skeleton, observed, *starts)
     wrist = wrist_position(found)
     projected = jax.vmap(partial(project, camera))(_keypoints(skeleton, found, wrist))

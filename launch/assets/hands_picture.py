@@ -19,7 +19,7 @@ from handjax.perception import HandDetector
 from launch import command
 
 PHOTOS = Path(handjax.__file__).parent / "assets" / "photos"
-SIDE, ROWS, RENDERED = 192, 4, range(3, 15)
+SIDE, ROWS, RENDERED = 192, 5, range(3, 18)
 SKIN = np.array([235, 205, 185])
 DIMMED = 0.45
 
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def photo_column(detector: HandDetector, image: Picture) -> Picture:
-    """One photograph: itself, skeleton, mesh, depth."""
+    """One photograph: itself, skeleton, mask, depth, mesh."""
     hand = detector.detect(image)[0]
     box = hand_box(hand.keypoints)
     crop = crop_image(image, box, SIDE)
@@ -46,9 +46,11 @@ def photo_column(detector: HandDetector, image: Picture) -> Picture:
     dimmed = crop * DIMMED
     drawn = conditions.skeleton.max(axis=-1, keepdims=True) > 0
     skeleton = np.where(drawn, conditions.skeleton * 255, dimmed)
-    mesh = np.where(conditions.mask[..., None] > 0, conditions.mesh * SKIN, dimmed)
+    hand_only = conditions.mask[..., None] > 0
+    mask = np.where(hand_only, crop, dimmed)
+    mesh = np.where(hand_only, conditions.mesh * SKIN, dimmed)
     depth = np.repeat(conditions.depth[..., None] * 255, 3, axis=-1)
-    return np.concatenate([crop, skeleton, mesh, depth]).astype(np.uint8)
+    return np.concatenate([crop, skeleton, mask, depth, mesh]).astype(np.uint8)
 
 
 def rendered_columns(numbers: Sequence[int]) -> list[Picture]:
