@@ -1,11 +1,13 @@
 """Fit of the hand model to 21 keypoints: pose, shape and place of many hands at once, by least squares with priors.
 
 The unknowns of one hand are joint angles rather than rotations, so that the limits of motion are plain bounds. Each
-hand is started from several poses, with keypoints in space from the one that they show. All of them descend, and
-the best one goes on. On a CPU batches of 16 to 256 hands are the fastest.
+hand is started from several poses; the best end goes on without the keypoints that it does not explain. A CPU fits a
+few hands after the other, for these stay in its caches.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -37,8 +39,14 @@ from handjax.hand.model import HandModel
 from handjax.hand.rotations import euler_to_matrix, matrix_to_axis_angle
 from handjax.hand.topology import MANO_TO_OPENPOSE
 
-STEPS_IN_PICTURE, STEPS_IN_SPACE, REJECTING_STEPS = 20, 16, 8
+STEPS_IN_PICTURE, STEPS_IN_SPACE, REJECTING_STEPS = 20, 10, 8
 """Steps of each start, for pixels alone leave flatter valleys, and of the best one without its outliers."""
+
+SIFTING_STEPS, GOOD_STARTS = 4, 3
+"""With keypoints in space, steps after which as many starts go on: by then it shows which way they go."""
+
+CPU_CHUNK = 16
+"""Hands that a CPU fits at a time."""
 
 
 @struct.dataclass
@@ -103,6 +111,16 @@ def fit_hand(
         which move its tips by a millimetre or so, are left out, from `error_px` too.
     """
     camera = default_camera(*size) if camera is None else camera
+    return _in_chunks(partial(_fit_hand, model, camera), keypoints, confidence, world)
+
+
+def _fit_hand(
+    model: HandModel,
+    camera: PinholeCamera,
+    keypoints: Float[Array, "batch 21 2"],
+    confidence: Float[Array, "batch 21"],
+    world: Float[Array, "batch 21 3"] | None,
+) -> HandFit:
     skeleton = skeleton_of(model)
     rest = _resting_keypoints(model)
     keypoints, seen = _clean(keypoints, confidence)
@@ -142,6 +160,12 @@ def fit_hand_3d(
     Returns:
         The fits.
     """
+    return _in_chunks(partial(_fit_hand_3d, model), keypoints, confidence)
+
+
+def _fit_hand_3d(
+    model: HandModel, keypoints: Float[Array, "batch 21 3"], confidence: Float[Array, "batch 21"]
+) -> HandFit3d:
     keypoints, known = _clean(keypoints, confidence)
     points = given_keypoints(keypoints, known, KEYPOINT_SIGMA * jnp.maximum(_extent(keypoints, known), 1e-3))
     starts = jax.vmap(partial(starts_in_space, _resting_keypoints(model)))(keypoints, known)
@@ -149,6 +173,25 @@ def fit_hand_3d(
     found = _fit(skeleton, Observed(None, points), *starts)
     error = _mean_distance(_keypoints(skeleton, found, found.anchor), keypoints, known)
     return HandFit3d(_pose(model, found), found.betas.T, _translation(skeleton, found, found.anchor), error)
+
+
+def _in_chunks(fit: Callable[..., Any], *hands: Array | None) -> Any:
+    """What `fit` makes of all hands; on a CPU, of `CPU_CHUNK` of them after the other."""
+    count = jax.tree.leaves(hands)[0].shape[0]
+
+    def one_after_the_other(*hands: Array | None) -> Any:
+        chunks = -(-count // CPU_CHUNK)
+
+        def split(leaf: Array) -> Array:
+            filled = jnp.pad(leaf, ((0, chunks * CPU_CHUNK - count), *((0, 0),) * (leaf.ndim - 1)), mode="edge")
+            return filled.reshape(chunks, CPU_CHUNK, *leaf.shape[1:])
+
+        found = jax.lax.map(lambda chunk: fit(*chunk), jax.tree.map(split, hands))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:])[:count], found)
+
+    if count <= CPU_CHUNK:
+        return fit(*hands)
+    return jax.lax.platform_dependent(*hands, cpu=one_after_the_other, default=fit)
 
 
 def _fit(
@@ -162,12 +205,22 @@ def _fit(
     # start after start, each with all hands
     rotations, flexions = (jnp.moveaxis(x, (0, 1), (-1, -2)) for x in (rotations, flexions))
     rotations, flexions = (x.reshape(*x.shape[:-2], -1) for x in (rotations, flexions))
-    copies = tiled(observed, count)
-    start = first_unknowns(skeleton, copies, rotations, flexions)
-    steps = STEPS_IN_PICTURE if observed.points is None else STEPS_IN_SPACE
-    ends, costs = _descend(skeleton, copies, False, start, steps)
-    best = jnp.argmin(costs.reshape(count, batch), axis=0) * batch + jnp.arange(batch)
-    return _descend(skeleton, observed, True, jax.tree.map(lambda leaf: leaf[..., best], ends), REJECTING_STEPS)[0]
+    start = first_unknowns(skeleton, tiled(observed, count), rotations, flexions)
+    if observed.points is None:
+        steps = STEPS_IN_PICTURE
+    else:
+        steps = STEPS_IN_SPACE
+        ends, costs = _descend(skeleton, tiled(observed, count), False, start, SIFTING_STEPS)
+        count = min(GOOD_STARTS, count)
+        start = _best(ends, costs, batch, count)
+    ends, costs = _descend(skeleton, tiled(observed, count), False, start, steps)
+    return _descend(skeleton, observed, True, _best(ends, costs, batch, 1), REJECTING_STEPS)[0]
+
+
+def _best(ends: Unknowns, costs: Float[Array, " lanes"], batch: int, count: int) -> Unknowns:
+    """The ends of least cost of each hand, as lanes again."""
+    lanes = jnp.argsort(costs.reshape(-1, batch), axis=0)[:count] * batch + jnp.arange(batch)
+    return jax.tree.map(lambda leaf: leaf[..., lanes.ravel()], ends)
 
 
 def _descend(skeleton: Skeleton, observed: Observed, rejecting: bool, start: Unknowns, steps: int):

@@ -104,6 +104,13 @@ def test_keypoints_without_confidence_have_no_influence(fit):
     assert float(jnp.abs(clean.pose - fit.pose).max()) > 1e-3
 
 
+@pytest.mark.parametrize("count", [3, 19])
+def test_a_fit_does_not_depend_on_how_many_are_made(fit, count):
+    few = fit_hand(MODEL, NOISY[:count], EVERYTHING[:count], WORLD[:count], (SIZE, SIZE))
+    np.testing.assert_allclose(few.pose, fit.pose[:count], atol=1e-3)
+    np.testing.assert_allclose(few.error_px, fit.error_px[:count], atol=1e-3)
+
+
 def test_one_wild_keypoint_is_outvoted(fit):
     wild = fit_hand(MODEL, NOISY.at[:, 12].add(0.5 * EXTENT[:, None]), EVERYTHING, WORLD, (SIZE, SIZE))
     others = np.delete(np.arange(21), 12)
