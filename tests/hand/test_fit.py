@@ -107,8 +107,8 @@ def test_keypoints_without_confidence_have_no_influence(fit):
 @pytest.mark.parametrize("count", [3, 19])
 def test_a_fit_does_not_depend_on_how_many_are_made(fit, count):
     few = fit_hand(MODEL, NOISY[:count], EVERYTHING[:count], WORLD[:count], (SIZE, SIZE))
-    np.testing.assert_allclose(few.pose, fit.pose[:count], atol=1e-3)
-    np.testing.assert_allclose(few.error_px, fit.error_px[:count], atol=1e-3)
+    np.testing.assert_allclose(few.pose, fit.pose[:count], atol=0.01)
+    np.testing.assert_allclose(few.error_px, fit.error_px[:count], atol=0.01)
 
 
 def test_one_wild_keypoint_is_outvoted(fit):
