@@ -19,7 +19,7 @@ from handjax.inference.score import FingerCounter, HandScore, score_hand
 from handjax.perception import DetectedHand, HandTracker
 from handjax.perception.hand_json import hand_item, read_detections
 from handjax.perception.overlay import draw_thumbnail
-from handjax.perception.retries import Found, SearchingDetector
+from handjax.perception.retries import AT_ONCE, Found, SearchingDetector
 
 Item = dict[str, Any]
 Image8 = UInt8[np.ndarray, "height width 3"]
@@ -27,7 +27,6 @@ Image8 = UInt8[np.ndarray, "height width 3"]
 SCORED, NO_HAND, NO_PICTURE, ERROR = "scored", "no hand found", "not a picture", "error"
 STATUSES = (SCORED, NO_HAND, NO_PICTURE, ERROR)
 MANY_HANDS = "more than two hands"
-GIVEN = "the detector given"
 THUMBNAIL_SIDE = 112
 _QUALITY = 78
 
@@ -105,7 +104,7 @@ class PictureScorer:
         if not self.options.detections:
             return self._detector.detect(image, retry=self.options.retry)
         hands = self._given(path, image)
-        return Found(hands, GIVEN if hands else None)
+        return Found(hands, AT_ONCE if hands else None)
 
     @cached_property
     def _detector(self) -> SearchingDetector:

@@ -53,11 +53,11 @@ def run(sources: Sequence[Source], options: ScoreOptions, workers: int, journal:
 
 def provenance(options: ScoreOptions) -> dict[str, Any]:
     """What a result comes from; results of the same provenance and picture are the same."""
-    given = options.detections and Path(options.detections)
+    weights = Path(options.detections or TASK_FILE)
     return {
         "version": handjax.__version__,
         "detector": options.detections or TASK_FILE.name,
-        "sha256": _sha256(given) if given else _sha256(TASK_FILE),
+        "sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
         "threshold": THRESHOLD,
         "tolerance_degrees": round(float(np.degrees(LANDMARK_TOLERANCE)), 3),
         "most_misfit": MOST_MISFIT,
@@ -66,10 +66,6 @@ def provenance(options: ScoreOptions) -> dict[str, Any]:
         "tiny_side": TINY_SIDE,
         **dataclasses.asdict(options),
     }
-
-
-def _sha256(path: Path) -> str | None:
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
 
 def without_thumbnails(items: Iterable[Item]) -> list[Item]:

@@ -239,7 +239,7 @@ def test_results_come_in_order_from_any_number_of_workers_and_are_not_made_twice
         "error",
         "not a picture",
     )
-    assert [item["found_by"] for (item,) in alone[:2]] == [None, "the detector given"]
+    assert [item["found_by"] for (item,) in alone[:2]] == [None, "at once"]
     assert all(len(item["thumbnails"]) == max(1, len(item["hands"])) for (item,) in alone if "thumbnails" in item)
     assert results("two", 2) == alone and detector() == 24
     write_image(tmp_path / "in" / "03.png", np.full((100, 100, 3), 4, np.uint8))
