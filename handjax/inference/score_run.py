@@ -23,6 +23,8 @@ from handjax.inference.score_pictures import Item, PictureScorer, ScoreOptions
 from handjax.inference.score_sources import Source
 from handjax.perception.detector import TASK_FILE
 
+FEW = 32
+"""Fewer pictures than these are not worth the seconds that processes take to start."""
 _AHEAD = 8  # sources handed out before their turn, a worker
 
 _scorer: PictureScorer
@@ -34,14 +36,15 @@ def run(sources: Sequence[Source], options: ScoreOptions, workers: int, journal:
     Args:
       sources: what to score.
       options: how; the journal's header must tell these from others.
-      workers: number of processes; with 1 this process does the work.
+      workers: number of processes; with 1, or few pictures, this process does the work.
       journal: where results are written down.
 
     Yields:
       Each source's items, in the order of `sources`, whatever the number of workers.
     """
     todo = [source for source in sources if source.known is None and not _is_done(source, journal)]
-    fresh = _score_here(todo, options) if workers == 1 else _score_apart(todo, options, workers)
+    alone = workers == 1 or (len(todo) < FEW and not options.video)
+    fresh = _score_here(todo, options) if alone else _score_apart(todo, options, workers)
     waiting = {source.path for source in todo}
     for source in sources:
         if source.known is not None:
