@@ -39,6 +39,7 @@ def summarise(tally: Tally) -> str:
     rest += [f"{count} pictures: {status}" for status, count in tally.statuses.items() if status not in (SCORED, ERROR)]
     rest += [f"{tally.statuses[ERROR]} inputs not read"] if tally.statuses[ERROR] else []
     rest += [f"{count} found by: {by}" for by, count in tally.found_by.items() if by != AT_ONCE]
+    rest += [f"{count} × {note}" for note, count in tally.notes.items()]
     if not strict["of"]:
         return f"{tally.title}: no hand was judged; {', '.join(rest)}"
     shares = f"{percent(strict)}; as the paper says {percent(paper)}"

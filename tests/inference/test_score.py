@@ -29,9 +29,9 @@ def make_hand():
     model = load_open_hand()
 
     def make(size=100.0, middle=(150, 100), bend=0.0, score=0.99):
-        angles = np.zeros((16, 3), np.float32)
+        angles, betas = np.zeros((16, 3), np.float32), np.zeros(model.shapedirs.shape[-1])
         angles[MANO_JOINT_NAMES.index("index_pip"), 0] = np.radians(bend)
-        world = np.array(pose_hand(model, pose_from_angles(model, angles), np.zeros(10), np.zeros(3)).keypoints)
+        world = np.array(pose_hand(model, pose_from_angles(model, angles), betas, np.zeros(3)).keypoints)
         flat = world[:, :2]
         scale = size / np.ptp(flat, axis=0).max()
         places = (flat - (flat.min(axis=0) + flat.max(axis=0)) / 2) * scale + middle
@@ -51,7 +51,8 @@ def test_a_good_hand_is_plausible_without_notes(make_hand):
 @pytest.mark.parametrize(
     ("changes", "notes"),
     [
-        ({"middle": (51.9, 100)}, (TOUCHES_BORDER,)),  # 1 % of 200 pixels is the margin
+        ({"middle": (150, 51.9)}, (TOUCHES_BORDER,)),  # 1 % of 200 pixels is the margin
+        ({"middle": (150, 52.1)}, ()),
         ({"middle": (270, 100)}, (TOUCHES_BORDER,)),
         ({"size": 23}, (TINY,)),
         ({"size": 25}, ()),
