@@ -55,8 +55,8 @@ def main() -> int:
         if arguments.csv:
             write_csv(arguments.csv, _written(sources, journal))
         if arguments.report:
-            items = (item for _, item in _written(sources, journal))
-            write_report(arguments.report, list(tallies.values()), comparison, origin, items)
+            rows = (item for _, item in _written(sources, journal))
+            write_report(arguments.report, list(tallies.values()), comparison, origin, rows)
     summaries = [tally.summary() for tally in tallies.values()]
     if not arguments.json:
         lines = comparison_lines(comparison) if comparison else []

@@ -55,7 +55,7 @@ class Tally:
         for mode, field in MODES.items():
             self.verdicts[mode].update(hand[field] for hand in hands)
         for hand in hands:
-            self.violations.update({violated_part(violation) for violation in hand["violations"]})
+            self.violations.update(dict.fromkeys(map(violated_part, hand["violations"]), 1))
         judged = [hand for hand in hands if hand["s_anat"] is not None]
         scores = [hand["s_anat"] for hand in judged]
         self.scores += scores
