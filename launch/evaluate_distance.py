@@ -1,0 +1,112 @@
+"""How far two folders of pictures are apart: `python -m launch.evaluate --suite distance --data A --reference B`."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from tqdm import tqdm
+
+from handjax.errors import ConfigError, InputError
+from handjax.files import write_json
+from handjax.images import find_images
+from handjax.metrics.features import FeatureExtractor, effnet_lite0, picture_features
+from handjax.metrics.frechet import Moments, frechet_distance, frechet_replicates
+from handjax.metrics.intervals import bootstrap_interval
+from handjax.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets, kernel_replicates
+from launch import command
+
+# The least of which a resampled set still says something of its spread.
+FEWEST = 20
+RESAMPLES = 200
+
+
+def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> None:
+    """Prints both distances with their intervals and writes them to `arguments.out`; unreadable pictures are counted.
+
+    Raises:
+        ConfigError: no --reference.
+        BackendError: the package with the network's weights is not installed.
+        InputError: a folder has no or too few pictures.
+    """
+    if arguments.reference is None:
+        raise ConfigError("--suite distance needs --reference, the folder of pictures to compare with")
+    extractor = effnet_lite0()
+    paths = [find_images([folder])[: arguments.limit] for folder in (arguments.data, arguments.reference)]
+    sets = [read_features(folder, extractor, report) for folder in paths]
+    for (features, _), folder in zip(sets, (arguments.data, arguments.reference), strict=True):
+        check_enough(len(features), folder)
+    (features, unreadable), (reference, reference_unreadable) = sets
+    counts = {
+        "pictures": len(features),
+        "reference_pictures": len(reference),
+        "unreadable": unreadable,
+        "reference_unreadable": reference_unreadable,
+    }
+    items = [item | counts for item in distances(features, reference, extractor.name, arguments.seed)]
+    for item in items:
+        report.item(item, describe(item))
+    if arguments.out:
+        names = {"data": Path(arguments.data).name, "reference": Path(arguments.reference).name}
+        settings = names | {"limit": arguments.limit, "seed": arguments.seed, "resamples": RESAMPLES}
+        kid = {"kid_subsets": SUBSETS, "kid_subset_size": SUBSET_SIZE}
+        document = {"suite": "distance", "figures": items, "settings": settings | kid, **command.environment()}
+        write_json(arguments.out / "figures.json", document)
+
+
+def read_features(
+    paths: list[Path], extractor: FeatureExtractor, report: command.Report
+) -> tuple[Float[np.ndarray, "n d"], int]:
+    """Features of the pictures that can be read, and the number of the others, which are reported."""
+    features, unreadable = [], 0
+    for path, result in tqdm(picture_features(paths, extractor), "read", len(paths), unit="picture", disable=None):
+        if isinstance(result, InputError):
+            report.error(str(path), result)
+            unreadable += 1
+        else:
+            features.append(result)
+    return np.array(features), unreadable
+
+
+def check_enough(count: int, folder: str) -> None:
+    """Refuses sets that say nothing of a distribution.
+
+    Raises:
+        InputError: fewer than `FEWEST` pictures.
+    """
+    if count < FEWEST:
+        raise InputError(
+            f"{folder}: {count} readable pictures are too few for a distance between sets; give at least {FEWEST}, "
+            "better a thousand or more"
+        )
+
+
+def distances(
+    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], name: str, seed: int
+) -> list[dict[str, Any]]:
+    """The items of the JSON contract.
+
+    Args:
+        features: of a set.
+        reference: of the other.
+        name: of what made them.
+        seed: of resampling and of KID's subsets.
+    """
+    replicates = frechet_replicates(features, reference, seed, RESAMPLES)
+    fd_replicates = np.array(list(tqdm(replicates, "interval", RESAMPLES, unit="resample", disable=None)))
+    fd = frechet_distance(Moments.of(features), Moments.of(reference))
+    kid = kernel_distance_of_subsets(features, reference, seed)
+    kid_replicates = kernel_replicates(features, reference, seed, RESAMPLES)
+    return [
+        {"name": f"{short} ({name})", "value": value, "interval_95": bootstrap_interval(value, replicates)}
+        for short, value, replicates in (("FD", fd, fd_replicates), ("KID", kid, kid_replicates))
+    ]
+
+
+def describe(item: dict[str, Any]) -> str:
+    """One line of figures."""
+    low, high = item["interval_95"]
+    counts = f"{item['pictures']} pictures, {item['reference_pictures']} of reference"
+    skipped = item["unreadable"] + item["reference_unreadable"]
+    return f"{item['name']:18} {item['value']:.6g} [{low:.6g}, {high:.6g}] of {counts}, {skipped} unreadable"

