@@ -97,7 +97,8 @@ def _parse(file: io.BytesIO) -> dict[str, np.ndarray]:
 
 
 def _array(storage: np.ndarray, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> np.ndarray:
-    contiguous = tuple(math.prod(shape[axis + 1 :]) for axis in range(len(shape)))
-    if strides != contiguous or offset < 0:
-        raise ValueError("a tensor that is not contiguous")
-    return storage[offset : offset + math.prod(shape)].reshape(shape)
+    last = offset + sum((extent - 1) * stride for extent, stride in zip(shape, strides, strict=True))
+    if min(offset, *shape, *strides, 0) < 0 or last >= len(storage) or math.prod(shape) > len(storage):
+        raise ValueError("a tensor that reaches beyond its storage")
+    steps = [stride * storage.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(storage[offset:], shape, steps, writeable=False)
