@@ -13,7 +13,7 @@ setup: .venv/ready
 
 # PyTorch is large and only the parity tests compare with it
 .venv/torch: .venv/ready
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[metrics,torch]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[torch]'
 	touch $@
 
 demo: setup

@@ -28,15 +28,14 @@ def bench_effnet(runs: int) -> Iterator[dict[str, Any]]:
     extract = effnet_lite0().extract
     peer = package.EfficientNet.from_name("efficientnet-lite0").eval()
     peer.load_state_dict(torch.load(params_path(), weights_only=True))
-    mean, deviation = (torch.tensor(values)[:, None, None] for values in (MEAN, DEVIATION))
 
     def ours() -> Any:
         return extract(images)
 
     def theirs() -> Any:
         with torch.no_grad():
-            pictures = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
-            return peer.extract_features((pictures - mean) / deviation).mean((2, 3)).numpy()
+            pictures = (torch.from_numpy(images).permute(0, 3, 1, 2).float() - MEAN) / DEVIATION
+            return peer.extract_features(pictures).mean((2, 3)).numpy()
 
     ours(), theirs()
     item = summary("effnet", "efficientnet-lite-pytorch", interleaved(ours, theirs, runs))

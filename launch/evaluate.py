@@ -21,7 +21,7 @@ from handjax.inference.evaluate import evaluate_inpainting
 from handjax.inference.refine import Refiner, RepairSettings
 from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
-from launch.evaluate_distance import evaluate_distance
+from launch.evaluate_distance import add_distance_arguments, evaluate_distance
 from launch.refine import add_model_arguments, load_refiner
 
 BATCH = 8
@@ -30,33 +30,39 @@ LIMIT = 200
 
 def main() -> int:
     """Runs a suite, prints its figures and writes them with what they were measured with."""
+    # a suite takes its own flags only, so it is looked for first
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--suite", choices=sorted(SUITES), help="what is measured; with --help, its flags")
+    suite = chooser.parse_known_args()[0].suite
     parser = argparse.ArgumentParser(
-        prog="launch.evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="launch.evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[chooser],
+        allow_abbrev=False,
     )
-    parser.add_argument("--suite", choices=sorted(SUITES), required=True, help="what is measured")
-    parser.add_argument(
-        "--data",
-        required=True,
-        help="inpainting: prepared records, of which the held-out split is used; distance: folder of pictures",
-    )
-    parser.add_argument("--reference", help="distance: folder of pictures to compare with")
-    parser.add_argument("--limit", type=int, help=f"number of pictures (default: inpainting {LIMIT}, distance all)")
-    parser.add_argument("--out", type=Path, help="folder for figures.json, of inpainting also sheet.png")
-    add_model_arguments(parser)
+    if suite is not None:
+        SUITES[suite][0](parser)
     arguments = parser.parse_args()
-
+    if suite is None:
+        parser.error(f"--suite is missing; give {' or '.join(sorted(SUITES))}")
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit is {arguments.limit}; it must be at least 1")
-    if arguments.reference and arguments.suite != "distance":
-        raise ConfigError(f"--reference is for --suite distance, not for {arguments.suite}")
     report = command.Report("evaluate", arguments.json)
-    SUITES[arguments.suite](arguments, report)
+    SUITES[suite][1](arguments, report)
     return report.finish()
+
+
+def add_repair_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `evaluate_repair` reads."""
+    parser.add_argument("--data", required=True, help="prepared records, of which the held-out split is used")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="number of pictures")
+    parser.add_argument("--out", type=Path, help="folder for figures.json and sheet.png")
+    add_model_arguments(parser)
 
 
 def evaluate_repair(arguments: argparse.Namespace, report: command.Report) -> None:
     """Repairs held-out pictures, and looks whether their hands are found and posed as wanted."""
-    arguments.limit = arguments.limit or LIMIT
     refiner = load_refiner(arguments, RepairSettings(arguments.steps, arguments.guidance_scale, candidates=1))
     batches = held_out_batches(arguments.data, refiner, arguments.limit)
     with tqdm(total=arguments.limit, unit="picture") as bar:
@@ -110,7 +116,11 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     return {"data": Path(arguments.data).name} | {name: getattr(arguments, name) for name in names}
 
 
-SUITES = {"distance": evaluate_distance, "inpainting": evaluate_repair}
+# What adds a suite's flags, and what runs it.
+SUITES = {
+    "distance": (add_distance_arguments, evaluate_distance),
+    "inpainting": (add_repair_arguments, evaluate_repair),
+}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
-from handjax.errors import ConfigError, InputError
+from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images
 from handjax.metrics.features import FeatureExtractor, effnet_lite0, picture_features
@@ -19,19 +19,27 @@ from launch import command
 
 # The least of which a resampled set still says something of its spread.
 FEWEST = 20
-RESAMPLES = 200
+# Of 10,000 pictures a replicate of FD takes about a second on two cores, so these are few.
+RESAMPLES = 50
+
+
+def add_distance_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `evaluate_distance` reads."""
+    parser.add_argument("--data", required=True, help="folder of pictures")
+    parser.add_argument("--reference", required=True, help="folder of pictures to compare with")
+    parser.add_argument("--limit", type=int, help="number of pictures of each folder (default: all)")
+    parser.add_argument("--seed", type=int, default=0, help="of resampling and of KID's subsets")
+    parser.add_argument("--out", type=Path, help="folder for figures.json")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> None:
     """Prints both distances with their intervals and writes them to `arguments.out`; unreadable pictures are counted.
 
     Raises:
-        ConfigError: no --reference.
         BackendError: the package with the network's weights is not installed.
         InputError: a folder has no or too few pictures.
     """
-    if arguments.reference is None:
-        raise ConfigError("--suite distance needs --reference, the folder of pictures to compare with")
     extractor = effnet_lite0()
     paths = [find_images([folder])[: arguments.limit] for folder in (arguments.data, arguments.reference)]
     sets = [read_features(folder, extractor, report) for folder in paths]
@@ -43,6 +51,7 @@ def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> 
         "reference_pictures": len(reference),
         "unreadable": unreadable,
         "reference_unreadable": reference_unreadable,
+        "features": features.shape[1],
     }
     items = [item | counts for item in distances(features, reference, extractor.name, arguments.seed)]
     for item in items:
@@ -109,4 +118,10 @@ def describe(item: dict[str, Any]) -> str:
     low, high = item["interval_95"]
     counts = f"{item['pictures']} pictures, {item['reference_pictures']} of reference"
     skipped = item["unreadable"] + item["reference_unreadable"]
-    return f"{item['name']:18} {item['value']:.6g} [{low:.6g}, {high:.6g}] of {counts}, {skipped} unreadable"
+    line = f"{item['name']:18} {item['value']:.6g} [{low:.6g}, {high:.6g}] of {counts}, {skipped} unreadable"
+    if item["name"].startswith("FD") and min(item["pictures"], item["reference_pictures"]) <= item["features"]:
+        line += (
+            f"; with no more pictures than features ({item['features']}) FD is much too large: compare it only with FD "
+            "of as many pictures"
+        )
+    return line

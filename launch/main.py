@@ -8,11 +8,13 @@ import launch
 
 HELPERS = {
     "assets",
+    "bench_effnet",
     "bench_hands",
     "bench_loader",
     "bench_rasterize",
     "bench_sd",
     "command",
+    "evaluate_distance",
     "main",
     "memory",
     "peer_memory",

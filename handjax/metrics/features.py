@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
 from handjax.errors import InputError
 from handjax.images import read_image
-from handjax.perception.efficientnet import EfficientNetLite0, load_params, square
+from handjax.perception.efficientnet import EfficientNetLite0, load_params, normalised, square
 
 BATCH = 32
 
@@ -40,7 +39,7 @@ def effnet_lite0() -> FeatureExtractor:
         WeightsError: its file is missing or damaged.
     """
     network, params = EfficientNetLite0(), jax.device_put(load_params())
-    features = jax.jit(lambda params, images: network.apply(params, images.astype(jnp.float32) / 255)[0])
+    features = jax.jit(lambda params, images: network.apply(params, normalised(images))[0])
     return FeatureExtractor("EffNet-Lite0", square, lambda images: features(params, images))
 
 
@@ -58,14 +57,13 @@ def picture_features(
         except InputError as error:
             return error
 
-    batches = [paths[start : start + BATCH] for start in range(0, len(paths), BATCH)]
     with ThreadPoolExecutor() as pool:
-        ahead = pool.map(read, batches[0] if batches else ())
-        for batch, after in zip(batches, [*batches[1:], ()], strict=True):
-            results, ahead = list(ahead), pool.map(read, after)
+        ahead = pool.map(read, paths[:BATCH])
+        for end in range(BATCH, len(paths) + BATCH, BATCH):
+            results, ahead = list(ahead), pool.map(read, paths[end : end + BATCH])
             pictures = [result for result in results if not isinstance(result, InputError)]
             features = iter(_features(pictures, extractor))
-            for path, result in zip(batch, results, strict=True):
+            for path, result in zip(paths[end - BATCH : end], results, strict=True):
                 yield path, result if isinstance(result, InputError) else next(features)
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
+from scipy.linalg import lapack
 
 from handjax.errors import InputError
 
@@ -102,10 +103,19 @@ def _root_of(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d rank"
 def _resampled(
     features: Float[np.ndarray, "n d"], rng: np.random.Generator
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d rank"]]:
-    """Mean and root of the covariance of a sample with replacement; no covariance is formed where rows are few."""
+    """Mean and root of the covariance of a sample with replacement; no covariance is formed where rows are few.
+
+    Where they are many, Cholesky's root with pivots takes a small part of the time of a QR decomposition of the rows;
+    it leaves out what has no variance, such as a feature that is 0 in every picture.
+    """
     count, size = features.shape
     times = rng.multinomial(count, np.full(count, 1 / count))
     drawn, times = features[times > 0], times[times > 0]
     mean = times @ drawn / count
     rows = (drawn - mean) * np.sqrt(times / (count - 1))[:, None]
-    return mean, (rows if len(rows) <= size else np.linalg.qr(rows, mode="r")).T
+    if len(rows) <= size:
+        return mean, rows.T
+    factor, pivots, rank, _ = lapack.dpstrf(rows.T @ rows, lower=1)
+    root = np.empty((size, rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return mean, root

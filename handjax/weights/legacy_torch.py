@@ -2,6 +2,9 @@
 
 Such a file is a row of pickles - a magic number, the format's version, the writer's sizes of numbers, the state dict
 and the names of its storages - and then each storage as its number of values and their bytes.
+
+It is for weights that come as a package's data, so that who installs them need not install PyTorch. Model files that a
+user names are read by `files.read_weights`.
 """
 
 import io

