@@ -41,11 +41,11 @@ def main() -> int:
         parents=[chooser],
         allow_abbrev=False,
     )
-    if suite is not None:
-        SUITES[suite][0](parser)
-    arguments = parser.parse_args()
     if suite is None:
+        parser.parse_known_args()  # which answers --help
         parser.error(f"--suite is missing; give {' or '.join(sorted(SUITES))}")
+    SUITES[suite][0](parser)
+    arguments = parser.parse_args()
     if arguments.limit is not None and arguments.limit < 1:
         raise ConfigError(f"--limit is {arguments.limit}; it must be at least 1")
     report = command.Report("evaluate", arguments.json)

@@ -39,7 +39,7 @@ def _mean_colours(images):
 
 @pytest.fixture
 def small_extractor(monkeypatch):
-    extractor = FeatureExtractor("Mean", lambda image: image[:64, :48], _mean_colours)
+    extractor = FeatureExtractor("Mean", lambda image: image[:48, :48], _mean_colours)
     monkeypatch.setattr(evaluate_distance, "effnet_lite0", lambda: extractor)
 
 
@@ -53,7 +53,7 @@ def test_figures_counts_and_file(folders, run, small_extractor, tmp_path):
     fd, kid = document["items"]
     rng = np.random.default_rng(0)
     x, y = (
-        np.stack([rng.integers(0, most, (64, 48, 3), np.uint8).mean(axis=(0, 1)) for _ in range(count)])
+        np.stack([rng.integers(0, most, (64, 48, 3), np.uint8)[:48].mean(axis=(0, 1)) for _ in range(count)])
         for count, most in ((30, 200), (40, 256))
     )
     a, b = np.cov(x, rowvar=False), np.cov(y, rowvar=False)
