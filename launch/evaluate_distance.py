@@ -19,7 +19,7 @@ from launch import command
 
 # The least of which a resampled set still says something of its spread.
 FEWEST = 20
-# Of 10,000 pictures a replicate of FD takes about a second on two cores, so these are few.
+# Of many pictures a replicate of FD decomposes matrices as wide as the features, so these are few.
 RESAMPLES = 50
 
 
