@@ -13,11 +13,14 @@ HELPERS = {
     "bench_rasterize",
     "bench_sd",
     "command",
+    "generator",
+    "guidance",
     "main",
     "memory",
     "peer_memory",
     "peers",
     "pyrender_peer",
+    "ranking",
     "timing",
 }
 

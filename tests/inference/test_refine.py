@@ -1,5 +1,6 @@
 """The repair around the painting: the painter is replaced by one that repeats the crop, or paints grey."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,38 @@ def test_a_failed_repair_leaves_every_pixel(photo):
     assert hand.status == "failed" and hand.score_after is None and "no hand" in hand.reason
     np.testing.assert_array_equal(result.image, photo)
     assert not result.changed.any()
+
+
+def test_of_several_the_highest_rank_is_kept(photo):
+    class Tinting(Repeating):
+        """Paints what was there before, darker from candidate to candidate."""
+
+        def paint(self, images, mask, depth, skeleton, input_ids, rng, strength):
+            pictures = super().paint(images, mask, depth, skeleton, input_ids, rng, strength)
+            return (pictures * np.array([1.0, 0.9, 0.95])[:, None, None, None]).astype(np.uint8)
+
+    def darkness(picture):
+        return 255 - float(picture.mean())
+
+    tinting = dataclasses.replace(refiner(Tinting, candidates=3), rank=darkness)
+    result = tinting(photo)
+    (hand,) = result.hands
+    before, *ranks = hand.ranks
+    assert hand.status == "fixed" and len(ranks) == 3 and np.argmax(ranks) == 1 and ranks[1] > before
+    assert result.image.mean() < photo.mean() - 1
+
+    brightness = dataclasses.replace(tinting, rank=lambda picture: float(picture.mean()) - 1)
+    result = brightness(photo)
+    (hand,) = result.hands
+    assert hand.status == "kept" and "none of 3 candidates ranks above the input" in hand.reason
+    np.testing.assert_array_equal(result.image, photo)
+    assert not result.changed.any() and len(hand.ranks) == 4
+
+
+def test_a_hand_of_another_pose_is_not_kept_for_its_rank(photo):
+    best = dataclasses.replace(refiner(Grey), rank=lambda picture: 1.0 - float(picture.std()))
+    (hand,) = best(photo).hands
+    assert hand.status == "failed" and hand.ranks[1] > hand.ranks[0]
 
 
 def test_a_hand_of_another_pose_does_not_count(photo):
