@@ -92,7 +92,7 @@ def test_two_hands_are_followed_apart():
 
 def test_decibels_and_shares():
     assert signal_to_noise(1.0) == 0 and signal_to_noise(10.0) == pytest.approx(-20)
-    assert MOST_DISTANCE * 512 == pytest.approx(5)
+    assert pytest.approx(5) == MOST_DISTANCE * 512
     shares = share_committed(np.array([900.0, 500.0, 100.0]), [500.0, 100.0])
     np.testing.assert_allclose(shares, [0, 0.5, 1])
     np.testing.assert_array_equal(share_committed(np.array([900.0]), []), [0])

@@ -92,7 +92,8 @@ def test_the_guide_is_the_papers_equation_with_the_sign_that_descends(toy, throu
     z = noise(batch=1)
     (log, guided), x0 = call(toy, z, through=through)
     with jax.enable_x64(True):
-        frozen = (z - np.asarray(denoise(z, NoiseLevel(TIMESTEP, SIGMA))) / np.sqrt(1 + SIGMA**2)).astype(np.float64)
+        wide = np.sqrt(1 + SIGMA**2)
+        frozen = (z - np.asarray(denoise(z, NoiseLevel(TIMESTEP, SIGMA))) / wide).astype(np.float64)
 
         def loss(z):
             x0 = (
@@ -106,7 +107,7 @@ def test_the_guide_is_the_papers_equation_with_the_sign_that_descends(toy, throu
         gradient = difference_quotients(jax.jit(loss), z.astype(np.float64))
         penalty = float(loss(z.astype(np.float64)))
     # z = (x0 + σ·ε) / √(1 + σ²), and σ_t = √(1 - ᾱ_t) = σ / √(1 + σ²)
-    wide, sigma_t = np.sqrt(1 + SIGMA**2), SIGMA / np.sqrt(1 + SIGMA**2)
+    sigma_t = SIGMA / wide
     noise_before, noise_after = ((wide * z - np.asarray(x)) / SIGMA for x in (x0, guided))
     wanted = noise_before + 0.7 * sigma_t * gradient
     assert np.abs(wanted - noise_before).max() > 0.02
