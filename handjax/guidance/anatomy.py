@@ -157,7 +157,7 @@ class AnatomyGuide:
         ]
 
     def _inside(self, level: NoiseLevel) -> Bool[Array, ""]:
-        low, high = sorted(self.settings.window)
+        low, high = self.settings.window
         return (level.timestep >= low) & (level.timestep <= high)
 
     def _push(self, decode, log: AnatomyLog, z, level, x0, denoise) -> tuple[AnatomyLog, Latents]:
