@@ -1,7 +1,7 @@
 """Runs a sampler on a network: classifier-free guidance, and the hooks where guides steer and masks hold."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,7 @@ Hold = Callable[[Latents, Float[Array, ""], Latents], Latents]
 Repeats = Callable[[NoiseLevel], Int[Array, ""]]
 
 
+@runtime_checkable
 class Steering(Protocol):
     """A guide before sampling begins: a pytree of the weights it needs."""
 

@@ -18,7 +18,7 @@ from handjax.guidance import anatomy
 from handjax.guidance.anatomy import AnatomyGuide, AnatomySettings
 from handjax.images import read_image, resize
 from handjax.perception.detector import TASK_FILE
-from handjax.perception.flax_backend import load_weights
+from handjax.perception.flax_backend import HandWeights, load_weights
 from handjax.perception.landmarks import Hands
 from handjax.perception.regions import Region
 
@@ -28,6 +28,7 @@ HAND = RNG.normal(size=(21, 3))
 MIX = 0.1 * RNG.normal(size=(27, 63))
 BACK = 0.3 * RNG.normal(size=(3, 3))
 TIMESTEP, SIGMA = 700.0, 2.0
+PRESENCE = {"presence": 0.9}
 
 
 def decode(latents):
@@ -58,12 +59,12 @@ def toy(monkeypatch):
     def read(weights, picture, region, min_score):
         world = toy_world(picture.pixels)
         flat = jnp.concatenate([world[:, :2], jnp.zeros((21, 1))], axis=1)
-        presence = weights * jnp.ones(())
+        presence = weights.landmark["presence"] * jnp.ones(())
         return Hands(flat, world, presence, jnp.ones(()), presence > min_score)
 
     monkeypatch.setattr(anatomy, "find_regions", find)
     monkeypatch.setattr(anatomy, "read_hand", read)
-    return AnatomyGuide(jnp.float32(0.9), AnatomySettings(scale=0.7, normalize=False, keep=0.0))
+    return AnatomyGuide(HandWeights({}, PRESENCE), AnatomySettings(scale=0.7, normalize=False, keep=0.0))
 
 
 def call(guide, z, timestep=TIMESTEP, log=None, **settings):
@@ -74,7 +75,7 @@ def call(guide, z, timestep=TIMESTEP, log=None, **settings):
 
 
 def noise(batch=2, seed=1):
-    return np.random.default_rng(seed).normal(size=(batch, 3, 3, 3)).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, 3, 3, 3)), jnp.float32)
 
 
 def difference_quotients(loss, z, step=1e-5):
@@ -89,8 +90,8 @@ def difference_quotients(loss, z, step=1e-5):
 
 @pytest.mark.parametrize("through", ["denoiser", "latent"])
 def test_the_guide_is_the_papers_equation_with_the_sign_that_descends(toy, through):
-    z = noise(batch=1)
-    (log, guided), x0 = call(toy, z, through=through)
+    (log, guided), x0 = call(toy, noise(batch=1), through=through)
+    z = np.asarray(noise(batch=1))
     with jax.enable_x64(True):
         wide = np.sqrt(1 + SIGMA**2)
         frozen = (z - np.asarray(denoise(z, NoiseLevel(TIMESTEP, SIGMA))) / wide).astype(np.float64)
@@ -145,8 +146,7 @@ def test_steps_outside_the_window_and_between_pushes_change_nothing(toy):
 
 
 def test_a_miss_leaves_its_picture_and_is_counted(toy):
-    z = noise()
-    z[1, 0, 0] = -1000  # black: no palm
+    z = noise().at[1, 0, 0].set(-1000)  # black: no palm
     (log, guided), x0 = call(toy, z)
     np.testing.assert_array_equal(guided[1], x0[1])
     assert np.abs(np.asarray(guided - x0)[0]).max() > 1e-3
@@ -154,7 +154,7 @@ def test_a_miss_leaves_its_picture_and_is_counted(toy):
     told = toy.tell(log)
     assert told[1] == {"pushed": 0, "missed": 1, "penalty": None} and told[0]["penalty"][0] > 0
 
-    doubtful = toy.replace(weights=jnp.float32(0.49))  # a palm, but the landmark network sees no hand
+    doubtful = toy.replace(weights=HandWeights({}, {"presence": 0.49}))  # a palm, but the landmark network sees no hand
     (log, guided), x0 = call(doubtful, z)
     np.testing.assert_array_equal(guided, x0)
     assert log.missed.tolist() == [1, 1]
@@ -171,14 +171,12 @@ def test_a_followed_hand_is_not_looked_for_again(toy):
     z = noise()
     (log, _), _ = call(toy, z)
     assert log.followed.all()
-    z[:, 0, 0] = -1000
-    (log, _), _ = call(toy, z, log=log)
+    (log, _), _ = call(toy, z.at[:, 0, 0].set(-1000), log=log)
     assert log.pushed.tolist() == [2, 2] and not log.missed.any()
 
 
 def test_a_batch_is_its_pictures(toy):
-    z = noise(3)
-    z[2, 0, 0] = -1000
+    z = noise(3).at[2, 0, 0].set(-1000)
     (log, together), _ = call(toy, z, normalize=True, hands=2)
     for i in range(3):
         (own, alone), _ = call(toy, z[i : i + 1], normalize=True, hands=2)
