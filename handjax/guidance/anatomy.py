@@ -145,8 +145,7 @@ class AnatomyGuide:
 
     def tell(self, carry: AnatomyLog) -> list[dict[str, Any]]:
         """Steps that pushed, steps that missed, and the penalty before the first and the last push, of each picture."""
-        log = jax.device_get(carry)
-        columns = (log.pushed, log.missed, log.first_penalty, log.last_penalty)
+        columns = jax.device_get((carry.pushed, carry.missed, carry.first_penalty, carry.last_penalty))
         return [
             {
                 "pushed": int(pushed),
