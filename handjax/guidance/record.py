@@ -12,7 +12,7 @@ from handjax.diffusion.samplers import Latents
 from handjax.diffusion.sampling import Decode, Guide
 from handjax.preview import from_model_range
 
-Tape = tuple[Int[Array, ""], UInt8[Array, "steps batch height width 3"]]
+Tape = tuple[Int[Array, ""], UInt8[Array, "steps batch rows columns 3"]]
 
 
 @flax.struct.dataclass

@@ -223,7 +223,7 @@ def test_recurrences_push_the_same_step_again(toy):
 
 @pytest.fixture(scope="module")
 def real():
-    return AnatomyGuide(load_weights(TASK_FILE), AnatomySettings(scale=0.05, through="latent"))
+    return AnatomyGuide(load_weights(TASK_FILE), AnatomySettings(scale=0.01, through="latent"))
 
 
 @pytest.mark.parametrize("cells", [None, 80])
@@ -239,7 +239,7 @@ def test_the_penalty_of_a_stretched_hand_falls(real, cells):
         log, latents = steer(log, latents)
         penalties.append(float(log.last_penalty[0]))
     assert log.pushed.tolist() == [6]
-    assert penalties[-1] < 0.8 * penalties[0]
+    assert penalties[-1] < 0.6 * penalties[0]
 
 
 LEVEL = NoiseLevel(jnp.float32(TIMESTEP), jnp.float32(1.0))
