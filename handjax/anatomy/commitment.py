@@ -65,8 +65,8 @@ def commitment(
         own = skeletons[step]
         if own is None:
             break
-        later = [j for j in range(step + 1, len(timesteps)) if timesteps[step] - timesteps[j] <= reach]
-        if any(skeleton_distance(own, skeletons[j]) > most for j in later):
+        later = [skeletons[j] for j in range(step + 1, len(timesteps)) if timesteps[step] - timesteps[j] <= reach]
+        if any(other is None or skeleton_distance(own, other) > most for other in later):
             break
         committed = float(timesteps[step])
     return committed

@@ -56,7 +56,7 @@ class AnatomySettings:
         HandAnat section 3.4; the window is t* ± 100 of section 4.2 (DECISIONS E6).
     """
 
-    scale: float = 0.1
+    scale: float = 0.2
     window: tuple[float, float] = (614.0, 814.0)
     every: int = 1
     recurrences: int = 1
@@ -138,7 +138,7 @@ class AnatomyGuide:
         def guide(log: AnatomyLog, z: Latents, level: NoiseLevel, x0: Latents, denoise: Denoise):
             inside = self._inside(level)
             active = inside & (log.calls % self.settings.every == 0)
-            log = log.replace(calls=log.calls + inside)
+            log = dataclasses.replace(log, calls=log.calls + inside)
             return jax.lax.cond(active, lambda: self._push(decode, log, z, level, x0, denoise), lambda: (log, x0))
 
         return guide
@@ -172,7 +172,8 @@ class AnatomyGuide:
         signal_to_x0 = level.sigma * self.settings.scale * scales(level.sigma)[1]
         moved = x0 - signal_to_x0 * gradient
         good = weight.any(axis=1) & jnp.isfinite(moved).all(axis=(1, 2, 3))
-        log = log.replace(
+        log = dataclasses.replace(
+            log,
             regions=jax.vmap(landmark_region)(hands.keypoints[..., :2]),
             followed=seen,
             pushed=log.pushed + good,
@@ -215,7 +216,7 @@ class AnatomyGuide:
         regions, found = find_regions(
             self.weights, _as_picture(framed), self.settings.hands, self.settings.min_presence
         )
-        return regions.replace(center=regions.center - jnp.array([width, height])), found
+        return dataclasses.replace(regions, center=regions.center - jnp.array([width, height])), found
 
     def _slope(self, decode, latents: Float[Array, "h w c"], region: Region):
         """Gradient of one hand's loss in a picture's latents, its penalty, and the hand."""
@@ -238,9 +239,9 @@ class AnatomyGuide:
         extent = jnp.array(latents.shape[1::-1])
         corner = jnp.clip(jnp.round(region.center / factor - cells / 2).astype(jnp.int32), 0, extent - cells)
         square = jax.lax.dynamic_slice(latents, (corner[1], corner[0], 0), (cells, cells, latents.shape[2]))
-        moved = region.replace(center=region.center - factor * corner)
+        moved = dataclasses.replace(region, center=region.center - factor * corner)
         hand = read_hand(self.weights, _as_picture(decode(square[None])[0]), moved, 0.0)
-        return hand.replace(keypoints=hand.keypoints.at[:, :2].add(factor * corner))
+        return dataclasses.replace(hand, keypoints=hand.keypoints.at[:, :2].add(factor * corner))
 
 
 def hand_penalty(hand: Hands) -> Float[Array, ""]:
