@@ -82,5 +82,5 @@ def summarise_commitments(generator: Generator, found: Sequence[Commitment]) -> 
         "t_95": bootstrap_mean_interval(points),
         "snr_db": float(np.mean(ratios)),
         "snr_db_std": float(np.std(ratios)),
-        "window": (mean - 100, mean + 100),
+        "window": (max(mean - 100, 0.0), mean + 100),
     }

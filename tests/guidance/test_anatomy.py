@@ -11,6 +11,7 @@ import pytest
 import handjax
 from handjax.anatomy.features import measure
 from handjax.anatomy.penalty import anatomy_penalty
+from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.samplers import DDIM, DPMSolver
 from handjax.diffusion.sampling import sample, steered
 from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
@@ -21,6 +22,7 @@ from handjax.perception.detector import TASK_FILE
 from handjax.perception.flax_backend import HandWeights, load_weights
 from handjax.perception.landmarks import Hands
 from handjax.perception.regions import Region
+from tests.diffusion.sd_tiny import tiny_model
 
 PHOTO = Path(handjax.__file__).parent / "assets" / "photos" / "nocurl.jpg"
 RNG = np.random.default_rng(0)
@@ -250,3 +252,25 @@ def test_an_empty_picture_is_a_miss_for_the_real_perception(real):
     log, guided = real.steer(lambda x: x)(real.start(latents), latents, LEVEL, latents, lambda z, level: z)
     assert log.missed.tolist() == [1]
     np.testing.assert_array_equal(guided, latents)
+
+
+def test_an_inpainting_model_is_guided_inside_its_mask(toy, monkeypatch):
+    def read(weights, picture, region, min_score):
+        world = HAND + picture.pixels.mean() / 255 * MIX[0].reshape(21, 3)
+        return Hands(world, world, jnp.float32(0.9), jnp.ones(()), True)
+
+    monkeypatch.setattr(anatomy, "read_hand", read)
+    model = tiny_model()
+    rng = np.random.default_rng(2)
+    images = jnp.asarray(rng.uniform(-1, 1, (1, 16, 16, 3)), jnp.float32)
+    mask = jnp.zeros((1, 16, 16, 1)).at[:, :, :4].set(1)
+    context, empty = jnp.split(model.embed(["a hand", ""]), 2)
+    noise = jnp.asarray(rng.normal(size=(1, 8, 8, 4)), jnp.float32)
+    painter = Painter(DDIM(model.schedule, 10), 3.0)
+    inputs = (model, images, mask, context, empty, noise, jax.random.key(0))
+    guide = toy.replace(settings=dataclasses.replace(toy.settings, normalize=True))
+    plain, guided = jax.jit(painter)(*inputs), jax.jit(painter)(*inputs, steering=guide)
+    change = np.abs(np.asarray(plain - guided)).max(axis=(0, 1, 3))
+    assert change[:4].max() > 0.05
+    # the autoencoder's mixing carries a little of the change across the picture
+    assert change[14:].max() < 0.5 * change[:4].max()
