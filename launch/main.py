@@ -15,6 +15,8 @@ HELPERS = {
     "bench_sd",
     "command",
     "evaluate_distance",
+    "generator",
+    "guidance",
     "main",
     "memory",
     "peer_memory",

@@ -5,6 +5,7 @@ pixel is the input's.
 """
 
 import argparse
+import dataclasses
 import itertools
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,6 +18,7 @@ from handjax.adapters.files import load_sgm
 from handjax.diffusion.model import INPAINTING_CHANNELS, find_model, load_stable_diffusion
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
+from handjax.inference.best import anatomy_rank
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
 from handjax.perception import HandDetector
 from handjax.tasks import make_task
@@ -35,12 +37,23 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--prompt", help="describes the picture (default: each hand as it is seen)")
     parser.add_argument("--candidates", type=int, default=RepairSettings.candidates, help="painted for each hand")
+    parser.add_argument(
+        "--best-of",
+        type=int,
+        metavar="K",
+        help="paint K candidates, keep the one of the best anatomy, or the input where none improves on it",
+    )
     add_model_arguments(parser)
     arguments = parser.parse_args()
-    settings = RepairSettings(arguments.steps, arguments.guidance_scale, arguments.candidates)
+    if arguments.best_of is not None and arguments.best_of < 1:
+        raise ConfigError(f"--best-of is {arguments.best_of}; it must be at least 1")
+    candidates = arguments.candidates if arguments.best_of is None else arguments.best_of
+    settings = RepairSettings(arguments.steps, arguments.guidance_scale, candidates)
 
     report = command.Report("refine", arguments.json)
     refiner = load_refiner(arguments, settings)
+    if arguments.best_of is not None:
+        refiner = dataclasses.replace(refiner, rank=anatomy_rank(refiner.detector))
     images: list[Path] = []
     for source in arguments.images:
         try:
@@ -159,6 +172,7 @@ def hand_item(hand: HandRepair) -> dict[str, Any]:
         "score_before": hand.score_before,
         "score_after": hand.score_after,
         "keypoint_error": hand.keypoint_error,
+        "best_of": {"before": hand.ranks[0], "scores": list(hand.ranks[1:])} if hand.ranks else None,
     }
 
 

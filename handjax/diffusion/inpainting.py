@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import Sampler
-from handjax.diffusion.sampling import guided_denoise, hold_outside, noised, sample
+from handjax.diffusion.sampling import Steering, guided_denoise, hold_outside, noised, sample, steered
 
 HIDDEN_REACH = 2
 """So many cells beside the mask, an autoencoder's latents have taken up much of the grey inside it."""
@@ -163,6 +163,7 @@ class Painter:
         noise: Float[Array, "batch h w latent"],
         rng: PRNGKeyArray,
         residuals: dict[str, Any] | None = None,
+        steering: Steering | None = None,
     ) -> Float[Array, "batch height width 3"]:
         """Returns the whole decoded pictures, nominally in [-1, 1].
 
@@ -176,6 +177,7 @@ class Painter:
             rng: key of the fresh noise of stochastic samplers.
             residuals: an adapter's, as `UNet.__call__` takes them; only the branch with the prompt has them, so that
                 guidance strengthens what the adapter asks for as it does the prompt.
+            steering: what else leads the sampler.
         """
         small_mask, hidden = latent_mask(mask, model.vae.config.factor), model.encode(hide(images, mask))
         given = {"mask": small_mask, "hidden": hidden, "residuals": residuals or {}}
@@ -195,5 +197,6 @@ class Painter:
         skip = round((1 - self.strength) * self.sampler.steps)
         if skip:
             noise = noised(model.encode(images), float(self.sampler.trajectory().sigmas[skip]), noise)
-        latents, _ = sample(self.sampler, denoise, noise, rng, hold=hold, skip=skip)
+        extras = steered(steering, model.decode, noise)
+        latents, _ = sample(self.sampler, denoise, noise, rng, hold=hold, skip=skip, **extras)
         return model.decode(latents)

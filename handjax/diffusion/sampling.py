@@ -1,7 +1,7 @@
 """Runs a sampler on a network: classifier-free guidance, and the hooks where guides steer and masks hold."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +15,30 @@ from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule, scales
 Denoise = Callable[[Latents, NoiseLevel], Latents]
 # guide(carry, z, level, x0, denoise) -> (carry, x0), called once a step after classifier-free guidance.
 Guide = Callable[[Any, Latents, NoiseLevel, Latents, Denoise], tuple[Any, Latents]]
+# decode(x0) -> pictures in [-1, 1], differentiable.
+Decode = Callable[[Latents], Float[Array, "batch height width 3"]]
 # hold(z, sigma, noise) -> z, called on the latents that a step leaves.
 Hold = Callable[[Latents, Float[Array, ""], Latents], Latents]
+# repeats(level): how often the step at this level is taken.
+Repeats = Callable[[NoiseLevel], Int[Array, ""]]
+
+
+@runtime_checkable
+class Steering(Protocol):
+    """A guide before sampling begins: a pytree of the weights it needs."""
+
+    def start(self, latents: Latents) -> PyTree:
+        """The guide's first carry, for latents of this shape."""
+
+    @property
+    def repeats(self) -> Repeats | None:
+        """How often steps are taken; None is once."""
+
+    def steer(self, decode: Decode) -> Guide:
+        """The guide."""
+
+    def tell(self, carry: PyTree) -> list[dict[str, Any]]:
+        """What the guide did to each picture, by its last carry."""
 
 
 def sample(
@@ -28,6 +50,7 @@ def sample(
     carry: PyTree = None,
     hold: Hold | None = None,
     skip: int = 0,
+    repeats: Repeats | None = None,
 ) -> tuple[Latents, PyTree]:
     """Runs all steps of a sampler under `lax.scan`.
 
@@ -41,16 +64,20 @@ def sample(
         carry: the guide's first carry.
         skip: number of first steps left out; `latents` are then those of the first level that is not (`noised`).
         hold: called on what a step leaves, with its σ and fresh noise (`hold_outside`).
+        repeats: how often a step is taken; what it leaves is noised again in between, so that what a guide has moved
+            and what the network knows come to terms. None is once.
 
     Returns:
         Clean latents and the guide's last carry.
+
+    Source:
+        Bansal et al. 2023 (universal guidance), section 3.4, for `repeats`.
     """
     trajectory = jax.tree.map(lambda values: jnp.asarray(values[skip:], jnp.float32), sampler.trajectory())
     z = latents if skip else sampler.start(latents)
 
-    def body(state, inputs):
-        z, memory, carry = state
-        (timestep, sigma, next_sigma), number = inputs
+    def take(z, memory, carry, place, number):
+        timestep, sigma, next_sigma = place
         level = NoiseLevel(timestep, sigma)
         x0 = denoise(z, level)
         if guide is not None:
@@ -58,13 +85,34 @@ def sample(
         memory, z = sampler.step(memory, z, level, next_sigma, x0, _fresh_noise(rng, number, z.shape))
         if hold is not None:
             z = hold(z, next_sigma, _fresh_noise(rng, sampler.steps + number, z.shape))
-        return (z, memory, carry), None
+        return z, memory, carry
+
+    def body(state, inputs):
+        z, memory, carry = state
+        place, number = inputs
+        if repeats is not None:
+            z, carry = _settle(take, z, memory, carry, place, number, repeats, rng, sampler.steps)
+        return take(z, memory, carry, place, number), None
 
     inputs = (trajectory, jnp.arange(skip, sampler.steps))
     (z, _, carry), _ = jax.lax.scan(body, (z, sampler.remember(z), carry), inputs)
     if hold is not None:  # DDIM ends a little above σ = 0
         z = hold(z, jnp.zeros(()), jnp.zeros_like(z))
     return z, carry
+
+
+def _settle(take, z, memory, carry, place, number, repeats, rng, steps):
+    """Takes a step all but the last of its times, and goes back to its noise level after each."""
+    timestep, sigma, next_sigma = place
+    ratio = scales(sigma)[0] / scales(next_sigma)[0]
+
+    def again(turn, state):
+        first_key = (3 * turn + 2) * steps + number  # a step draws noise twice, and here once more
+        after, _, carry = take(state[0], memory, state[1], place, first_key)
+        fresh = _fresh_noise(rng, first_key + 2 * steps, z.shape)
+        return ratio * after + jnp.sqrt(1 - jnp.square(ratio)) * fresh, carry
+
+    return jax.lax.fori_loop(0, repeats(NoiseLevel(timestep, sigma)) - 1, again, (z, carry))
 
 
 def _fresh_noise(rng: Key[Array, "*images"], number: Int[Array, ""], shape: tuple[int, ...]) -> Latents:
@@ -119,6 +167,13 @@ def compose_guides(*guides: Guide) -> Guide:
         return tuple(carries), x0
 
     return guide
+
+
+def steered(steering: Steering | None, decode: Decode, latents: Latents) -> dict[str, Any]:
+    """What `sample` is given to follow a steering; nothing for None."""
+    if steering is None:
+        return {}
+    return {"guide": steering.steer(decode), "carry": steering.start(latents), "repeats": steering.repeats}
 
 
 def noised(latents: Latents, sigma: float | Float[Array, ""], noise: Latents) -> Latents:

@@ -10,14 +10,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from handjax.adapters.controlnet import ControlNet, sum_residuals
 from handjax.diffusion.inpainting import inpainting_input
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.prompts import embed_prompts, tokenize_prompts
 from handjax.diffusion.samplers import Sampler
-from handjax.diffusion.sampling import guided_denoise, sample
+from handjax.diffusion.sampling import Steering, guided_denoise, sample, steered
 from handjax.errors import WeightsError
 from handjax.inference.finite import finite_pictures, to_bytes
 
@@ -71,6 +71,7 @@ class Generator:
         guidance_scale: of the prompt; 1 leaves the negative prompt out.
         batch: pictures made at once.
         controls: ControlNets, whose residuals are added up.
+        steering: what else leads the sampler; a pytree.
 
     Raises:
         WeightsError: the model's UNet reads more than latents, or than an inpainting model's does.
@@ -82,6 +83,7 @@ class Generator:
     guidance_scale: float = 7.5
     batch: int = 1
     controls: tuple[Control, ...] = ()
+    steering: Steering | None = None
 
     def __post_init__(self):
         channels, latents = self.model.unet.config.in_channels, self.model.vae.config.latent_channels
@@ -92,6 +94,12 @@ class Generator:
             )
 
     def __call__(self, wishes: Sequence[Wish]) -> Iterator[tuple[Wish, UInt8[np.ndarray, "height width 3"]]]:
+        """Makes pictures as `steered` does, and says nothing of the steering."""
+        return ((wish, image) for wish, image, _ in self.steered(wishes))
+
+    def steered(
+        self, wishes: Sequence[Wish]
+    ) -> Iterator[tuple[Wish, UInt8[np.ndarray, "height width 3"], dict[str, Any]]]:
         """Makes pictures batch by batch, those whose prompts have equally many chunks together.
 
         A program is compiled for each number of chunks that occurs; the last batch is filled up for that reason.
@@ -100,7 +108,7 @@ class Generator:
             wishes: the pictures to make.
 
         Yields:
-            A wish and its picture; wishes with longer prompts come last.
+            A wish, its picture and what the steering tells of it; wishes with longer prompts come last.
 
         Raises:
             WeightsError: a picture is not finite.
@@ -113,10 +121,10 @@ class Generator:
                 prompts = [wish.negative for wish in filled] + [wish.prompt for wish in filled]
                 tokens = tokenize_prompts(self.model.tokenizer, prompts)
                 seeds = np.array([wish.seed for wish in filled], np.uint32)
-                painted = _generate(
-                    self.sampler, self.guidance_scale, self.size, self.model, self.controls, tokens, seeds
-                )
-                yield from zip(asked, finite_pictures(*painted), strict=False)
+                inputs = (self.model, self.controls, self.steering, tokens, seeds)
+                painted, carry = _generate(self.sampler, self.guidance_scale, self.size, *inputs)
+                told = self.steering.tell(carry) if self.steering else [{}] * self.batch
+                yield from zip(asked, finite_pictures(*painted), told, strict=False)
 
     def _chunks(self, wish: Wish) -> int:
         return tokenize_prompts(self.model.tokenizer, [wish.negative, wish.prompt]).ids.shape[1]
@@ -131,7 +139,8 @@ def paint_from_text(
     noise: Float[Array, "batch h w latent"],
     rng: Key[Array, "*batch"],
     controls: Sequence[Control] = (),
-) -> Float[Array, "batch height width 3"]:
+    steering: Steering | None = None,
+) -> tuple[Float[Array, "batch height width 3"], PyTree]:
     """Paints whole pictures.
 
     Args:
@@ -143,9 +152,10 @@ def paint_from_text(
         noise: standard normal, where sampling starts.
         rng: keys of the fresh noise of stochastic samplers, as `sample` takes them.
         controls: ControlNets; they see both branches of the guidance unless they guess.
+        steering: what else leads the sampler.
 
     Returns:
-        The decoded pictures, nominally in [-1, 1].
+        The decoded pictures, nominally in [-1, 1], and the last carry of the steering's guide.
     """
     inpainting = model.unet.config.in_channels > noise.shape[-1]
     grey = _encode_grey(model, noise) if inpainting else None
@@ -159,8 +169,8 @@ def paint_from_text(
         return model.predict(z, timesteps, context, **(sum_residuals(residuals) if residuals else {}))
 
     denoise = guided_denoise(predict, model.schedule, context, negative_context, guidance_scale)
-    latents, _ = sample(sampler, denoise, noise, rng)
-    return model.decode(latents)
+    latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, noise))
+    return model.decode(latents), carry
 
 
 def _encode_grey(model: StableDiffusion, noise: Float[Array, "batch h w latent"]) -> Float[Array, "1 h w latent"]:
@@ -179,12 +189,14 @@ def _control(control: Control, z, timesteps, context, unprompted: int):
 
 
 @partial(jax.jit, static_argnames=("sampler", "guidance_scale", "size"))
-def _generate(sampler, guidance_scale, size, model, controls, tokens, seeds):
+def _generate(sampler, guidance_scale, size, model, controls, steering, tokens, seeds):
     """`tokens` has the negative prompts first, then the prompts."""
     factor, latents = model.vae.config.factor, model.vae.config.latent_channels
     shape = (size[0] // factor, size[1] // factor, latents)
     noise_keys, step_keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)), out_axes=1)(seeds)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(noise_keys)
     negative_context, context = jnp.split(embed_prompts(model, tokens), 2)
-    painted = paint_from_text(model, sampler, guidance_scale, context, negative_context, noise, step_keys, controls)
-    return to_bytes(painted)
+    painted, carry = paint_from_text(
+        model, sampler, guidance_scale, context, negative_context, noise, step_keys, controls, steering
+    )
+    return to_bytes(painted), carry

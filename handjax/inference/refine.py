@@ -16,11 +16,12 @@ from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.hand.describe import describe_hand, with_article
+from handjax.inference.best import Rank
 from handjax.inference.finite import finite_pictures, to_bytes
 from handjax.inference.paste import paste_back
 from handjax.perception import DetectedHand, HandDetector
 
-Status = Literal["fixed", "failed"]
+Status = Literal["fixed", "kept", "failed"]
 MAX_KEYPOINT_ERROR = 0.15
 """A repair counts when the detector finds its keypoints this close to the condition, as a share of the box."""
 
@@ -48,12 +49,14 @@ class HandRepair:
     """What became of one hand.
 
     Attributes:
-      status: "fixed", or "failed" where no candidate was a hand of the wanted pose; its pixels are then the input's.
+      status: "fixed"; "kept" where no candidate ranks above the input; "failed" where none was a hand of the wanted
+        pose. If it is not "fixed" its pixels are the input's.
       reason: why, in words.
       box: tight box of the keypoints, pixels.
       score_before: the detector's score in the input.
       score_after: the detector's score in the result; None where it finds no hand.
       keypoint_error: mean distance of the result's keypoints from the condition, share of the box; None likewise.
+      ranks: of the input's hand, then of all candidates; empty where the refiner does not rank.
     """
 
     status: Status
@@ -62,6 +65,7 @@ class HandRepair:
     score_before: float
     score_after: float | None
     keypoint_error: float | None
+    ranks: tuple[float, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +78,54 @@ class Refinement:
 
 
 @dataclasses.dataclass(frozen=True)
+class Attempt:
+    """A candidate in its place.
+
+    Attributes:
+      pasted: the picture with it, and where that differs from the input.
+      error, score: as `Refiner.judge` gives them.
+      rank: as `Refiner.rank` gives it; empty without.
+    """
+
+    pasted: tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]
+    error: float
+    score: float | None
+    rank: tuple[float, ...]
+
+    @property
+    def posed(self) -> bool:
+        """Whether it has the pose it was asked for."""
+        return self.error <= MAX_KEYPOINT_ERROR
+
+    @property
+    def known_error(self) -> float | None:
+        """The keypoint error; None where no hand was found."""
+        return None if self.score is None else self.error
+
+    @property
+    def order(self) -> tuple[bool, float, float]:
+        """The best is the least: posed, then of high rank, then close to the conditions."""
+        return not self.posed, -sum(self.rank) if self.posed else 0.0, self.error
+
+
+def verdict(best: Attempt, before: tuple[float, ...], tried: int) -> tuple[Status, str]:
+    """What becomes of a hand, and why.
+
+    Args:
+      best: the best candidate.
+      before: the rank of the input's hand; empty where nobody ranks.
+      tried: how many candidates there were.
+    """
+    if best.score is None:
+        return "failed", f"the detector finds no hand in any of {tried} candidates"
+    if not best.posed:
+        return "failed", f"keypoints of the best of {tried} candidates are off by {best.error:.0%} of the box"
+    if before and best.rank <= before:
+        return "kept", f"none of {tried} candidates ranks above the input ({best.rank[0]:.2f}, {before[0]:.2f})"
+    return "fixed", f"keypoints within {best.error:.1%} of the box"
+
+
+@dataclasses.dataclass(frozen=True)
 class Refiner:
     """Repairs hands with an inpainting model that SGM steers.
 
@@ -83,6 +135,8 @@ class Refiner:
       sgm_params: its parameters.
       detector: finds the hands, and judges the repairs.
       settings: how hands are repainted.
+      rank: of the candidates that have the wanted pose, the one it ranks first is kept, if it ranks above the input;
+        None keeps the one that is closest to the conditions.
     """
 
     model: StableDiffusion
@@ -90,6 +144,7 @@ class Refiner:
     sgm_params: Any
     detector: HandDetector
     settings: RepairSettings = RepairSettings()
+    rank: Rank | None = None
 
     @property
     def size(self) -> int:
@@ -165,26 +220,30 @@ class Refiner:
             np.repeat(picture.reshape(1, self.size, self.size, -1), count, axis=0) for picture in pictures
         )
         input_ids = self.model.tokenizer([prompt] * count)
-        error, score, attempt = float("inf"), None, None
+        before = self._rank(image, hand)
+        best: Attempt | None = None
+        ranks = before
         for number, strength in enumerate(self.settings.strengths):
             key = jax.random.fold_in(rng, number)
             for painted in self.paint(images, mask, depth, skeleton, input_ids, key, strength):
-                pasted = paste_back(image, painted, conditions.inpaint_mask, box)
-                judged = self.judge(pasted[0], hand)
-                if attempt is None or judged[0] < error:
-                    (error, score), attempt = judged, pasted
-            if error <= MAX_KEYPOINT_ERROR:
+                attempt = self._attempt(paste_back(image, painted, conditions.inpaint_mask, box), hand)
+                ranks += attempt.rank
+                if best is None or attempt.order < best.order:
+                    best = attempt
+            if best is not None and best.posed:
                 break
-        assert attempt is not None  # there is at least one candidate
-        tried, untouched = count * len(self.settings.strengths), np.zeros(image.shape[:2], bool)
-        repair = partial(HandRepair, box=tuple(hand.box.tolist()), score_before=hand.score, score_after=score)
-        if score is None:
-            reason = f"the detector finds no hand in any of {tried} candidates"
-            return image, untouched, repair("failed", reason, keypoint_error=None)
-        if error > MAX_KEYPOINT_ERROR:
-            reason = f"keypoints of the best of {tried} candidates are off by {error:.0%} of the box"
-            return image, untouched, repair("failed", reason, keypoint_error=error)
-        return *attempt, repair("fixed", f"keypoints within {error:.1%} of the box", keypoint_error=error)
+        assert best is not None  # there is at least one candidate
+        status, reason = verdict(best, before, tried=count * (number + 1))
+        result = best.pasted if status == "fixed" else (image, np.zeros(image.shape[:2], bool))
+        place = (tuple(hand.box.tolist()), hand.score)
+        return *result, HandRepair(status, reason, *place, best.score, best.known_error, ranks)
+
+    def _attempt(self, pasted, hand: DetectedHand) -> Attempt:
+        return Attempt(pasted, *self.judge(pasted[0], hand), self._rank(pasted[0], hand))
+
+    def _rank(self, image, hand: DetectedHand) -> tuple[float, ...]:
+        """The rank of the hand's surroundings; empty where nobody ranks."""
+        return () if self.rank is None else (self.rank(crop_image(image, hand_box(hand.keypoints, RECORD_CROP_SCALE))),)
 
     def judge(self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> tuple[float, float | None]:
         """Looks for a hand where it should be.

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handjax.diffusion.samplers import DDIM, SAMPLERS
+from handjax.diffusion.samplers import DDIM, SAMPLERS, noise_in
 from handjax.diffusion.sampling import compose_guides, guided_denoise, hold_outside, sample
 from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
 
@@ -83,6 +83,25 @@ def test_guides_see_every_step_and_compose_in_order():
     other, _ = sample(sampler, denoise, Z, jax.random.key(2), compose_guides(double, descend), (None, jnp.zeros(())))
     assert strength > 0
     assert np.abs(got - plain).max() > 1e-2 and np.abs(got - other).max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["ddim", "ddpm", "euler_ancestral"])
+def test_a_step_taken_again_goes_back_to_its_noise_level(name):
+    x0 = jnp.full((1, 32, 32, 4), 0.5)
+    sampler = SAMPLERS[name](NoiseSchedule(), 8)
+
+    def watch(carry, z, level, seen, denoise):
+        count, sizes = carry
+        return (count + 1, sizes.at[count].set(noise_in(z, x0, level.sigma).std())), seen
+
+    times = lambda level: jnp.where(level.timestep > 500, 3, 1)  # noqa: E731
+    timesteps = sampler.trajectory().timesteps
+    noise = jax.random.normal(jax.random.key(0), x0.shape)
+    carry = (jnp.int32(0), jnp.zeros(40))
+    z, (count, sizes) = sample(sampler, lambda z, level: x0, noise, jax.random.key(1), watch, carry, repeats=times)
+    assert count == 3 * (timesteps > 500).sum() + (timesteps <= 500).sum()
+    np.testing.assert_allclose(sizes[: int(count)], 1, atol=0.05)
+    np.testing.assert_allclose(z, x0, atol=0.2)
 
 
 def test_eta_adds_noise_that_the_key_decides():

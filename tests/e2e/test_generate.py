@@ -38,12 +38,28 @@ def test_every_picture_says_how_it_was_made(tmp_path):
     assert sorted(path.name for path in out.iterdir()) == ["a-fist-7.png", "a-left-1-3-hand-8.png"]
     for item in document["items"]:
         assert read_image(item["output"]).shape == (32, 48, 3)
-        assert isinstance(item["hands"], list) and item["guidance"] is None
+        assert isinstance(item["hands"], list) and item["guidance"] is item["best_of"] is None
         made = json.loads(Image.open(item["output"]).text["handjax"])
         assert made == {key: item[key] for key in ("prompt", "negative", "seed", "provenance")}
     provenance = document["items"][0]["provenance"]
     assert provenance["size"] == [48, 32] and provenance["sampler"]["steps"] == 2
     assert len(provenance["weights"]) == 32 and provenance["versions"]["jax"]
+
+
+def test_anatomy_guides_and_the_best_of_three_is_kept(tmp_path):
+    options = ("--guidance", "anatomy", "--anatomy-window", 300, 999, "--anatomy-hands", 2, "--best-of", 3)
+    result = generate("a hand", "a fist", "--seed", 5, "--out", tmp_path, "--json", *options, *QUICK)
+    assert result.returncode == 0, result.stderr
+    items = json.loads(result.stdout)["items"]
+    assert [item["best_of"]["seeds"] for item in items] == [[5, 6, 7], [8, 9, 10]]
+    for item in items:
+        scores = dict(zip(item["best_of"]["seeds"], item["best_of"]["scores"], strict=True))
+        assert scores[item["seed"]] == max(scores.values())
+        guidance = item["guidance"]
+        assert (guidance["name"], guidance["window"], guidance["hands"]) == ("anatomy", [300.0, 999.0], 2)
+        assert guidance["pushed"] + guidance["missed"] >= 1
+        assert item["provenance"]["guidance"].items() <= guidance.items()
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 def write_controlnet(folder, unet):
@@ -86,6 +102,8 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--eta", "1"), "--eta is of no use to --sampler dpm"),
         (("a hand", "--karras", "--sampler", "lcm"), "--karras is of no use to --sampler lcm; leave it out or use"),
         (("a hand", "--steps", "1000"), "--steps is 1000, more than --sampler dpm has; take fewer"),
+        (("a hand", "--guidance", "anatomy", "--anatomy-every", "0"), "--anatomy-every is 0; it must be at least 1"),
+        (("a hand", "--best-of", "0"), "--best-of is 0; it must be at least 1"),
         (("a hand", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors: cannot be read"),
     ],
 )

@@ -1,5 +1,6 @@
 """The repair around the painting: the painter is replaced by one that repeats the crop, or paints grey."""
 
+import dataclasses
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -87,6 +88,47 @@ def test_a_failed_repair_leaves_every_pixel(photo):
     assert hand.status == "failed" and hand.score_after is None and "no hand" in hand.reason
     np.testing.assert_array_equal(result.image, photo)
     assert not result.changed.any()
+
+
+class Speckled(Repeating):
+    """Paints what was there before, each candidate with speckles of its own."""
+
+    first = 0
+
+    def paint(self, images, mask, depth, skeleton, input_ids, rng, strength):
+        pictures = super().paint(images, mask, depth, skeleton, input_ids, rng, strength).astype(int)
+        for number, picture in enumerate(pictures):
+            picture += np.random.default_rng(self.first + number).integers(-8, 9, picture.shape)
+        return np.clip(pictures, 0, 255).astype(np.uint8)
+
+
+class SecondOnly(Speckled):
+    first = 1
+
+
+def test_of_several_the_highest_rank_is_kept(photo):
+    ranks = (1.0, 1.2, 1.9, 1.5)
+    told = iter(ranks)
+    result = dataclasses.replace(refiner(Speckled, candidates=3), rank=lambda picture: next(told))(photo)
+    (hand,) = result.hands
+    assert hand.status == "fixed" and hand.ranks == ranks
+    np.testing.assert_array_equal(result.image, refiner(SecondOnly)(photo).image)
+    assert (result.image != refiner(Speckled)(photo).image).any()
+
+
+def test_the_input_is_kept_where_no_candidate_ranks_above_it(photo):
+    told = iter((1.9, 1.2, 1.9, 1.5))
+    result = dataclasses.replace(refiner(Speckled, candidates=3), rank=lambda picture: next(told))(photo)
+    (hand,) = result.hands
+    assert hand.status == "kept" and "none of 3 candidates ranks above the input (1.90, 1.90)" in hand.reason
+    np.testing.assert_array_equal(result.image, photo)
+    assert not result.changed.any()
+
+
+def test_a_hand_of_another_pose_is_not_kept_for_its_rank(photo):
+    best = dataclasses.replace(refiner(Grey), rank=lambda picture: 1.0 - float(picture.std()))
+    (hand,) = best(photo).hands
+    assert hand.status == "failed" and hand.ranks[1] > hand.ranks[0]
 
 
 def test_a_hand_of_another_pose_does_not_count(photo):

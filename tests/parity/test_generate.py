@@ -44,7 +44,7 @@ def paint(model, sampler, noise, controls=()):
     @jax.jit
     def run(model, ids, controls):
         negative, context = jnp.split(model.embed_ids(ids), 2)
-        return paint_from_text(model, sampler, SCALE, context, negative, noise, jax.random.key(0), controls)
+        return paint_from_text(model, sampler, SCALE, context, negative, noise, jax.random.key(0), controls)[0]
 
     return np.clip(run(model, model.tokenizer([NEGATIVE, PROMPT]), controls) / 2 + 0.5, 0, 1)
 

@@ -1,0 +1,265 @@
+"""AnatomyGuide: leads sampling away from hands that no hand can be.
+
+In some steps the clean latents that the network sees are decoded, a hand is looked for, its landmarks are read in
+space, and the noise is moved along the gradient of their anatomy penalty. Everything is inside the jitted sampler.
+Where no hand is found nothing is moved, and that is counted.
+
+A guide that lowered the penalty by hiding the hand would be of no use. So neither the place of the crop nor the weight
+of a hand is differentiated, a hand that is doubtful is not pushed, and the penalty has a term that holds the landmark
+network's presence.
+"""
+
+import dataclasses
+from typing import Any, Literal
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from handjax.anatomy.features import measure
+from handjax.anatomy.penalty import anatomy_penalty
+from handjax.diffusion.samplers import Latents
+from handjax.diffusion.sampling import Decode, Denoise, Guide, Repeats
+from handjax.diffusion.schedules import NoiseLevel, scales
+from handjax.perception.flax_backend import HandWeights, find_regions, read_hand
+from handjax.perception.landmarks import Hands, landmark_region
+from handjax.perception.regions import Picture, Region
+from handjax.preview import from_model_range
+
+SURE_OF_SIDE = 0.9
+"""Less sure, a hand counts as the side of the smaller penalty: taken for the other, every joint is bent backwards."""
+MARGIN = 4
+"""The palm detector sees a picture with a margin of a quarter of its sides, made of its edge: it wants room."""
+LEAST_PRESENCE = 1e-6
+
+
+@dataclasses.dataclass(frozen=True)
+class AnatomySettings:
+    """When and how hard the guide pushes.
+
+    Args:
+        scale: s of the paper.
+        window: first and last timestep in which it pushes.
+        every: only each n-th call inside the window pushes, beginning with the first.
+        recurrences: how often each step of the window is taken (`handjax.diffusion.sampling.sample`).
+        through: "denoiser" differentiates the network too, as the paper writes; "latent" takes the noise in the latents
+            as given, which saves the network's gradient.
+        normalize: the gradient of each picture is brought to a root mean square of 1, so that `scale` is the share of
+            the noise that is moved, whatever the penalty.
+        keep: weight of the presence term.
+        hands: most hands of a picture.
+        cells: side of the latent square about a hand that is decoded for its gradient; None decodes the whole picture.
+        min_presence: least score of a palm, and least presence of a hand, that is pushed.
+
+    Source:
+        HandAnat section 3.4; the window is t* ± 100 of section 4.2 (DECISIONS E6).
+    """
+
+    scale: float = 0.2
+    window: tuple[float, float] = (614.0, 814.0)
+    every: int = 1
+    recurrences: int = 1
+    through: Literal["denoiser", "latent"] = "denoiser"
+    normalize: bool = True
+    keep: float = 1.0
+    hands: int = 1
+    cells: int | None = None
+    min_presence: float = 0.5
+
+
+@flax.struct.dataclass
+class AnatomyLog:
+    """The guide's carry: the hands it follows, and what it did.
+
+    Attributes:
+        calls: inside the window so far.
+        regions: where each picture's hands were read last, pixels; picture by picture.
+        followed: whether there was one.
+        pushed: steps in which a picture was pushed.
+        missed: steps in which no hand was found in it, or its gradient was no number.
+        first_penalty: mean over its hands, before the first push; NaN without one.
+        last_penalty: before the last push.
+    """
+
+    calls: Int[Array, ""]
+    regions: Region
+    followed: Bool[Array, " hands"]
+    pushed: Int[Array, " batch"]
+    missed: Int[Array, " batch"]
+    first_penalty: Float[Array, " batch"]
+    last_penalty: Float[Array, " batch"]
+
+
+@flax.struct.dataclass
+class AnatomyGuide:
+    """Guidance by hand anatomy; a pytree of the networks' weights.
+
+    Args:
+        weights: of the perception.
+        settings: when and how hard it pushes.
+    """
+
+    weights: HandWeights
+    settings: AnatomySettings = flax.struct.field(pytree_node=False, default=AnatomySettings())
+
+    def start(self, latents: Latents) -> AnatomyLog:
+        """The carry before the first step."""
+        batch = len(latents)
+        pairs, nothing = batch * self.settings.hands, jnp.zeros(batch, jnp.int32)
+        unknown = jnp.full(batch, jnp.nan)
+        return AnatomyLog(
+            calls=jnp.int32(0),
+            regions=Region(jnp.zeros((pairs, 2)), jnp.ones(pairs), jnp.zeros(pairs)),
+            followed=jnp.zeros(pairs, bool),
+            pushed=nothing,
+            missed=nothing,
+            first_penalty=unknown,
+            last_penalty=unknown,
+        )
+
+    @property
+    def repeats(self) -> Repeats | None:
+        """How often the sampler takes a step; None where each is taken once, so that no loop is compiled."""
+        if self.settings.recurrences == 1:
+            return None
+        return lambda level: jnp.where(self._inside(level), self.settings.recurrences, 1)
+
+    def steer(self, decode: Decode) -> Guide:
+        """Makes the sampler's guide: ε + s·σ_t·∇L(x0(z_t)).
+
+        Args:
+            decode: pictures in [-1, 1] of clean latents; differentiable.
+
+        Source:
+            HandAnat Eq. in section 3.4, with the sign that descends the penalty (DECISIONS E1).
+        """
+
+        def guide(log: AnatomyLog, z: Latents, level: NoiseLevel, x0: Latents, denoise: Denoise):
+            inside = self._inside(level)
+            active = inside & (log.calls % self.settings.every == 0)
+            log = dataclasses.replace(log, calls=log.calls + inside)
+            return jax.lax.cond(active, lambda: self._push(decode, log, z, level, x0, denoise), lambda: (log, x0))
+
+        return guide
+
+    def tell(self, carry: AnatomyLog) -> list[dict[str, Any]]:
+        """Steps that pushed, steps that missed, and the penalty before the first and the last push, of each picture."""
+        columns = jax.device_get((carry.pushed, carry.missed, carry.first_penalty, carry.last_penalty))
+        return [
+            {
+                "pushed": int(pushed),
+                "missed": int(missed),
+                "penalty": [round(float(first), 4), round(float(last), 4)] if pushed else None,
+            }
+            for pushed, missed, first, last in zip(*columns, strict=True)
+        ]
+
+    def _inside(self, level: NoiseLevel) -> Bool[Array, ""]:
+        low, high = self.settings.window
+        return (level.timestep >= low) & (level.timestep <= high)
+
+    def _push(self, decode, log: AnatomyLog, z, level, x0, denoise) -> tuple[AnatomyLog, Latents]:
+        regions, found = self._regions(decode, log, x0)
+        rows = jnp.repeat(x0, self.settings.hands, axis=0)
+        slopes, penalties, hands = jax.lax.map(lambda pair: self._slope(decode, *pair), (rows, regions))
+        seen = found & (hands.presence >= self.settings.min_presence)
+        weight = seen.reshape(len(x0), -1)
+        weight = weight / jnp.maximum(weight.sum(axis=1, keepdims=True), 1)
+        slope = jnp.einsum("bn,bnhwc->bhwc", weight, _by_picture(jnp.where(_wide(seen), slopes, 0), x0))
+        penalty = (weight * _by_picture(jnp.where(seen, penalties, 0), x0)).sum(axis=1)
+        gradient = self._to_noisy(slope, z, level, denoise)
+        signal_to_x0 = level.sigma * self.settings.scale * scales(level.sigma)[1]
+        moved = x0 - signal_to_x0 * gradient
+        good = weight.any(axis=1) & jnp.isfinite(moved).all(axis=(1, 2, 3))
+        log = dataclasses.replace(
+            log,
+            regions=jax.vmap(landmark_region)(hands.keypoints[..., :2]),
+            followed=seen,
+            pushed=log.pushed + good,
+            missed=log.missed + ~good,
+            first_penalty=jnp.where(good & (log.pushed == 0), penalty, log.first_penalty),
+            last_penalty=jnp.where(good, penalty, log.last_penalty),
+        )
+        return log, jnp.where(_wide(good), moved, x0)
+
+    def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
+        """From the gradient in the clean latents to that in the noisy ones."""
+        if self.settings.through == "denoiser":
+            gradient = jax.vjp(lambda noisy: denoise(noisy, level), z)[1](slope)[0]
+        else:
+            gradient = slope / scales(level.sigma)[0]
+        if not self.settings.normalize:
+            return gradient
+        size = jnp.sqrt(jnp.square(gradient).mean(axis=(1, 2, 3), keepdims=True))
+        return gradient / jnp.where(size > 0, size, 1)
+
+    def _regions(self, decode, log: AnatomyLog, x0: Latents) -> tuple[Region, Bool[Array, " hands"]]:
+        """Where to read: about the hands of the step before; pictures without one are searched for palms."""
+        followed = log.followed.reshape(len(x0), -1)
+        search = ~followed.any(axis=1, keepdims=True)
+
+        def find():
+            regions, found = jax.lax.map(lambda latents: self._find(decode, latents), x0)
+            mixed = jax.tree.map(
+                lambda new, old: jnp.where(_wide(search, new), new, old.reshape(new.shape)), regions, log.regions
+            )
+            flat = jax.tree.map(lambda leaf, old: leaf.reshape(old.shape), mixed, log.regions)
+            return flat, jnp.where(search, found, followed).ravel()
+
+        return jax.lax.cond(search.any(), find, lambda: (log.regions, log.followed))
+
+    def _find(self, decode, latents: Float[Array, "h w c"]) -> tuple[Region, Bool[Array, " hands"]]:
+        image = decode(latents[None])[0]
+        height, width = (side // MARGIN for side in image.shape[:2])
+        framed = jnp.pad(image, ((height, height), (width, width), (0, 0)), mode="edge")
+        regions, found = find_regions(
+            self.weights, _as_picture(framed), self.settings.hands, self.settings.min_presence
+        )
+        return dataclasses.replace(regions, center=regions.center - jnp.array([width, height])), found
+
+    def _slope(self, decode, latents: Float[Array, "h w c"], region: Region):
+        """Gradient of one hand's loss in a picture's latents, its penalty, and the hand."""
+
+        def loss(latents):
+            hand = self._read(decode, latents, region)
+            penalty = hand_penalty(hand)
+            hold = -jnp.log(jnp.maximum(hand.presence, LEAST_PRESENCE))
+            return penalty + self.settings.keep * hold, (penalty, hand)
+
+        (_, (penalty, hand)), slope = jax.value_and_grad(loss, has_aux=True)(latents)
+        return slope, penalty, hand
+
+    def _read(self, decode, latents: Float[Array, "h w c"], region: Region) -> Hands:
+        """Decodes a picture, or the square about a region, and reads the hand in the region."""
+        if self.settings.cells is None:
+            return read_hand(self.weights, _as_picture(decode(latents[None])[0]), region, 0.0)
+        cells = min(self.settings.cells, *latents.shape[:2])
+        factor = jax.eval_shape(decode, latents[None]).shape[1] // latents.shape[0]
+        extent = jnp.array(latents.shape[1::-1])
+        corner = jnp.clip(jnp.round(region.center / factor - cells / 2).astype(jnp.int32), 0, extent - cells)
+        square = jax.lax.dynamic_slice(latents, (corner[1], corner[0], 0), (cells, cells, latents.shape[2]))
+        moved = dataclasses.replace(region, center=region.center - factor * corner)
+        hand = read_hand(self.weights, _as_picture(decode(square[None])[0]), moved, 0.0)
+        return dataclasses.replace(hand, keypoints=hand.keypoints.at[:, :2].add(factor * corner))
+
+
+def hand_penalty(hand: Hands) -> Float[Array, ""]:
+    """The anatomy penalty of one hand that was read, of the side it is, or seems to be."""
+    right, left = (anatomy_penalty(measure(hand.world, jnp.array(side))) for side in (True, False))
+    surely = jnp.where(hand.right >= 0.5, right, left)
+    return jnp.where(jnp.abs(hand.right - 0.5) < SURE_OF_SIDE - 0.5, jnp.minimum(right, left), surely)
+
+
+def _as_picture(image: Float[Array, "height width 3"]) -> Picture:
+    return Picture(pixels=255 * from_model_range(image).reshape(-1, 3), size=jnp.array(image.shape[:2], jnp.int32))
+
+
+def _by_picture(values: Array, x0: Latents) -> Array:
+    return values.reshape(len(x0), -1, *values.shape[1:])
+
+
+def _wide(flags: Array, like: Array | None = None) -> Array:
+    """Flags with axes of length 1, to be spread over latents or over `like`."""
+    dims = 4 if like is None else like.ndim
+    return flags.reshape(flags.shape + (1,) * (dims - flags.ndim))

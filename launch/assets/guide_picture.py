@@ -1,0 +1,63 @@
+"""Draws the picture of the anatomy guide.
+
+python -m launch.assets.guide_picture docs/images/anatomy_guide.jpg
+
+The embedded model's hands from the same noise, left without guidance and right with the anatomy guide. The frame is
+what MediaPipe's own runtime says of the hand: green is plausible, red implausible, grey no hand or unknown. Seeds in
+order, none left out.
+"""
+
+import argparse
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from handjax.diffusion.model import load_stable_diffusion
+from handjax.diffusion.samplers import DPMSolver
+from handjax.guidance.anatomy import AnatomyGuide
+from handjax.images import write_image
+from handjax.inference.generate import Generator, Wish
+from handjax.inference.score import score_hand
+from handjax.perception import HandDetector
+from handjax.perception.detector import TASK_FILE
+from handjax.perception.flax_backend import load_weights
+from launch import command
+
+PROMPTS = ("a photo of a left hand", "a photo of a right hand")
+FIRST_SEED, PAIRS, ACROSS, SIDE, FRAME = 5000, 24, 6, 96, 4
+COLORS = {"plausible": (40, 160, 70), "implausible": (205, 45, 40)}
+GREY = (150, 150, 150)
+
+
+def main() -> None:
+    """Writes the picture."""
+    parser = argparse.ArgumentParser(prog="launch.assets.guide_picture", description=__doc__)
+    parser.add_argument("out", type=Path, help="the picture to write")
+    arguments = parser.parse_args()
+    model = load_stable_diffusion("tiny_inpainting")
+    plain = Generator(model, DPMSolver(model.schedule), (SIDE, SIDE), 4.0, batch=8)
+    guided = dataclasses.replace(plain, steering=AnatomyGuide(load_weights(TASK_FILE)))
+    wishes = [Wish(PROMPTS[number % len(PROMPTS)], seed=FIRST_SEED + number) for number in range(PAIRS)]
+    detector = HandDetector.load("mediapipe", max_hands=1)
+    columns = [dict(generator(wishes)) for generator in (plain, guided)]
+    tiles = [np.concatenate([framed(made[wish], detector) for made in columns], axis=1) for wish in wishes]
+    rows = [np.concatenate(tiles[start : start + ACROSS], axis=1) for start in range(0, PAIRS, ACROSS)]
+    write_image(arguments.out, np.concatenate(rows))
+
+
+def framed(image: UInt8[np.ndarray, "side side 3"], detector: HandDetector) -> UInt8[np.ndarray, "_ _ 3"]:
+    """The picture in the colour of its verdict; it is judged with a margin of a quarter of its sides."""
+    margin = SIDE // 4
+    wide = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    hands = detector.detect(wide)
+    color = COLORS.get(score_hand(wide, hands[0]).anatomy.verdict, GREY) if hands else GREY
+    tile = np.empty((SIDE + 2 * FRAME, SIDE + 2 * FRAME, 3), np.uint8)
+    tile[:] = color
+    tile[FRAME:-FRAME, FRAME:-FRAME] = image
+    return tile
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,24 @@
+"""Which of several pictures is kept."""
+
+import numpy as np
+
+from handjax.anatomy.scores import UNKNOWN, AnatomyScore
+from handjax.inference.best import best_of, rank_hands
+
+
+def score(verdict, s_anat):
+    return AnatomyScore(s_anat, verdict, None, 1.0, ())
+
+
+def test_the_verdict_ranks_before_the_score_and_the_worst_hand_decides():
+    good, fair, bad = score("plausible", 0.9), score("plausible", 0.6), score("implausible", 0.95)
+    pictures = [[], [UNKNOWN], [bad], [fair], [good]]
+    ranks = [rank_hands(hands) for hands in pictures]
+    assert ranks == sorted(ranks) and len(set(ranks)) == 5
+    np.testing.assert_allclose(ranks, [0, 0.5, 1.95, 2.6, 2.9])
+    assert rank_hands([good, bad]) == rank_hands([bad]) and rank_hands([good, UNKNOWN]) == 0.5
+
+
+def test_the_best_is_kept_and_the_first_of_equals():
+    pictures = [np.full((2, 2, 3), value, np.uint8) for value in (3, 9, 9, 1)]
+    assert best_of(pictures, lambda picture: float(picture.mean())) == (1, [3, 9, 9, 1])
