@@ -96,10 +96,10 @@ class _Sketch:
         """Draws a finger, from finger `low` on."""
         return int(self.rng.integers(low, 5))
 
-    def some(self) -> list[int]:
-        """Draws one finger, sometimes two or three."""
+    def some(self, low: int = 0) -> list[int]:
+        """Draws one finger, sometimes two or three, from finger `low` on."""
         count = int(self.rng.choice([1, 2, 3], p=[0.6, 0.25, 0.15]))
-        return [int(finger) for finger in self.rng.choice(5, count, replace=False)]
+        return [low + int(finger) for finger in self.rng.choice(5 - low, count, replace=False)]
 
     def copy(self, part: int, angles: np.ndarray, offset=(0.0, 0.0, 0.0), size: float = 1.0, at_end: bool = False):
         """Adds a copy of a part; arguments as in `FingerPlan`."""
@@ -179,8 +179,8 @@ def _missing_finger(sketch: _Sketch) -> list[int]:
     knuckles = sketch.rest.knuckles
     for finger in gone:
         bones = CHAINS[finger] - 1
-        sketch.length[bones] = [0.75 if finger == 0 else rng.uniform(0.3, 0.48), 0.03, 0.2]
-        sketch.width[bones[1:]] *= 0.9
+        sketch.length[bones] = [0.75 if finger == 0 else rng.uniform(0.28, 0.42), 0.03, 0.15]
+        sketch.width[bones] *= [0.95, 0.85, 0.75]
     sketch.missing.update(gone)
     left = [f for f in range(1, 5) if f not in gone]
     if rng.random() < 0.5 and 2 <= len(left) < 4:  # close ranks, as a hand drawn with too few fingers has them
@@ -193,7 +193,7 @@ def _missing_finger(sketch: _Sketch) -> list[int]:
 
 def _second_thumb(sketch: _Sketch) -> list[int]:
     angles = sketch.angles[CHAINS[0]] + 0.0
-    angles[0, _FLEXION] -= np.radians(sketch.rng.uniform(20, 32))
+    angles[0, _FLEXION] -= np.radians(sketch.rng.uniform(30, 45))
     sketch.angles[CHAINS[0][0], _FLEXION] += np.radians(sketch.rng.uniform(0, 8))
     sketch.copy(0, angles, (0.0, sketch.rng.uniform(0.004, 0.016), 0.0), sketch.rng.uniform(0.85, 1.0))
     return [0]
@@ -227,7 +227,7 @@ def _backward(sketch: _Sketch) -> list[int]:
 
 
 def _sideways(sketch: _Sketch) -> list[int]:
-    fingers = sketch.some()
+    fingers = sketch.some(low=1)  # a thumb bent across its hinges looks like one that is bent
     for finger in fingers:
         joint = CHAINS[finger][int(sketch.rng.choice([1, 2], p=[0.7, 0.3]))]
         _bend_sideways(sketch, joint, sketch.rng.choice([-1.0, 1.0]))
@@ -274,7 +274,7 @@ def _extra_joint(sketch: _Sketch) -> list[int]:
 
 
 def _missing_joint(sketch: _Sketch) -> list[int]:
-    fingers = [finger for finger in sketch.some() if finger] or [sketch.one(1)]
+    fingers = sketch.some(low=1)
     for finger in fingers:
         sketch.length[CHAINS[finger][1] - 1] *= 0.04
         sketch.angles[CHAINS[finger][1], _FLEXION] *= 0.2
@@ -291,7 +291,7 @@ def _fused(count: int) -> Callable[[_Sketch], list[int]]:
         lean, places = sketch.rest.lean[fingers], sketch.rest.knuckles[fingers, 0]
         toward = (lean + sketch.angles[knuckle, _ABDUCTION]).mean()
         mean = sketch.angles[CHAINS[fingers]].mean(axis=0)
-        closeness = 0.0165 * rng.uniform(0.5, 0.75) * np.arange(count - 1, -1, -1)
+        closeness = 0.0165 * rng.uniform(0.3, 0.55) * np.arange(count - 1, -1, -1)
         for finger, place, angle, across in zip(fingers, places, lean, closeness - closeness.mean(), strict=True):
             sketch.angles[CHAINS[finger]] = mean
             sketch.angles[CHAINS[finger][0], _ABDUCTION] = toward - angle

@@ -102,6 +102,12 @@ def malformed_records(names: Iterable[str], seed: int, size: int, failures: Fail
                 yield record
 
 
+def random_of(seed: int, name: str) -> np.random.Generator:
+    """The source of randomness that a hand's edit and then its plan are drawn from."""
+    split, _, number = name.partition(":")
+    return np.random.default_rng([seed, _SEEDS[split], int(number)])
+
+
 @functools.cache
 def _arm() -> tuple[Arm, RestingHand]:
     forearm = load_open_hand("right", "forearm")
@@ -122,9 +128,8 @@ def _key(seed: int, name: str):
 
 
 def _draw(seed: int, name: str, usual: np.ndarray, folded: np.ndarray, rest: RestingHand) -> tuple[Edit, Drawn]:
-    split, _, number = name.partition(":")
-    rng = np.random.default_rng([seed, _SEEDS[split], int(number)])
-    edit = draw_edit(rng, RENDERED_EDITS, held_out=split == "eval")
+    rng = random_of(seed, name)
+    edit = draw_edit(rng, RENDERED_EDITS, held_out=name.startswith("eval"))
     return edit, draw_plan(rng, edit, usual, folded, rest)
 
 
