@@ -21,7 +21,7 @@ from handjax.images import find_images, read_image, resize
 from handjax.perception import HandDetector
 from handjax.record import HandRecord, Side
 
-EVAL_FRACTION = 0.4
+EVAL_FRACTION = 0.25
 EDITS = {"train": 10, "eval": 6}
 """Pictures made of each photo of a split."""
 OPEN_HAND_TIMES = 4
