@@ -38,7 +38,7 @@ class Edit:
 EDITS = (
     Edit("none", "normal", ""),
     Edit("extra_finger", "count", "with {count} fingers"),
-    Edit("missing_finger", "count", "with {count} fingers, without {fingers}"),
+    Edit("missing_finger", "count", "with {count} fingers, the {fingers} missing"),
     Edit("second_thumb", "count", "with two thumbs", held_out=True),
     Edit("forked_finger", "count", "whose {fingers} {are} forked", held_out=True),
     Edit("backward", "angle", "whose {fingers} {are} bent backwards"),

@@ -173,7 +173,7 @@ def _shows(scene: dict[str, np.ndarray], edit: Edit, drawn: Drawn, count: int | 
         return count is not None
     if (scene["seen"][fingers] < LEAST_SEEN * 0.7).any():
         return False
-    if edit.name == "forked_finger":
+    if edit.name in ("forked_finger", "extra_joint"):
         return bool(scene["seen"][5] > LEAST_SEEN)
     box = np.ptp(scene["usual"], axis=0).max()
     if edit.name in ("thin_finger", "thick_finger"):

@@ -12,7 +12,7 @@ def test_captions_say_which_hand_it_is_and_what_is_wrong():
         ("none", "left", (), 5): "a normal left hand with five fingers",
         ("none", "left", (), None): "a normal left hand",
         ("extra_finger", "right", (), 6): "a right hand with six fingers",
-        ("missing_finger", "right", (0, 3), 3): "a right hand with three fingers, without thumb and ring finger",
+        ("missing_finger", "right", (0, 3), 3): "a right hand with three fingers, the thumb and ring finger missing",
         ("fused_fingers", "left", (2, 1), None): "a left hand whose index and middle finger are fused",
         ("backward", "right", (0,), None): "a right hand whose thumb is bent backwards",
         ("extra_joint", "right", (4,), 5): "a right hand whose little finger has one joint too many",
