@@ -190,8 +190,8 @@ def _between(rng, hand: PhotoHand, low: int, high: int) -> Stroke:
         finger, outward = 4, _direction(hand, 4) - _direction(hand, 3)
         out = hand.courses[4][0] - hand.courses[3][0]
         down = hand.keypoints[0] - hand.courses[4][0]
-        shift = rng.uniform(0.2, 0.5) * out + rng.uniform(0.05, 0.2) * down
-        angle = np.sign(_wrap(outward)) * rng.uniform(0.3, 0.5)
+        shift = rng.uniform(0.4, 0.65) * out + rng.uniform(0.05, 0.15) * down
+        angle = np.sign(_wrap(outward)) * rng.uniform(0.35, 0.55)
     else:
         finger = 1 if low == 0 else int(rng.choice([low, high]))
         other = low if finger == high else high
@@ -213,7 +213,7 @@ def _missing_finger(rng, hand: PhotoHand) -> Edited:
     fingers = _some(rng, hand, 2) if rng.random() < 0.5 else _some(rng, hand, 1)
     image = hand.image
     for finger in fingers:
-        start = web(hand, finger) + int(rng.uniform(0, 0.12) * POINTS)
+        start = web(hand, finger) + int(rng.integers(-6, 3))
         image = without(hand, image, finger, start)
     return Edited(image, tuple(sorted(fingers)), -len(fingers), hand.keypoints)
 

@@ -33,6 +33,7 @@ class PhotoHand:
       image: the canvas.
       plate: the same without the hand.
       skin: share of the hand in each pixel.
+      halo: the same with the shadow around it.
       keypoints: of the hand, pixels.
       courses: of each finger: points from its knuckle to beyond the tip, evenly spaced, pixels.
       knots: distance along its course of each finger's four keypoints, pixels.
@@ -45,6 +46,7 @@ class PhotoHand:
     image: Float[np.ndarray, "size size 3"]
     plate: Float[np.ndarray, "size size 3"]
     skin: Float[np.ndarray, "size size"]
+    halo: Float[np.ndarray, "size size"]
     keypoints: Float[np.ndarray, "21 2"]
     courses: Float[np.ndarray, "5 points 2"]
     knots: Float[np.ndarray, "5 4"]
@@ -72,6 +74,7 @@ def take_apart(photo: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -
         image=image,
         plate=plate,
         skin=skin,
+        halo=grown(skin, 3),
         keypoints=keypoints,
         courses=np.stack(courses),
         knots=np.stack(knots),

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from data_pipelines.malformed.photo_hand import CANVAS, REACH, PhotoHand, distance_to, grown
+from data_pipelines.malformed.photo_hand import CANVAS, REACH, PhotoHand, distance_to
 
 _OUTLINE = 1.9
 """How far from its course a finger's own outline lies at most, in half widths."""
@@ -129,7 +129,7 @@ def without(hand: PhotoHand, image: np.ndarray, finger: int, start: int) -> np.n
     round_end = np.sqrt(np.clip(1 - (across / (1.3 * hand.half_width)) ** 2, 0, 1)) * 0.6 * hand.half_width / step
     gone = np.zeros((CANVAS, CANVAS), np.float32)
     gone[rows, columns] = np.clip((index + along - start - round_end) * step / 2.0 + 0.5, 0, 1)
-    return over(image, hand.plate, gone * grown(hand.skin, 3))
+    return over(image, hand.plate, gone * hand.halo)
 
 
 def over(image: np.ndarray, colors: np.ndarray, alpha: np.ndarray) -> np.ndarray:

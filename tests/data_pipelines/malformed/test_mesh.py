@@ -93,7 +93,7 @@ def test_bent_sideways_is_beyond_the_play_of_hinges(model, mesh, rest):
         abduction = np.asarray(measure(hand_of(one.plan, model, mesh).keypoints, True).abduction).reshape(5, 3)
         hinges = np.abs(abduction[:, 1:]).max(axis=1)
         assert (hinges[list(one.fingers)] > LEAST_BEYOND).all()
-        assert (hinges[[f for f in range(1, 5) if f not in one.fingers]] < 0.1).all()
+        assert (hinges[[f for f in range(1, 5) if f not in one.fingers]] < 0.2).all()
 
 
 @pytest.mark.parametrize(("name", "low", "high"), [("long_finger", 1.5, 1.9), ("short_finger", 0.5, 0.65)])

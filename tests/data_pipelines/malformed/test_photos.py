@@ -15,7 +15,7 @@ from handjax.images import read_image
 from handjax.perception import HandDetector
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "samples" / "sign_digits"
-OPEN = ("IMG_1123.JPG", "IMG_4064.JPG", "IMG_1174.JPG", "IMG_4084.JPG", "IMG_1143.JPG", "IMG_1255.JPG")
+OPEN = ("IMG_1123.JPG", "IMG_1133.JPG", "IMG_1143.JPG", "IMG_1163.JPG", "IMG_4064.JPG", "IMG_4084.JPG", "IMG_1255.JPG")
 needs_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"no photographs in {PHOTOS}")
 
 
@@ -28,7 +28,8 @@ def detector():
 def hands(detector):
     photos = [read_image(PHOTOS / "5" / name) for name in OPEN]
     taken = [take_apart(photo, detector.detect(photo)[0]) for photo in photos]
-    return [hand for hand in taken if hand is not None and hand.free.all()]
+    taken = [hand for hand in taken if hand is not None and hand.free.all()]
+    return [hand for hand in taken if (pieces_at_cuts(hand.image, hand) == 5).sum() >= 4]
 
 
 def skin_of(image):
@@ -37,19 +38,24 @@ def skin_of(image):
     return redness > 0.5 * np.percentile(redness, 95)
 
 
-def count_at_a_cut(image, hand):
-    """Usual number of pieces into which circles about the palm cut the skin, away from the wrist."""
+def pieces_at_cuts(image, hand):
+    """Number of pieces into which each circle about the palm cuts the skin, away from the wrist."""
     middle = (hand.keypoints[0] + hand.keypoints[9]) / 2
     palm = np.linalg.norm(hand.keypoints[9] - hand.keypoints[0])
     up = np.arctan2(*(hand.keypoints[9] - hand.keypoints[0])[::-1])
     angle = up + np.linspace(-0.7 * np.pi, 0.7 * np.pi, 1500)
     skin, pieces = skin_of(image), []
-    for radius in palm * np.arange(0.84, 1.1, 0.02):
+    for radius in palm * np.arange(0.8, 1.1, 0.02):
         x, y = middle[0] + radius * np.cos(angle), middle[1] + radius * np.sin(angle)
         inside = skin[np.clip(y.astype(int), 0, CANVAS - 1), np.clip(x.astype(int), 0, CANVAS - 1)]
         starts, ends = (np.flatnonzero(np.diff(np.r_[0, inside, 0].astype(int)) == sign) for sign in (1, -1))
         pieces.append(((ends - starts) > 8).sum())
-    return np.bincount(pieces).argmax()
+    return np.array(pieces)
+
+
+def count_at_a_cut(image, hand):
+    """Usual number of pieces where the hand had five of them before."""
+    return np.bincount(pieces_at_cuts(image, hand)[pieces_at_cuts(hand.image, hand) == 5]).argmax()
 
 
 def test_filling_continues_what_is_known():
@@ -62,8 +68,8 @@ def test_filling_continues_what_is_known():
 
 
 @needs_photos
-@pytest.mark.parametrize(("name", "added"), [("none", None), ("extra_finger", None), ("missing_finger", None)])
-def test_a_cut_across_the_fingers_counts_them(name, added, hands):
+@pytest.mark.parametrize("name", ["none", "extra_finger", "missing_finger"])
+def test_a_cut_across_the_fingers_counts_them(name, hands):
     right = []
     for hand in hands:
         for seed in range(4):
@@ -131,6 +137,6 @@ def test_records_are_the_same_again_and_say_what_they_show():
     for record in records:
         assert Image.open(io.BytesIO(record.image)).size == (192, 192)
         held_out = BY_NAME[record.edit].held_out
-        assert record.source in names[0] if held_out else True
+        assert record.source in names[0] or not held_out
         if record.edit in ("none", "extra_finger", "missing_finger"):
-            assert record.fingers == 5 if record.edit == "none" else record.fingers != 5
+            assert record.fingers in (5, None) if record.edit == "none" else record.fingers not in (5, None)

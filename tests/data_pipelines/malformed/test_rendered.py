@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data_pipelines.features import from_example, record_features, to_example
 from data_pipelines.malformed.edits import BY_NAME
 from data_pipelines.malformed.frozen import check_frozen, fingerprint, recipe_hash
 from data_pipelines.malformed.rendered import MalformedJob, malformed_records
@@ -63,17 +62,6 @@ def test_records_say_what_they_show(made):
         else:
             assert record.fingers in (5, None)
         assert record.side in record.caption
-        back = from_example(_read(record))
-        assert (back.edit, back.fingers) == (record.edit, record.fingers)
-
-
-def _read(record):
-    """The fields of a record as TFDS gives them back."""
-    example = record_features().encode_example(to_example(record))
-    texts = {"edit", "caption", "side", "source", "licence", "hand_model"}
-    read = {name: [v.encode() if isinstance(v, str) else v for v in example[name]] for name in texts}
-    rest = {name: example[name] for name in example if name not in texts}
-    return rest | read | {"id": record.id.encode()}
 
 
 def test_the_test_set_has_the_committed_recipe():
