@@ -131,8 +131,8 @@ def _job(arguments: argparse.Namespace) -> "Job":
         count, seed = _rendered_numbers(arguments.input)
         return MalformedJob(min(count, arguments.limit or count), seed)
     if arguments.input.startswith(MALFORMED_PHOTOS):
-        folder = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
-        return MalformedPhotoJob(folder, arguments.limit, licence=arguments.licence or None)
+        photos = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
+        return MalformedPhotoJob(photos, arguments.limit, licence=arguments.licence or None)
     return PhotoJob(
         folder=Path(arguments.input),
         limit=arguments.limit,

@@ -26,7 +26,8 @@ def fingerprint(records: Iterable[HandRecord]) -> dict[str, Any]:
       the same on every machine. The pictures are the same on one machine; on another the last bits of a rendering,
       and so the bytes of its JPEG, can be others.
     """
-    labels, pictures, edits = [], [], Counter()
+    labels, pictures = [], []
+    edits: Counter[str] = Counter()
     for record in records:
         labels.append(f"{record.id} {record.side} {record.edit} {record.fingers} {record.caption}")
         pictures.append(f"{record.id} {hashlib.sha256(record.image).hexdigest()}")

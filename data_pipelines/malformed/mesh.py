@@ -3,6 +3,7 @@
 All of it happens at rest or as a copy of a part of the posed mesh, so that skinning, shading and skin stay as they are.
 """
 
+import dataclasses
 from functools import partial
 
 import jax
@@ -139,7 +140,7 @@ def edit_hand(
       translation: metres.
     """
     rest = shape_hand(model, betas)
-    edited = model.replace(template=_reshape(rest, rest_joints(model, rest), model, mesh, plan))
+    edited = dataclasses.replace(model, template=_reshape(rest, rest_joints(model, rest), model, mesh, plan))
     pose = partial(_pose, model, edited, orientation, translation)
     posed = pose(plan.angles)
     copies = [_copy(edited, mesh, plan, posed, pose, number) for number in range(COPIES)]
@@ -184,7 +185,7 @@ def _copy(edited: HandModel, mesh: FingerMesh, plan: FingerPlan, posed: PosedHan
     part = plan.part[number]
     whole = part < FROM_SECOND_JOINT
     chain = jnp.asarray(CHAINS)[part % FROM_SECOND_JOINT]
-    turned = pose(plan.angles.at[chain].set(plan.copy_angles[number]))
+    turned = pose(jnp.asarray(plan.angles).at[chain].set(plan.copy_angles[number]))
     base = turned.joints[chain[jnp.where(whole, 0, 1)]]
     palm = palm_frame(posed.joints)
     offset = jnp.where(plan.at_end[number], posed.joints[chain[2]] - base, palm @ plan.offset[number])

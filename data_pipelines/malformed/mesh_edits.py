@@ -114,9 +114,11 @@ class _Sketch:
         empty = {"part": -1, "angles": np.zeros((3, 3)), "offset": np.zeros(3), "size": 1.0, "at_end": False}
         copies = (self.copies + [empty] * COPIES)[:COPIES]
         column = {name: np.array([copy[name] for copy in copies]) for name in empty}
-        floats = (np.asarray(a, np.float32) for a in (self.angles, self.length, self.width, self.shift))
         return FingerPlan(
-            *floats,
+            angles=self.angles.astype(np.float32),
+            length=self.length.astype(np.float32),
+            width=self.width.astype(np.float32),
+            shift=self.shift.astype(np.float32),
             part=column["part"].astype(np.int32),
             copy_angles=column["angles"].astype(np.float32),
             offset=column["offset"].astype(np.float32),
@@ -146,9 +148,8 @@ def _extra_finger(sketch: _Sketch) -> list[int]:
 def _insert(sketch: _Sketch, gaps: list[int]) -> None:
     """Puts copies between the fingers `gap` and `gap + 1` and makes room for them in the row."""
     row: list[tuple[int, int | None]] = [(f, None) for f in range(1, 5)]
-    for number, gap in enumerate(sorted(gaps)):
-        place = row.index((gap + 1, None))
-        row.insert(place, (gap if sketch.rng.random() < 0.5 else gap + 1, number))
+    for copy, gap in enumerate(sorted(gaps)):
+        row.insert(row.index((gap + 1, None)), (gap if sketch.rng.random() < 0.5 else gap + 1, copy))
     knuckles = sketch.rest.knuckles
     widen = (knuckles[1, 0] - knuckles[4, 0]) * (1.0 + 0.16 * len(gaps))
     middle = (knuckles[1, 0] + knuckles[4, 0]) / 2

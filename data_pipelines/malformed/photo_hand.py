@@ -170,7 +170,7 @@ def _course(chain: Float[np.ndarray, "4 2"], half_width: float) -> tuple[np.ndar
     given = np.append(knots, places[-1])
     points = np.stack([np.interp(places, given, np.append(chain[:, k], end[k])) for k in range(2)], axis=1)
     padded = np.pad(points, ((6, 6), (0, 0)), mode="reflect", reflect_type="odd")
-    smooth = sum(padded[k : k + POINTS] for k in range(13)) / 13
+    smooth = np.stack([padded[k : k + POINTS] for k in range(13)]).sum(axis=0) / 13
     return smooth.astype(np.float32), knots.astype(np.float32)
 
 

@@ -69,7 +69,7 @@ def render_malformed(
     Returns:
       The scenes, batched.
     """
-    return jax.lax.map(lambda each: _render(*each, arm, size), (keys, plans, usual))
+    return jax.lax.map(lambda each: _render(each[0], each[1], each[2], arm, size), (keys, plans, usual))
 
 
 def _render(key: Key[Array, ""], plan: FingerPlan, usual: Float[Array, "16 3"], arm: Arm, size: int) -> MalformedScene:
