@@ -24,7 +24,10 @@ _ARRAY_SHAPES = {
     "camera": (4,),
 }
 _PICTURE_CHANNELS = {"mask": 1, "depth": 1, "skeleton": 3, "mesh": 3}
-_TEXTS = ("side", "hand_model", "caption", "source", "licence")
+_TEXTS = ("side", "hand_model", "edit", "caption", "source", "licence")
+_NUMBERS = ("fingers",)
+_ADDED = {"edit", "fingers"}
+"""Fields that data sets made by earlier versions lack."""
 
 
 class _Encoded(tfds.decode.SkipDecoding):
@@ -45,6 +48,8 @@ def record_features() -> tfds.features.FeaturesDict:
         features[name] = optional(tfds.features.Image(shape=(None, None, channels)))
     for name in _TEXTS:
         features[name] = optional(tfds.features.Text())
+    for name in _NUMBERS:
+        features[name] = optional(np.int32)
     return tfds.features.FeaturesDict(features)
 
 
@@ -103,12 +108,14 @@ def write_dataset_info(
 def from_example(example: dict[str, Any]) -> HandRecord:
     """Turns what TFDS reads, with pictures left encoded, back into the record."""
     fields: dict[str, Any] = {"id": example["id"].decode(), "image": example["image"]}
-    for name in (*_ARRAY_SHAPES, *_PICTURE_CHANNELS, *_TEXTS):
-        values = example[name]
+    for name in (*_ARRAY_SHAPES, *_PICTURE_CHANNELS, *_TEXTS, *_NUMBERS):
+        values = example.get(name, ())  # a data set made before a field was added lacks it
         if len(values):
             fields[name] = np.asarray(values) if name == "betas" else values[0]
             if name in _TEXTS:
                 fields[name] = values[0].decode()
+            if name in _NUMBERS:
+                fields[name] = int(values[0])
     return HandRecord(**fields)
 
 
@@ -162,7 +169,7 @@ def open_records(path: str | Path, split: str) -> RecordSource | None:
         builder = tfds.builder_from_directory(str(folder))
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"{folder}: not a readable data set ({error}); make it again") from error
-    if set(builder.info.features or ()) != set(record_features()):
+    if not set(record_features()) - _ADDED <= set(builder.info.features or ()) <= set(record_features()):
         raise InputError(f"{folder}: not a data set of hand records; make one with `launch.precompute`")
     splits = builder.info.splits
     return RecordSource(folder, split) if split in splits and splits[split].num_examples else None

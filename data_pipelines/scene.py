@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float, Int, Key
 
 from data_pipelines.background import blur, draw_background, draw_color
 from data_pipelines.skin import SkinMap, draw_skin, to_linear, to_srgb
@@ -69,11 +69,11 @@ def _render(key: Key[Array, ""], forearm: HandModel, hand: HandModel, parts: Ski
     camera = _camera_on_hand(posed.keypoints, size)
     fine = PinholeCamera(camera.focal * SUPERSAMPLING, camera.center * SUPERSAMPLING)
     raster = rasterize(posed.vertices, forearm.faces, fine, size * SUPERSAMPLING, size * SUPERSAMPLING)
-    light = _shade(keys[4], raster, draw_skin(keys[5], parts), forearm)
+    light = shade_arm(keys[4], raster, draw_skin(keys[5], parts), forearm.faces)
     pictures = hand_pictures(posed.vertices[: hand.template.shape[0]], hand.faces, camera, size)
     keypoints = project(camera, posed.keypoints)
     return Scene(
-        image=_compose(keys[6], _halve(light), _halve(raster.mask[..., None]), _halve(raster.depth[..., None])),
+        image=photograph(keys[6], halve(light), halve(raster.mask[..., None]), halve(raster.depth[..., None])),
         keypoints=keypoints,
         keypoints_3d=posed.keypoints,
         pose=pose,
@@ -104,16 +104,24 @@ def _camera_on_hand(keypoints: Float[Array, "21 3"], size: int) -> PinholeCamera
     return PinholeCamera(focal=jnp.stack([focal, focal]), center=size / 2 - focal * (low + high) / 2)
 
 
-def _halve(image: Float[Array, "height width channels"]) -> Float[Array, "_ _ channels"]:
+def halve(image: Float[Array, "height width channels"]) -> Float[Array, "_ _ channels"]:
+    """Averages SUPERSAMPLING² pixels to one."""
     height, width, channels = image.shape
     fine = (height // SUPERSAMPLING, SUPERSAMPLING, width // SUPERSAMPLING, SUPERSAMPLING, channels)
     return image.reshape(fine).mean(axis=(1, 3))
 
 
-def _shade(
-    key: Key[Array, ""], raster: Raster, albedo: Float[Array, "V 3"], model: HandModel
+def shade_arm(
+    key: Key[Array, ""], raster: Raster, albedo: Float[Array, "V 3"], faces: Int[Array, "F 3"]
 ) -> Float[Array, "height width 3"]:
-    """Light that reaches the camera from the skin, linear: a lamp, light from all around, and a little gloss."""
+    """Light that reaches the camera from the skin, linear: a lamp, light from all around, and a little gloss.
+
+    Args:
+      key: source of randomness.
+      raster: of the arm.
+      albedo: share of light that each vertex reflects, linear.
+      faces: vertex indices.
+    """
     side_key, height_key, power_key, tint_key, gloss_key = jax.random.split(key, 5)
     angle = jax.random.uniform(side_key, maxval=2 * jnp.pi)
     lift = jax.random.uniform(height_key, minval=0.2, maxval=1.4)
@@ -121,7 +129,7 @@ def _shade(
     power, around = jax.random.uniform(power_key, (2,), minval=jnp.array([0.4, 0.2]), maxval=jnp.array([1.1, 0.6]))
     tint, sky, ground = jax.random.uniform(tint_key, (3, 3), minval=0.8, maxval=1.1)
 
-    color = interpolate(raster, albedo[model.faces])
+    color = interpolate(raster, albedo[faces])
     normals = raster.normals * -jnp.sign(raster.normals[..., 2:] + 1e-9)  # the far side of an open arm is seen as well
     facing = (normals @ lamp)[..., None]
     direct = jnp.clip((facing + SKIN_SCATTER) / (1 + SKIN_SCATTER), 0.0, None)
@@ -131,18 +139,30 @@ def _shade(
     return (color * (power * tint * direct + around * ambient) + gloss[..., None]) * raster.mask[..., None]
 
 
-def _compose(
+def photograph(
     key: Key[Array, ""],
     light: Float[Array, "size size 3"],
     cover: Float[Array, "size size 1"],
     depth: Float[Array, "size size 1"],
+    things: bool = True,
 ) -> Float[Array, "size size 3"]:
-    """Puts the shaded arm before a background, perhaps something before the arm, and takes the photograph."""
+    """Puts the shaded arm before a background, perhaps something before the arm, and takes the photograph.
+
+    Args:
+      key: source of randomness.
+      light: that the arm sends to the camera, linear.
+      cover: share of each pixel that the arm covers.
+      depth: of the arm times `cover`, metres.
+      things: whether something may be held before the arm.
+
+    Returns:
+      sRGB in [0, 1].
+    """
     back_key, shadow_key, front_key, camera_key = jax.random.split(key, 4)
     size = light.shape[0]
     background = to_linear(draw_background(back_key, size)) * _shadow(shadow_key, cover)
     picture = light * _crevices(depth, cover) + background * (1.0 - cover)
-    picture = _cover_with_things(front_key, picture)
+    picture = _cover_with_things(front_key, picture) if things else picture
     exposure_key, contrast_key, noise_key, amount_key = jax.random.split(camera_key, 4)
     picture = to_srgb(picture * 2 ** jax.random.uniform(exposure_key, minval=-0.5, maxval=0.5))
     contrast = jax.random.uniform(contrast_key, minval=0.85, maxval=1.1)

@@ -32,6 +32,9 @@ class HandRecord:
       depth: encoded grey PNG of the depth condition times 255 (DECISIONS B3).
       skeleton: encoded RGB PNG (DECISIONS B3).
       mesh: encoded RGB PNG of the shaded mesh.
+      edit: how the hand was malformed on purpose, a name of `data_pipelines.malformed.edits`; "none" where it was made
+        as those are and is normal.
+      fingers: number of fingers, the thumb among them, where the picture tells it.
       caption: what the picture shows, in words.
       source: the data set and the picture it came from.
       licence: of the picture, as its source states it.
@@ -51,6 +54,8 @@ class HandRecord:
     depth: bytes | None = None
     skeleton: bytes | None = None
     mesh: bytes | None = None
+    edit: str | None = None
+    fingers: int | None = None
     caption: str | None = None
     source: str | None = None
     licence: str | None = None

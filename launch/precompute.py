@@ -2,6 +2,8 @@
 
 python -m launch.precompute photos/
 python -m launch.precompute rendered:2000 --output data/rendered
+python -m launch.precompute malformed:20000 --output data/malformed
+python -m launch.precompute malformed-photos:photos/ --output data/malformed_photos
 python -m launch.precompute rhd:RHD_published_v2/ --output data/rhd
 
 An Apache Beam pipeline, on all cores unless another runner is named. Run again after an interruption it goes on where
@@ -24,9 +26,14 @@ if TYPE_CHECKING:
     from data_pipelines.shards import Job, Shard
 
 RENDERED = "rendered:"
+MALFORMED = "malformed:"
+MALFORMED_PHOTOS = "malformed-photos:"
 MANIFEST = "manifest.json"
 DEFAULT_FOLDER = Path("data")
-INPUT_HELP = "folder of photos, rendered:COUNT[:SEED], or NAME:FOLDER of a published data set, such as rhd:FOLDER"
+INPUT_HELP = (
+    "folder of photos, rendered:COUNT[:SEED], malformed:COUNT[:SEED], malformed-photos:FOLDER, or NAME:FOLDER of a "
+    "published data set, such as rhd:FOLDER"
+)
 INPUTS_PER_WORKER = 64
 """Fewer are done sooner than one more worker has started."""
 _NO_SETTINGS = ("beam", "input", "json", "output", "runner", "workers")
@@ -108,6 +115,8 @@ def _default_workers() -> int:
 
 def _job(arguments: argparse.Namespace) -> "Job":
     from data_pipelines.datasets.job import DatasetJob
+    from data_pipelines.malformed.photos import MalformedPhotoJob
+    from data_pipelines.malformed.rendered import MalformedJob
     from data_pipelines.photos import PhotoJob
     from data_pipelines.rendered import RenderedJob
 
@@ -118,6 +127,12 @@ def _job(arguments: argparse.Namespace) -> "Job":
     if arguments.input.startswith(RENDERED):
         count, seed = _rendered_numbers(arguments.input)
         return RenderedJob(min(count, arguments.limit or count), seed, eval_fraction=arguments.eval_fraction)
+    if arguments.input.startswith(MALFORMED):
+        count, seed = _rendered_numbers(arguments.input)
+        return MalformedJob(min(count, arguments.limit or count), seed)
+    if arguments.input.startswith(MALFORMED_PHOTOS):
+        photos = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
+        return MalformedPhotoJob(photos, arguments.limit, licence=arguments.licence or None)
     return PhotoJob(
         folder=Path(arguments.input),
         limit=arguments.limit,
@@ -129,9 +144,10 @@ def _job(arguments: argparse.Namespace) -> "Job":
 
 
 def _rendered_numbers(text: str) -> tuple[int, int]:
-    count, _, seed = text.removeprefix(RENDERED).partition(":")
+    name, _, numbers = text.partition(":")
+    count, _, seed = numbers.partition(":")
     if not count.isdigit() or int(count) < 1 or not (seed or "0").isdigit():
-        raise InputError(f"--input {text}: write rendered:COUNT or rendered:COUNT:SEED, such as rendered:2000")
+        raise InputError(f"--input {text}: write {name}:COUNT or {name}:COUNT:SEED, such as {name}:2000")
     return int(count), int(seed or 0)
 
 
@@ -150,10 +166,10 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
-    if source.startswith(RENDERED):
+    if source.startswith((RENDERED, MALFORMED)):
         _rendered_numbers(source)
     else:
-        source = _dataset(source)[1]
+        source = _dataset(source)[1].removeprefix(MALFORMED_PHOTOS)
         if not Path(source).exists():
             raise InputError(f"--input {source}: no such folder; give a folder of pictures or rendered:COUNT")
         if not Path(source).is_dir():
@@ -209,8 +225,9 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _short_name(source: str) -> str:
-    if source.startswith(RENDERED):
-        return RENDERED[:-1]
+    for prefix in (RENDERED, MALFORMED, MALFORMED_PHOTOS):
+        if source.startswith(prefix):
+            return prefix[:-1]
     return _dataset(source)[0] or Path(source).resolve().name
 
 

@@ -17,7 +17,7 @@ _CMC, _THUMB_MCP, _IP = 13, 14, 15
 _SPREAD, _TOGETHER = jnp.radians(jnp.array([[12.0, 1.0, -8.0, -14.0], [-16.0, -1.0, 9.0, 16.0]]))
 
 
-def sample_angles(key: PRNGKeyArray) -> Float[Array, "16 3"]:
+def sample_angles(key: PRNGKeyArray, curl: Float[Array, "4"] | None = None) -> Float[Array, "16 3"]:
     """Random joint angles within the limits of motion; the wrist's are zero.
 
     Half of the hands curl all fingers alike, half make gestures in which each finger is open or closed. Bent fingers
@@ -26,6 +26,7 @@ def sample_angles(key: PRNGKeyArray) -> Float[Array, "16 3"]:
 
     Args:
         key: random key.
+        curl: how far index to little finger are closed, 0 open, 1 a fist; None draws it.
 
     Returns:
         Flexion, abduction and twist of each joint in MANO's order, radians.
@@ -34,9 +35,10 @@ def sample_angles(key: PRNGKeyArray) -> Float[Array, "16 3"]:
         Constraints of Human Hand Motion", 2000.
     """
     keys = jax.random.split(key, 8)
-    alike = jax.random.uniform(keys[0]) + 0.1 * jax.random.normal(keys[1], (4,))
-    gesture = jax.random.beta(keys[2], 0.4, 0.4, (4,))
-    curl = jnp.where(jax.random.bernoulli(keys[3]), gesture, alike)
+    if curl is None:
+        alike = jax.random.uniform(keys[0]) + 0.1 * jax.random.normal(keys[1], (4,))
+        gesture = jax.random.beta(keys[2], 0.4, 0.4, (4,))
+        curl = jnp.where(jax.random.bernoulli(keys[3]), gesture, alike)
     knuckle, middle, last = (curl + 0.07 * jax.random.normal(keys[4], (3, 4))).clip(0, 1)
     spread = jax.random.uniform(keys[5])
     opposition = (0.2 + 0.6 * curl.mean() + 0.3 * jax.random.normal(keys[6], (3,))).clip(0, 1)

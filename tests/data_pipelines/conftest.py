@@ -55,6 +55,8 @@ def make_record(number: int) -> HandRecord:
         side="left",
         betas=rng.normal(size=7).astype(np.float32),
         depth=png(depth),
+        edit="extra_finger",
+        fingers=number % 8,
         caption=f"hand {number}, the left one é",
     )
 

@@ -1,4 +1,6 @@
 import dataclasses
+import json
+import shutil
 import sys
 
 import numpy as np
@@ -41,6 +43,18 @@ def test_missing_split_is_none_and_missing_data_an_error(prepared, tmp_path):
         open_records(tmp_path, "train")
     with pytest.raises(IndexError):
         open_records(prepared, "eval")[3]
+
+
+def test_data_sets_made_before_a_field_was_added_are_read(prepared, tmp_path):
+    source = next(prepared.rglob("features.json")).parent
+    for file in source.iterdir():
+        shutil.copy(file, tmp_path)
+    described = json.loads((tmp_path / "features.json").read_text())
+    for name in ("edit", "fingers"):
+        del described["featuresDict"]["features"][name]
+    (tmp_path / "features.json").write_text(json.dumps(described))
+    by_id = {record.id: record for record in open_records(tmp_path, "train")}
+    assert by_id["hand-5"].edit is None and by_id["hand-5"].fingers is None and by_id["hand-5"].side == "left"
 
 
 def test_other_data_sets_are_refused(prepared, tmp_path):
