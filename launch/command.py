@@ -73,8 +73,11 @@ class Report:
         self._errors.append({"input": source, "error": str(error)})
         print(f"error: {error}", file=sys.stderr, flush=True)
 
-    def finish(self) -> int:
-        """Prints the JSON document if asked for; returns the exit status (2 when an input failed)."""
+    def finish(self, **figures: Any) -> int:
+        """Prints the JSON document if asked for, with `figures` of all items; returns the exit status.
+
+        It is 2 when an input failed.
+        """
         if self._as_json:
             document = {
                 "command": self._command,
@@ -82,6 +85,7 @@ class Report:
                 "seconds": round(time.monotonic() - self._start, 3),
                 "items": self._items,
                 "errors": self._errors,
+                **figures,
             }
             print(json.dumps(document))
         return USER_ERROR_STATUS if self._errors else 0

@@ -10,7 +10,6 @@ python -m launch.detect wave.gif frames/ --video --out overlays/
 import argparse
 import os
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -19,6 +18,7 @@ from handjax.errors import ConfigError, InputError
 from handjax.images import find_images, read_frames, read_image, write_image
 from handjax.perception import DetectedHand, HandDetector, HandTracker
 from handjax.perception.detector import BACKENDS
+from handjax.perception.hand_json import hand_item
 from handjax.perception.overlay import draw_hands
 from launch import command
 
@@ -85,17 +85,6 @@ def _follow(arguments: argparse.Namespace, report: command.Report) -> None:
                 raise InputError(f"{source}: no hand found; show a whole hand, larger and in focus")
         except InputError as error:
             report.error(str(source), error)
-
-
-def hand_item(hand: DetectedHand) -> dict[str, Any]:
-    """A hand as the JSON contract has it (DESIGN)."""
-    return {
-        "side": hand.side,
-        "score": round(hand.score, 4),
-        "box": hand.box.astype(float).round(2).tolist(),
-        "keypoints": hand.keypoints.astype(float).round(2).tolist(),
-        "world": hand.world.astype(float).round(5).tolist(),
-    }
 
 
 def _lines(name: str, hands: list[DetectedHand]) -> str:

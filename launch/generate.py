@@ -29,11 +29,11 @@ from handjax.errors import ConfigError, InputError, WeightsError
 from handjax.images import read_image, resize, write_image
 from handjax.inference.generate import Control, Generator, Wish
 from handjax.perception import HandDetector
+from handjax.perception.hand_json import hand_item
 from handjax.training.checkpoints import content_hash
 from handjax.weights.lora import read_lora
 from handjax.weights.names import module_names
 from launch import command
-from launch.detect import hand_item
 
 SEEDS = 2**32
 RGB = 3

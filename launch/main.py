@@ -18,6 +18,9 @@ HELPERS = {
     "peer_memory",
     "peers",
     "pyrender_peer",
+    "score_csv",
+    "score_report",
+    "score_text",
     "timing",
 }
 

@@ -1,109 +1,136 @@
-"""Scores the anatomy of the hands in pictures: `python -m launch.score PICTURE… | FOLDER`.
+"""Scores the anatomy of the hands in pictures: whether each is plausible, and if not, what is wrong with it.
 
-Says of each hand whether it is plausible, and if not, what is wrong with it. Pictures in which no hand is found are
-counted apart, never scored.
+python -m launch.score photos/ 'generated/**/*.png'
+python -m launch.score photos/ --report report.html --csv hands.csv
+python -m launch.score generated/ --compare photos/ --json
+python -m launch.score generated/ --fail-above 0.1
+python -m launch.score wave.gif --video
+python -m launch.score photos/ --detections hands.json
+
+Pictures in which no hand is found are counted apart, never scored. A run that writes a report or a table goes on where
+it was killed.
 """
 
 import argparse
-from collections import Counter
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
 from tqdm import tqdm
 
-from handjax.anatomy.features import hand_frame_is_defined, measure, projection_misfit
-from handjax.anatomy.limits import MOST_MISFIT
-from handjax.anatomy.scores import UNKNOWN, AnatomyScore, judge
-from handjax.errors import InputError
-from handjax.images import find_images, read_image
-from handjax.metrics.intervals import wilson_interval
-from handjax.perception import DetectedHand, HandDetector
+from handjax.errors import ConfigError, InputError
+from handjax.inference.journal import Journal
+from handjax.inference.score_pictures import ERROR, Item, ScoreOptions
+from handjax.inference.score_run import provenance, run, without_thumbnails
+from handjax.inference.score_sources import Source, find_sources
+from handjax.inference.score_summary import Tally, compare
 from launch import command
-from launch.detect import hand_item
+from launch.score_csv import write_csv
+from launch.score_report import write_report
+from launch.score_text import comparison_lines, describe, summarise
 
-SURE_OF_SIDE = 0.9
-
-_measure = jax.jit(measure)
+TOO_MANY_STATUS = 1
 
 
 def main() -> int:
-    """Scores every hand; prints a line a picture and the share of implausible hands."""
+    """Scores every hand; prints a line a picture and the rates; returns the exit status."""
     arguments = _parse_arguments()
+    options = _options(arguments)
     report = command.Report("score", arguments.json)
-    detector = HandDetector.load(max_hands=arguments.max_hands, tiled=arguments.tiles)
-    verdicts: Counter[str] = Counter()
-    for path in tqdm(find_images(arguments.images), "score", unit="picture", disable=None):
-        try:
-            image = read_image(path)
-        except InputError as error:
-            report.error(str(path), error)
-            continue
-        hands = detector.detect(image)
-        scores = [score_hand(hand) for hand in hands]
-        height, width = image.shape[:2]
-        items = [hand_item(hand) | score_item(score) for hand, score in zip(hands, scores, strict=True)]
-        item = {"input": str(path), "width": width, "height": height, "hands": items}
-        verdicts.update(score.verdict for score in scores)
-        verdicts["no hand found"] += not hands
-        report.item(item, f"{path}: " + ("; ".join(map(describe, scores)) or "no hand found"))
+    sets = {"a": arguments.images} | ({"b": arguments.compare} if arguments.compare else {})
+    tallies = {name: Tally(name, _title(inputs)) for name, inputs in sets.items()}
+    sources = [(name, source) for name in sets for source in find_sources(sets[name], options.video)]
+    origin = provenance(options)
+    with _journal(arguments.report or arguments.csv, origin) as journal:
+        for name, items in _score(sources, options, arguments.workers, journal):
+            tallies[name].add(items)
+            for item in without_thumbnails(items):
+                report.item(item | ({"set": name} if arguments.compare else {}), describe(item))
+                if item["status"] == ERROR:
+                    report.error(item["input"], InputError(item["error"]))
+        comparison = compare(tallies["a"], tallies["b"]) if arguments.compare else None
+        if arguments.csv:
+            write_csv(arguments.csv, _written(sources, journal))
+        if arguments.report:
+            items = (item for _, item in _written(sources, journal))
+            write_report(arguments.report, list(tallies.values()), comparison, origin, items)
+    summaries = [tally.summary() for tally in tallies.values()]
     if not arguments.json:
-        print(summarise(verdicts))
-    return report.finish()
+        lines = comparison_lines(comparison) if comparison else []
+        print("\n".join([*map(summarise, tallies.values()), *(f"{name}: {value}" for name, value in lines)]))
+    status = report.finish(summary={"sets": summaries, "comparison": comparison, "provenance": origin})
+    return status or _threshold_status(tallies["a"], arguments.fail_above)
 
 
-def score_hand(hand: DetectedHand) -> AnatomyScore:
-    """The anatomy score of a hand that was found; its fingers are not counted.
-
-    It is unknown where the detector's keypoints in space contradict those in the picture. Where the detector is not
-    sure which hand it is, the hand counts as the one that has fewer violations: taken for the other, it is bent
-    backwards in every joint.
-    """
-    if not hand_frame_is_defined(hand.world) or projection_misfit(hand.world, hand.keypoints) > MOST_MISFIT:
-        return UNKNOWN
-    side = hand.side == "right"
-    sides = [side] if hand.score >= SURE_OF_SIDE else [side, not side]
-    scores = [judge(jax.device_get(_measure(hand.world, np.array(right)))) for right in sides]
-    return min(scores, key=lambda score: len(score.violations))
+def _score(
+    sources: list[tuple[str, Source]], options: ScoreOptions, workers: int, journal: Journal
+) -> Iterator[tuple[str, list[Item]]]:
+    """The items of each source with the name of its set, under a progress bar."""
+    results = run([source for _, source in sources], options, workers, journal)
+    names = (name for name, _ in sources)
+    yield from tqdm(zip(names, results, strict=True), "score", len(sources), unit="picture", disable=None)
 
 
-def score_item(score: AnatomyScore) -> dict[str, Any]:
-    """What the JSON contract adds to a hand of `launch.detect`."""
-    return {
-        "s_anat": None if score.s_anat is None else round(score.s_anat, 4),
-        "verdict": score.verdict,
-        "fingers": score.fingers,
-        "violations": list(score.violations),
-    }
+def _written(sources: list[tuple[str, Source]], journal: Journal) -> Iterator[tuple[str, Item]]:
+    """All items once more, with the names of their sets."""
+    for name, source in sources:
+        for item in journal.read(str(source.path)):
+            yield name, item
 
 
-def describe(score: AnatomyScore) -> str:
-    """One hand in words."""
-    if score.s_anat is None:
-        return score.verdict
-    reasons = f" ({', '.join(score.violations)})" if score.violations else ""
-    return f"{score.verdict}, {score.s_anat:.2f}{reasons}"
+@contextlib.contextmanager
+def _journal(output: Path | None, header: dict[str, Any]) -> Iterator[Journal]:
+    """A journal beside the output, there until the output is; without an output a temporary one."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = output.with_name(f".{output.name}.partial") if output else Path(folder) / "journal"
+        with Journal(path, header) as journal:
+            yield journal
+        path.unlink()
 
 
-def summarise(verdicts: Counter[str]) -> str:
-    """The share of implausible hands, with its 95 % interval, and what could not be judged."""
-    implausible = verdicts["implausible"]
-    judged = implausible + verdicts["plausible"]
-    rest = f"{verdicts['unknown']} hands unknown, {verdicts['no hand found']} pictures without a hand"
-    if not judged:
-        return f"no hand was judged; {rest}"
-    low, high = wilson_interval(implausible, judged)
-    return f"{implausible} of {judged} hands implausible ({implausible / judged:.1%} [{low:.1%}, {high:.1%}]); {rest}"
+def _title(inputs: list[str]) -> str:
+    return inputs[0] if len(inputs) == 1 else f"{inputs[0]} and {len(inputs) - 1} more"
+
+
+def _threshold_status(tally: Tally, most: float | None) -> int:
+    share = tally.rate("strict")["share"]
+    return TOO_MANY_STATUS if most is not None and share is not None and share > most else 0
+
+
+def _options(arguments: argparse.Namespace) -> ScoreOptions:
+    if arguments.workers < 1:
+        raise ConfigError(f"--workers {arguments.workers}; it must be at least 1")
+    if arguments.fail_above is not None and not 0 <= arguments.fail_above <= 1:
+        raise ConfigError(f"--fail-above {arguments.fail_above}; it must be a share between 0 and 1")
+    return ScoreOptions(
+        max_hands=arguments.max_hands,
+        retry=not arguments.no_retries,
+        detections=arguments.detections,
+        video=arguments.video,
+        rate=arguments.rate,
+        thumbnails=arguments.report is not None,
+    )
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="launch.score", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("images", nargs="+", help="pictures, or folders of them")
-    parser.add_argument("--max-hands", type=int, default=2, help="per picture")
-    parser.add_argument("--tiles", action="store_true", help="look for small hands too; slow")
+    parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|PATTERN", help="pictures, folders of them, patterns")
+    parser.add_argument("--compare", nargs="+", metavar="IMAGE|DIR|PATTERN", help="a second set, b, to compare with")
+    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page that needs no other file")
+    parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write a table, one row a hand")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--fail-above", type=float, metavar="SHARE", help="exit 1 if more hands are implausible")
+    parser.add_argument("--max-hands", type=int, default=ScoreOptions.max_hands, help="per picture")
+    parser.add_argument("--no-retries", action="store_true", help="where no hand is found, look only once")
+    parser.add_argument("--detections", metavar="FILE.json|MODULE:FUNCTION", help="hands that another detector finds")
+    parser.add_argument("--video", action="store_true", help="inputs are clips: animated pictures, folders of frames")
+    parser.add_argument("--rate", type=float, default=ScoreOptions.rate, help="frames of a clip a second")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that score side by side")
     return parser.parse_args()
 
 

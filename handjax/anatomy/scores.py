@@ -40,6 +40,13 @@ class AnatomyScore:
     similarity: float | None
     violations: tuple[str, ...]
 
+    @property
+    def paper_verdict(self) -> Verdict:
+        """The verdict as the paper gives it, by the score alone."""
+        if self.s_anat is None:
+            return "unknown"
+        return "implausible" if self.s_anat < THRESHOLD else "plausible"
+
 
 UNKNOWN = AnatomyScore(None, "unknown", None, None, ())
 
@@ -70,6 +77,14 @@ def judge(features: HandFeatures, fingers: int | None = None, tolerance: float =
     s_anat = sum(weight * part for weight, part in known) / sum(weight for weight, _ in known)
     verdict: Verdict = "implausible" if violations else "plausible"
     return AnatomyScore(s_anat, verdict, fingers, similarity, tuple(violations))
+
+
+def violated_part(violation: str) -> str:
+    """What a violation of an `AnatomyScore` is about: a joint, a finger's length or the finger count."""
+    words = violation.split()
+    if "bent" in words:
+        return " ".join(words[: words.index("bent")])
+    return f"{words[0]} length" if "palms" in words else "finger count"
 
 
 def angle_violations(flexion: Float[np.ndarray, "15"], tolerance: float) -> list[str]:

@@ -8,7 +8,7 @@ import pytest
 from handjax.anatomy.features import ANGLE_NAMES, BONE_NAMES, hand_frame_is_defined, measure, projection_misfit
 from handjax.anatomy.limits import ANGLE_LIMITS, DIGIT_RATIOS, LANDMARK_TOLERANCE
 from handjax.anatomy.penalty import anatomy_penalty
-from handjax.anatomy.scores import THRESHOLD, UNKNOWN, judge, ratio_similarity
+from handjax.anatomy.scores import THRESHOLD, UNKNOWN, judge, ratio_similarity, violated_part
 from handjax.hand.angles import pose_from_angles
 from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.topology import KEYPOINT_NAMES, MANO_JOINT_NAMES
@@ -95,6 +95,7 @@ def test_the_printed_score(hand):
     six = judge(ideal(), fingers=6)
     assert six.s_anat == pytest.approx(0.7) and six.s_anat > THRESHOLD
     assert (six.verdict, six.violations) == ("implausible", ("6 fingers",))
+    assert (six.paper_verdict, UNKNOWN.paper_verdict) == ("plausible", "unknown")
     unknown = judge(ideal(1.1))
     similarity = np.exp(-np.log(1.1) / 0.25)
     assert unknown.similarity == pytest.approx(similarity, rel=1e-5)
@@ -110,6 +111,10 @@ def test_violations_are_named_in_words_the_worst_first():
     score = judge(features.replace(flexion=flexion), fingers=5)
     assert score.violations == ("little dip bent 140°, limit −5…80°", "index pip bent −31°, limit 0…110°")
     assert score.s_anat == pytest.approx(0.6) and score.verdict == "implausible"
+    assert [violated_part(violation) for violation in score.violations] == ["little dip", "index pip"]
+    both = judge(features.replace(flexion=flexion), fingers=6)
+    assert both.s_anat == pytest.approx(0.3) and both.paper_verdict == "implausible"
+    assert violated_part(both.violations[0]) == "finger count"
     assert judge(features.replace(flexion=flexion), 5, tolerance=np.radians(61)).violations == ()
 
 
@@ -119,6 +124,7 @@ def test_proportions():
     score = judge(ideal().replace(digit_ratios=ratios.astype(np.float32)), fingers=5)
     assert score.similarity == pytest.approx(np.exp(-np.log(4) / 5 / 0.25), rel=1e-5) and score.similarity < THRESHOLD
     assert score.violations == ("middle 3.77 palms long, usually 0.94",)
+    assert violated_part(score.violations[0]) == "middle length"
     assert ratio_similarity(DIGIT_RATIOS) == 1.0
 
 

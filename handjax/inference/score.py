@@ -1,0 +1,97 @@
+"""A hand's anatomy, judged from what the detector and, where there is one, a finger counter say of it."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
+from handjax.anatomy.features import hand_frame_is_defined, measure, projection_misfit
+from handjax.anatomy.limits import MOST_MISFIT
+from handjax.anatomy.scores import UNKNOWN, AnatomyScore, judge
+from handjax.perception import DetectedHand
+
+SURE_OF_SIDE = 0.9
+BORDER_MARGIN = 0.01
+"""Of the picture's shorter side: keypoints closer to its edge touch the border, those outside are guesses."""
+TINY_SIDE = 24.0
+"""Pixels of a box's longer side, below which the detector hardly sees a hand."""
+
+TOUCHES_BORDER, TINY, LOW_CONFIDENCE = "touches the border", "tiny hand", "low confidence"
+
+
+@dataclasses.dataclass(frozen=True)
+class FingerCount:
+    """How many fingers somebody sees.
+
+    Attributes:
+      fingers: None where that is not known.
+      probabilities: of each class that the counter tells apart, by its name.
+    """
+
+    fingers: int | None
+    probabilities: Mapping[str, float]
+
+
+FingerCounter = Callable[[UInt8[np.ndarray, "height width 3"], DetectedHand], FingerCount]
+
+
+@dataclasses.dataclass(frozen=True)
+class HandScore:
+    """What is said of one hand of a picture.
+
+    Attributes:
+      hand: as the detector found it.
+      anatomy: score, verdict and reasons.
+      count: of its fingers; None where nobody counted.
+      notes: what makes the verdict less sure, of `TOUCHES_BORDER`, `TINY` and `LOW_CONFIDENCE`.
+    """
+
+    hand: DetectedHand
+    anatomy: AnatomyScore
+    count: FingerCount | None
+    notes: tuple[str, ...]
+
+
+_measure = jax.jit(measure)
+
+
+def score_hand(
+    image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand, counter: FingerCounter | None = None
+) -> HandScore:
+    """Scores a hand that was found.
+
+    The anatomy is unknown where the detector's keypoints in space contradict those in the picture. Where the detector
+    is not sure which hand it is, the hand counts as the one that has fewer violations: taken for the other, it is bent
+    backwards in every joint.
+
+    Args:
+      image: the picture.
+      hand: in it.
+      counter: counts fingers without assuming five; without it their number is unknown.
+    """
+    count = counter(image, hand) if counter else None
+    return HandScore(hand, _judge(hand, count.fingers if count else None), count, tuple(_notes(image, hand)))
+
+
+def _judge(hand: DetectedHand, fingers: int | None) -> AnatomyScore:
+    if not hand_frame_is_defined(hand.world) or projection_misfit(hand.world, hand.keypoints) > MOST_MISFIT:
+        return dataclasses.replace(UNKNOWN, fingers=fingers)
+    side = hand.side == "right"
+    sides = [side] if hand.score >= SURE_OF_SIDE else [side, not side]
+    scores = [judge(jax.device_get(_measure(hand.world, np.array(right))), fingers) for right in sides]
+    return min(scores, key=lambda score: len(score.violations))
+
+
+def _notes(image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> list[str]:
+    limits = np.array(image.shape[1::-1])
+    margin = BORDER_MARGIN * limits.min()
+    notes = []
+    if (hand.box[:2] < margin).any() or (hand.box[2:] > limits - margin).any():
+        notes.append(TOUCHES_BORDER)
+    if (hand.box[2:] - hand.box[:2]).max() < TINY_SIDE:
+        notes.append(TINY)
+    if hand.score < SURE_OF_SIDE:
+        notes.append(LOW_CONFIDENCE)
+    return notes

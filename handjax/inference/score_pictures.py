@@ -1,0 +1,175 @@
+"""Pictures and clips become items of the JSON contract: a status each, and every hand with its anatomy score."""
+
+import base64
+import dataclasses
+import importlib
+import io
+from collections.abc import Callable, Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+from handjax.errors import ConfigError, InputError
+from handjax.images import read_frames, read_image
+from handjax.inference.score import FingerCounter, HandScore, score_hand
+from handjax.perception import DetectedHand, HandTracker
+from handjax.perception.hand_json import hand_item, read_detections
+from handjax.perception.overlay import draw_thumbnail
+from handjax.perception.retries import AT_ONCE, Found, SearchingDetector
+
+Item = dict[str, Any]
+Image8 = UInt8[np.ndarray, "height width 3"]
+
+SCORED, NO_HAND, NO_PICTURE, ERROR = "scored", "no hand found", "not a picture", "error"
+STATUSES = (SCORED, NO_HAND, NO_PICTURE, ERROR)
+MANY_HANDS = "more than two hands"
+THUMBNAIL_SIDE = 112
+_QUALITY = 78
+
+
+@dataclasses.dataclass(frozen=True)
+class ScoreOptions:
+    """What decides an item; plain values, so that processes and journals can be given them.
+
+    Attributes:
+      max_hands: how many to find in a picture at most.
+      retry: look again, harder, where nothing is found.
+      detections: a file that `launch.detect --json` printed, or MODULE:FUNCTION that takes a picture and returns a list
+        of `DetectedHand`; None for the carried detector.
+      video: inputs are clips, whose hands are followed.
+      rate: frames of a clip a second.
+      thumbnails: items carry pictures of their hands.
+    """
+
+    max_hands: int = 6
+    retry: bool = True
+    detections: str | None = None
+    video: bool = False
+    rate: float = 30.0
+    thumbnails: bool = False
+
+    def __post_init__(self):
+        if self.video and self.detections:
+            raise ConfigError("--video follows hands by itself; leave --detections away")
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureScorer:
+    """Scores one picture or clip after the other."""
+
+    options: ScoreOptions
+    counter: FingerCounter | None = None
+
+    def score(self, path: Path) -> list[Item]:
+        """One item a picture, or a frame of a clip; what cannot be read becomes an item that says so."""
+        if self.options.video:
+            return self._score_clip(path)
+        try:
+            image = read_image(path)
+            hands, by = self._find(path, image)
+        except InputError as error:
+            return [error_item(path, error)]
+        return [self._item(path, image, hands) | {"found_by": by}]
+
+    def _score_clip(self, path: Path) -> list[Item]:
+        items = []
+        try:
+            for number, (image, tracked) in enumerate(self._tracker.track(read_frames(path))):
+                item = self._item(path, image, list(tracked.values())) | {"frame": number}
+                for hand, track in zip(item["hands"], tracked, strict=True):
+                    hand["track"] = track
+                items.append(item)
+        except InputError as error:
+            items.append(error_item(path, error))
+        return items
+
+    def _item(self, path: Path, image: Image8, hands: list[DetectedHand]) -> Item:
+        scores = [score_hand(image, hand, self.counter) for hand in hands]
+        height, width = image.shape[:2]
+        item = {
+            "input": str(path),
+            "status": SCORED if hands else NO_HAND,
+            "notes": [MANY_HANDS] if len(hands) > 2 else [],
+            "width": width,
+            "height": height,
+            "hands": list(map(score_item, scores)),
+        }
+        return item | {"thumbnails": list(_thumbnails(image, hands))} if self.options.thumbnails else item
+
+    def _find(self, path: Path, image: Image8) -> Found:
+        if not self.options.detections:
+            return self._detector.detect(image, retry=self.options.retry)
+        hands = self._given(path, image)
+        return Found(hands, AT_ONCE if hands else None)
+
+    @cached_property
+    def _detector(self) -> SearchingDetector:
+        return SearchingDetector(self.options.max_hands)
+
+    @cached_property
+    def _tracker(self) -> HandTracker:
+        return HandTracker.load(max_hands=self.options.max_hands, rate=self.options.rate)
+
+    @cached_property
+    def _given(self) -> Callable[[Path, Image8], list[DetectedHand]]:
+        what = str(self.options.detections)
+        if what.endswith(".json"):
+            found = read_detections(Path(what))
+            return lambda path, image: _look_up(found, path, what)
+        function = _load_function(what)
+        return lambda path, image: function(image)
+
+
+def score_item(score: HandScore) -> Item:
+    """A hand as the JSON contract has it (docs/design.md)."""
+    anatomy = score.anatomy
+    item = hand_item(score.hand) | {
+        "s_anat": None if anatomy.s_anat is None else round(anatomy.s_anat, 4),
+        "verdict": anatomy.verdict,
+        "paper_verdict": anatomy.paper_verdict,
+        "fingers": anatomy.fingers,
+        "violations": list(anatomy.violations),
+        "notes": list(score.notes),
+    }
+    return item | {"finger_classes": dict(score.count.probabilities)} if score.count else item
+
+
+def error_item(path: Path, error: InputError) -> Item:
+    """What is said of an input that cannot be read."""
+    return {"input": str(path), "status": ERROR, "error": str(error), "notes": [], "hands": []}
+
+
+def _thumbnails(image: Image8, hands: list[DetectedHand]) -> Iterator[str]:
+    """Data URIs of each hand, or of the picture where there is none."""
+    for hand in hands:
+        yield _data_uri(Image.fromarray(draw_thumbnail(image, hand, THUMBNAIL_SIDE)))
+    if not hands:
+        small = Image.fromarray(image)
+        small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        yield _data_uri(small)
+
+
+def _data_uri(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _look_up(found: dict[str, list[DetectedHand]], path: Path, source: str) -> list[DetectedHand]:
+    try:
+        return found[str(path.absolute())]
+    except KeyError:
+        raise InputError(f"{path}: {source} says nothing of it; detect this picture too") from None
+
+
+def _load_function(name: str) -> Callable[[Image8], list[DetectedHand]]:
+    module, _, function = name.partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as error:
+        remedy = "give a file FILE.json or MODULE:FUNCTION that can be imported"
+        raise ConfigError(f"--detections {name}: not found ({error}); {remedy}") from error
