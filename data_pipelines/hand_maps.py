@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from data_pipelines.malformed.edits import BY_NAME
-from handjax.anatomy.head import COUNTS, KINDS, cut_hand, feature_maps, head_region
+from handjax.anatomy.head import COUNTS, KINDS, cut_hand, feature_maps, head_region, load_landmark_network
 from handjax.errors import InputError
 from handjax.files import atomic_write
 from handjax.images import decode_image
@@ -25,7 +25,7 @@ from handjax.record import HandRecord
 
 BATCH = 32
 MOST_TURN, MOST_SHIFT, MOST_SCALE = 0.3, 0.06, 0.15
-"""By which a region is moved, as detectors do that take a malformed hand for a normal one: radians, shares of the side."""
+"""By which a region is moved, as malformed hands mislead detectors: radians, shares of the side."""
 LEAST_LIGHT, MOST_LIGHT, MOST_TINT = 0.6, 1.35, 0.12
 
 
@@ -40,8 +40,6 @@ def write_maps(records: Sequence[HandRecord], folder: Path, seed: int) -> int:
     Returns:
       The number of examples.
     """
-    from handjax.anatomy.head import load_landmark_network
-
     landmark = load_landmark_network()
     rng = np.random.default_rng(seed)
     batches = [_encode(landmark, batch, rng) for batch in tqdm(_batches(records), unit="batch", disable=None)]

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from handjax.anatomy.head import MAPS, HeadNetwork, save_head
+from handjax.anatomy.head import MAPS, HeadNetwork, initial_params
 from handjax.training.task import Term
 
 
@@ -31,7 +31,7 @@ class AnatomyHeadTask:
 
     @property
     def exports(self):
-        return {"torch": self._save}
+        return {}  # launch.assets.anatomy_head adds temperature and threshold
 
     def batch_spec(self):
         maps = {n: jax.ShapeDtypeStruct((side, side, features), jnp.float16) for n, (side, features, _) in MAPS.items()}
@@ -39,8 +39,7 @@ class AnatomyHeadTask:
         return maps | {"kind": label, "count": label}
 
     def init(self, rng):
-        maps = {name: jnp.zeros((1, side, side, features)) for name, (side, features, _) in MAPS.items()}
-        return jax.jit(self.network.init)(rng, maps)["params"], {}
+        return jax.jit(initial_params)(rng), {}
 
     def frozen(self):
         return {}
@@ -66,9 +65,6 @@ class AnatomyHeadTask:
 
     def preview(self, trainable, frozen, state, batch, rng):
         return {}
-
-    def _save(self, params, state, folder, dtype):
-        save_head(folder, params, dtype)
 
 
 def _cross_entropy(logits, labels, smoothing: float) -> Term:
