@@ -19,6 +19,7 @@ import scipy.optimize
 from data_pipelines.features import open_records
 from data_pipelines.hand_maps import MapSource, write_maps
 from data_pipelines.malformed.photos import session
+from data_pipelines.malformed.rendered import LICENCE
 from data_pipelines.splits import split_names
 from handjax.anatomy.head import ASSET, MAPS, HeadNetwork, initial_params, save_head
 from handjax.record import HandRecord
@@ -59,7 +60,7 @@ def main() -> None:
 
 def split_records(records: Sequence[HandRecord]) -> dict[str, list[HandRecord]]:
     """Divides records into "train" and "eval"; photographs of one session stay together."""
-    keys = [session(record.source or "") if record.licence == "Apache-2.0" else record.id for record in records]
+    keys = [record.id if record.licence == LICENCE else session(record.source or "") for record in records]
     held_out = set(split_names(dict.fromkeys(keys), VALIDATION_SHARE).get("eval", ()))
     sides: dict[str, list[HandRecord]] = {split: [] for split in SPLITS}
     for record, key in zip(records, keys, strict=True):
