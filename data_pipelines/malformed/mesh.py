@@ -41,15 +41,15 @@ class FingerPlan:
         at_end: whether a copy continues its finger: its second joint lies at the finger's last.
     """
 
-    angles: Float[Array, "*batch 16 3"]
-    length: Float[Array, "*batch 15"]
-    width: Float[Array, "*batch 15"]
-    shift: Float[Array, "*batch 5"]
-    part: Int[Array, "*batch 2"]
-    copy_angles: Float[Array, "*batch 2 3 3"]
-    offset: Float[Array, "*batch 2 3"]
-    copy_size: Float[Array, "*batch 2"]
-    at_end: Bool[Array, "*batch 2"]
+    angles: Float[Array | np.ndarray, "*batch 16 3"]
+    length: Float[Array | np.ndarray, "*batch 15"]
+    width: Float[Array | np.ndarray, "*batch 15"]
+    shift: Float[Array | np.ndarray, "*batch 5"]
+    part: Int[Array | np.ndarray, "*batch 2"]
+    copy_angles: Float[Array | np.ndarray, "*batch 2 3 3"]
+    offset: Float[Array | np.ndarray, "*batch 2 3"]
+    copy_size: Float[Array | np.ndarray, "*batch 2"]
+    at_end: Bool[Array | np.ndarray, "*batch 2"]
 
 
 @struct.dataclass
@@ -118,6 +118,7 @@ def finger_mesh(model: HandModel) -> FingerMesh:
     )
 
 
+@jax.jit
 @jax.default_matmul_precision("highest")
 def edit_hand(
     model: HandModel,

@@ -222,27 +222,28 @@ def _backward(sketch: _Sketch) -> list[int]:
             else chain[int(sketch.rng.choice(3, p=[0.2, 0.6, 0.2]))]
         )
         beyond = sketch.rng.uniform(LEAST_BEYOND, _MOST_BEYOND)
-        sketch.angles[joint, _FLEXION] = JOINT_LIMITS[joint, _FLEXION, 0] - beyond - np.radians(10)
+        bent_at_rest = np.radians(25 if finger == 0 else 10)  # keypoints at rest are not quite in line
+        sketch.angles[joint, _FLEXION] = JOINT_LIMITS[joint, _FLEXION, 0] - beyond - bent_at_rest
     return fingers
 
 
 def _sideways(sketch: _Sketch) -> list[int]:
     fingers = sketch.some(low=1)  # a thumb bent across its hinges looks like one that is bent
     for finger in fingers:
-        joint = CHAINS[finger][int(sketch.rng.choice([1, 2], p=[0.7, 0.3]))]
-        _bend_sideways(sketch, joint, sketch.rng.choice([-1.0, 1.0]))
+        _bend_sideways(sketch, finger, int(sketch.rng.choice([1, 2], p=[0.7, 0.3])), sketch.rng.choice([-1.0, 1.0]))
     return fingers
 
 
 def _zigzag(sketch: _Sketch) -> list[int]:
     finger = sketch.one(1)
     sign = sketch.rng.choice([-1.0, 1.0])
-    _bend_sideways(sketch, CHAINS[finger][1], sign)
-    _bend_sideways(sketch, CHAINS[finger][2], -sign)
+    _bend_sideways(sketch, finger, 1, sign)
+    _bend_sideways(sketch, finger, 2, -sign)
     return [finger]
 
 
-def _bend_sideways(sketch: _Sketch, joint: int, sign: float) -> None:
+def _bend_sideways(sketch: _Sketch, finger: int, place: int, sign: float) -> None:
+    joint = CHAINS[finger, place]
     sketch.angles[joint, _FLEXION] = min(sketch.angles[joint, _FLEXION], np.radians(20))
     beyond = sketch.rng.uniform(LEAST_BEYOND, _MOST_BEYOND)
     sketch.angles[joint, _ABDUCTION] = sign * (JOINT_LIMITS[joint, _ABDUCTION, 1] + beyond)

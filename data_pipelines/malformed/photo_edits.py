@@ -25,7 +25,7 @@ from data_pipelines.malformed.strokes import (
 
 LEAST_BEND, MOST_BEND = np.radians([38.0, 70.0])
 _WIDE_GAP = np.radians(15.0)
-_UNDER = 0.0
+_UNDER = 0
 """Copies begin at the knuckle, below the hand that is laid over them."""
 
 
@@ -213,7 +213,7 @@ def _missing_finger(rng, hand: PhotoHand) -> Edited:
     fingers = _some(rng, hand, 2) if rng.random() < 0.5 else _some(rng, hand, 1)
     image = hand.image
     for finger in fingers:
-        start = web(hand, finger) + rng.uniform(0, 0.12) * POINTS
+        start = web(hand, finger) + int(rng.uniform(0, 0.12) * POINTS)
         image = without(hand, image, finger, start)
     return Edited(image, tuple(sorted(fingers)), -len(fingers), hand.keypoints)
 
@@ -230,7 +230,7 @@ def _fused(count: int):
                 close = np.sign(toward) * max(abs(toward) - rng.uniform(0.02, 0.12), 0.0)
                 strokes[finger] = bent(strokes[finger], place(hand, finger, 0, 0.35), close, 16)
         image = _redrawn(hand, [stroke for finger, stroke in strokes.items() if finger != middle])
-        skin = np.max([draw(hand, stroke, 0.0)[1] for stroke in strokes.values()], axis=0)
+        skin = np.max([draw(hand, stroke, _UNDER)[1] for stroke in strokes.values()], axis=0)
         until = rng.uniform(0.55, 0.8)
         for one, other in zip(fingers[:-1], fingers[1:], strict=True):
             last = int(until * POINTS)

@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.encoding import jpeg, png, to_bytes
 from data_pipelines.malformed.edits import Edit, describe, draw_edit
-from data_pipelines.malformed.mesh import finger_mesh
+from data_pipelines.malformed.mesh import CHAINS, finger_mesh
 from data_pipelines.malformed.mesh_edits import RENDERED_EDITS, Drawn, RestingHand, draw_plan, open_angles
 from data_pipelines.malformed.render import Arm, render_malformed
 from data_pipelines.precompute import Failures
@@ -30,6 +31,10 @@ LEAST_SEEN = 0.012
 """Share of the hand's pixels by which a finger is noticed: a quarter of what the last two bones of one usually have."""
 LEAST_MOVED = 0.08
 """Shares of the hand's box by which an edit moves a fingertip in the picture if it is to be noticed."""
+LEAST_WIDTH = 0.35
+"""Of the knuckles in the picture, in lengths of the palm, if fingers are to be counted: about half of the usual."""
+MOST_BENT = np.radians(45.0)
+"""Flexion of the middle joint up to which what is wrong with a finger can be seen."""
 _SEEDS = {"train": 0, "eval": 1}
 _TIPS = np.array([4, 8, 12, 16, 20])
 
@@ -87,11 +92,11 @@ def malformed_records(names: Iterable[str], seed: int, size: int, failures: Fail
     waiting = iter(names)
     while part := list(itertools.islice(waiting, BATCH)):
         padded = part + part[-1:] * (BATCH - len(part))
-        keys = jax.numpy.stack([_key(seed, name) for name in padded])
+        keys = jnp.stack([_key(seed, name) for name in padded])
         usual, folded = (np.asarray(angles) for angles in _angles(keys))
         drawn = [_draw(seed, *each, rest) for each in zip(padded, usual, folded, strict=True)]
         plans = jax.tree.map(lambda *leaves: np.stack(leaves), *(d.plan for _, d in drawn))
-        base = np.stack([d.usual for _, d in drawn])
+        base = jnp.asarray(np.stack([d.usual for _, d in drawn]))
         scenes = jax.device_get(render_malformed(keys, plans, base, arm, size))._asdict()
         for place, name in enumerate(part):
             scene = {field: values[place] for field, values in scenes.items()}
@@ -158,8 +163,10 @@ def _record(scene: dict[str, np.ndarray], edit: Edit, drawn: Drawn, seed: int, n
 
 
 def _count(scene: dict[str, np.ndarray], drawn: Drawn) -> int | None:
-    """Number of fingers, where all of them are in sight."""
-    if drawn.shown is None or (scene["seen"][list(drawn.shown)] < LEAST_SEEN).any():
+    """Number of fingers, where all of them are in sight and the palm or its back is turned to the camera."""
+    palm = scene["usual"][[5, 0]] - scene["usual"][[17, 9]]
+    width, length = np.linalg.norm(palm, axis=1)
+    if width < LEAST_WIDTH * length or drawn.shown is None or (scene["seen"][list(drawn.shown)] < LEAST_SEEN).any():
         return None
     return len(drawn.shown)
 
@@ -169,6 +176,8 @@ def _shows(scene: dict[str, np.ndarray], edit: Edit, drawn: Drawn, count: int | 
     if edit.kind == "normal":
         return True
     fingers = list(drawn.fingers)
+    if (drawn.usual[CHAINS[[finger for finger in fingers if finger], 1], 0] > MOST_BENT).any():
+        return False
     if edit.name in ("extra_finger", "missing_finger", "second_thumb"):
         return count is not None
     if (scene["seen"][fingers] < LEAST_SEEN * 0.7).any():

@@ -77,7 +77,7 @@ def shortcut(stroke: Stroke, first: int, last: int) -> Stroke:
     return Stroke(stroke.finger, _walk(stroke.course[0], steps), stroke.source[keep], stroke.width[keep])
 
 
-def draw(hand: PhotoHand, stroke: Stroke, start: float) -> tuple[np.ndarray, np.ndarray]:
+def draw(hand: PhotoHand, stroke: Stroke, start: int) -> tuple[np.ndarray, np.ndarray]:
     """Draws a finger along a stroke.
 
     Args:
@@ -88,7 +88,7 @@ def draw(hand: PhotoHand, stroke: Stroke, start: float) -> tuple[np.ndarray, np.
     Returns:
       Colours, and the share of the finger in each pixel.
     """
-    reach = _OUTLINE * hand.half_width * stroke.width.max() + 2
+    reach = float(_OUTLINE * hand.half_width * stroke.width.max() + 2)
     distance, index = distance_to(stroke.course, reach)
     rows, columns = np.nonzero((distance < reach) & (index > 0) & (index < len(stroke.course) - 1))
     index = index[rows, columns]
@@ -119,7 +119,7 @@ def belongs(hand: PhotoHand, finger: int) -> np.ndarray:
     return near.astype(np.float32)
 
 
-def without(hand: PhotoHand, image: np.ndarray, finger: int, start: float) -> np.ndarray:
+def without(hand: PhotoHand, image: np.ndarray, finger: int, start: int) -> np.ndarray:
     """Paints what is behind the hand over a finger, from the point `start` of its course on, round at its end."""
     course = hand.courses[finger]
     rows, columns = np.nonzero(belongs(hand, finger))

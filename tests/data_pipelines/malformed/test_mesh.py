@@ -9,6 +9,7 @@ from data_pipelines.malformed.mesh import CHAINS, edit_hand, finger_mesh
 from data_pipelines.malformed.mesh_edits import LEAST_BEYOND, RestingHand, draw_plan
 from handjax.anatomy.features import measure
 from handjax.anatomy.limits import ANGLE_LIMITS
+from handjax.hand.angles import pose_from_angles
 from handjax.hand.camera import PinholeCamera
 from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.rasterize import rasterize
@@ -45,15 +46,15 @@ def hand_of(plan, model, mesh):
 
 
 def count_at_a_cut(hand):
-    """Most pieces into which circles about the palm cut the silhouette above the wrist."""
+    """Usual number of pieces into which circles about the palm cut the silhouette above the wrist."""
     mask = np.asarray(rasterize(hand.vertices, hand.faces, CAMERA, PIXELS, PIXELS).mask)
     angle = np.linspace(-0.2 * np.pi, 1.2 * np.pi, 2000)
     pieces = []
-    for radius in np.arange(0.072, 0.1, 0.002) * 1800:
+    for radius in np.arange(0.074, 0.098, 0.002) * 1800:
         x, y = 256 + radius * np.cos(angle) + 8, 330 - 81 - radius * np.sin(angle)
         inside = mask[np.clip(y.astype(int), 0, 511), np.clip(x.astype(int), 0, 511)] > 0
         pieces.append((np.diff(inside.astype(int)) == 1).sum() + inside[0])
-    return max(pieces)
+    return np.bincount(pieces).argmax()
 
 
 def test_a_plan_without_edits_is_the_hand_itself(model, mesh, rest):
@@ -61,8 +62,6 @@ def test_a_plan_without_edits_is_the_hand_itself(model, mesh, rest):
         drawn("none", 0, rest).plan, length=np.ones(15, np.float32), width=np.ones(15, np.float32)
     )
     hand = hand_of(plan, model, mesh)
-    from handjax.hand.angles import pose_from_angles
-
     plain = pose_hand(model, pose_from_angles(model, jnp.asarray(STRAIGHT)), jnp.zeros(10), AWAY)
     np.testing.assert_allclose(hand.vertices[: len(model.template)], plain.vertices, atol=1e-6)
     np.testing.assert_allclose(hand.keypoints, plain.keypoints, atol=1e-6)
@@ -71,8 +70,10 @@ def test_a_plan_without_edits_is_the_hand_itself(model, mesh, rest):
 @pytest.mark.parametrize("name", ["none", "extra_finger", "missing_finger"])
 def test_a_cut_across_the_fingers_counts_them(name, model, mesh, rest):
     right = []
-    for seed in range(12):
+    for seed in range(16):
         one = drawn(name, seed, rest)
+        if one.shown is None:
+            continue
         right.append(count_at_a_cut(hand_of(one.plan, model, mesh)) == len(one.shown))
     assert np.mean(right) >= 0.9
 
