@@ -28,7 +28,7 @@ from handjax.record import HandRecord
 from launch.bench_hands import carried_pictures
 from launch.timing import seconds
 
-FROZEN = Path(__file__).parents[1] / "docs" / "benchmarks" / "malformed_sets.json"
+FROZEN = Path(__file__).parents[1] / "docs" / "benchmarks" / "anatomy_sets.json"
 MODES = ("strict", "paper")
 MAX_HANDS = 2
 SPEED_SIDE, LEAST_SPEED = 512, 12.0
