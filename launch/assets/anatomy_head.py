@@ -69,10 +69,18 @@ def split_records(records: Sequence[HandRecord]) -> dict[str, list[HandRecord]]:
 
 
 def export(params: dict, folders: Sequence[Path], folder: Path) -> None:
-    """Writes a head with the temperature and threshold that validation asks for."""
-    (kinds, true_kinds), (counts, true_counts) = _validate(params, folders)
+    """Writes a head with the temperature and threshold that validation asks for.
+
+    Args:
+      params: of the head.
+      folders: validation's maps. The threshold is for the first of them, photographs; rendered hands are harder.
+      folder: receives the file.
+    """
+    parts = [_validate(params, maps) for maps in folders]
+    kinds, true_kinds, counts, true_counts = (np.concatenate(column) for column in zip(*parts, strict=True))
     temperatures = [temperature(kinds, true_kinds), temperature(counts, true_counts)]
-    normal = jax.nn.softmax(kinds[true_kinds == 0] / temperatures[0])
+    photos, true_photos = parts[0][:2]
+    normal = jax.nn.softmax(photos[true_photos == 0] / temperatures[0])
     threshold = float(np.quantile(1 - normal[:, 0], 1 - FALSE_ALARMS))
     save_head(folder, params, np.dtype("float16"), temperatures, threshold)
     right = [float((said.argmax(axis=1) == true).mean()) for said, true in ((kinds, true_kinds), (counts, true_counts))]
@@ -92,9 +100,9 @@ def temperature(logits: np.ndarray, truth: np.ndarray) -> float:
     return float(np.exp(scipy.optimize.minimize_scalar(surprise, bounds=(-2, 2), method="bounded").x))
 
 
-def _validate(params: dict, folders: Sequence[Path]) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Logits and truth of kinds and of counts, of all hands in folders of maps."""
-    source = MapSource(folders, (*MAPS, "kind", "count"))
+def _validate(params: dict, folder: Path) -> tuple[np.ndarray, ...]:
+    """Logits and truth of kinds, logits and truth of counts, of all hands in a folder of maps."""
+    source = MapSource([folder], (*MAPS, "kind", "count"))
     predict = jax.jit(HeadNetwork().apply)
     parts = []
     for start in range(0, len(source), BATCH):
@@ -102,8 +110,7 @@ def _validate(params: dict, folders: Sequence[Path]) -> list[tuple[np.ndarray, n
         batch = {name: jnp.stack([row[name] for row in rows]) for name in rows[0]}
         kinds, counts = predict({"params": params}, batch)
         parts.append((kinds, batch["kind"], counts, batch["count"]))
-    kinds, true_kinds, counts, true_counts = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return [(kinds, true_kinds), (counts, true_counts)]
+    return tuple(np.concatenate(column) for column in zip(*parts, strict=True))
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ def test_the_threshold_leaves_few_normal_hands_above_it(tmp_path, monkeypatch):
     kinds, truth = rng.normal(0, 1, (4000, 5)), rng.integers(0, 5, 4000)
     kinds[truth == 0, 0] += 3
     counts = rng.normal(0, 1, (4000, 6)), rng.integers(0, 6, 4000)
-    monkeypatch.setattr(anatomy_head, "_validate", lambda params, folders: [(kinds, truth), counts])
-    anatomy_head.export(initial_params(), [], tmp_path)
+    monkeypatch.setattr(anatomy_head, "_validate", lambda params, folder: (folder * kinds, truth, *counts))
+    anatomy_head.export(initial_params(), [1.0, 0.9], tmp_path)
     head = HandHead.load(tmp_path / "head.safetensors")
     logits = kinds[truth == 0] / float(head.weights.temperature[0])
     malformed = 1 - np.exp(logits[:, 0]) / np.exp(logits).sum(axis=1)
