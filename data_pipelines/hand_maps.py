@@ -65,7 +65,7 @@ def _batches(records: Sequence[HandRecord]) -> Iterator[list[HandRecord]]:
 def _encode(landmark: Any, records: list[HandRecord], rng: np.random.Generator) -> dict[str, np.ndarray]:
     padded = records + records[:1] * (BATCH - len(records))
     images = np.stack([decode_image(record.image, record.id) for record in padded])
-    points = np.stack([record.keypoints_2d[:, :2] for record in padded])
+    points = np.stack([_keypoints(record) for record in padded])
     mirrored = rng.random(BATCH) < 0.5
     images = np.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
     points = np.where(mirrored[:, None, None], points * [-1, 1] + [images.shape[2], 0], points)
@@ -75,6 +75,12 @@ def _encode(landmark: Any, records: list[HandRecord], rng: np.random.Generator) 
     maps = _maps(landmark, images, points.astype(np.float32), moves.astype(np.float32), tint.astype(np.float32))
     kinds, counts = np.array([label(record) for record in records], np.int32).T
     return {name: np.asarray(value[: len(records)]) for name, value in maps.items()} | {"kind": kinds, "count": counts}
+
+
+def _keypoints(record: HandRecord) -> Float[np.ndarray, "21 2"]:
+    if record.keypoints_2d is None:
+        raise InputError(f"record {record.id} has no keypoints_2d, which say where its hand is; prepare it again")
+    return record.keypoints_2d[:, :2]
 
 
 @jax.jit

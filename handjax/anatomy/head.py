@@ -68,7 +68,7 @@ class HeadNetwork(nn.Module):
         Returns:
           Logits of `KINDS` and of `COUNTS`.
         """
-        x = None
+        x: Any = None
         for number, ((name, (_, _, scale)), features) in enumerate(zip(MAPS.items(), self.features, strict=True)):
             y = maps[name].astype(jnp.float32) / scale
             if x is not None:
@@ -108,7 +108,7 @@ class HeadWeights:
 def head_region(keypoints: Float[Array, "21 2"]) -> Region:
     """The square of the picture that the head looks at, for keypoints in pixels."""
     region = landmark_region(keypoints)
-    return region.replace(side=MARGIN * region.side)
+    return dataclasses.replace(region, side=MARGIN * region.side)
 
 
 def feature_maps(landmark: dict[str, Any], crops: Float[Array, "batch 224 224 3"]) -> Maps:
@@ -220,6 +220,6 @@ class HandHead:
 def _read(weights: HeadWeights, picture: Picture, keypoints: Float[Array, "hands 21 2"]):
     crops = jax.vmap(lambda points: cut_hand(picture, head_region(points)))(keypoints)
     with jax.default_matmul_precision("float32"):
-        kinds, counts = HeadNetwork().apply({"params": weights.head}, feature_maps(weights.landmark, crops))
-    scaled = kinds / weights.temperature[0], counts / weights.temperature[1]
-    return tuple(jax.nn.softmax(logits) for logits in scaled)
+        logits: Any = HeadNetwork().apply({"params": weights.head}, feature_maps(weights.landmark, crops))
+    kinds, counts = logits
+    return jax.nn.softmax(kinds / weights.temperature[0]), jax.nn.softmax(counts / weights.temperature[1])

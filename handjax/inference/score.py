@@ -56,7 +56,9 @@ class HeadCounter:
 
     def __call__(self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> FingerCount:
         reading = self.head(image, [hand])[0]
-        probabilities = {kind: round(float(value), 4) for kind, value in zip(KINDS, reading.kinds, strict=True)}
+        probabilities: dict[str, float] = {
+            kind: round(float(value), 4) for kind, value in zip(KINDS, reading.kinds, strict=True)
+        }
         wrong = reading.malformed >= self.head.threshold
         complaints = (looks(WORDS[reading.worst], reading.malformed),) if wrong else ()
         return FingerCount(reading.fingers, probabilities, complaints)
