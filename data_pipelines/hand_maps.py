@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jaxtyping import Float
 from tqdm import tqdm
 
 from data_pipelines.malformed.edits import BY_NAME
