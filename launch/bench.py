@@ -22,6 +22,8 @@ def main() -> int:
     parser.add_argument("name", choices=sorted(BENCHMARKS), help="what is timed")
     parser.add_argument("--runs", type=int, default=5, help="of each, in turn")
     parser.add_argument("--peer-python", type=Path, help="a Python with pyrender, beside which rasterize is timed")
+    for name, what in ANATOMY_FOLDERS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"of anatomy: {what}")
     parser.add_argument("--out", type=Path, help="JSON file for the figures, machine and versions")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
@@ -29,10 +31,13 @@ def main() -> int:
         raise ConfigError(f"--runs is {arguments.runs}; it must be at least 1")
     if arguments.peer_python and arguments.name not in ("hands", "rasterize"):
         raise ConfigError(f"--peer-python is for hands and rasterize, not for {arguments.name}")
+    folders = {name: getattr(arguments, name) for name in ANATOMY_FOLDERS if getattr(arguments, name)}
+    if folders and arguments.name != "anatomy":
+        raise ConfigError(f"--{next(iter(folders))} is for anatomy, not for {arguments.name}")
     report = command.Report("bench", arguments.json)
     module, function, peers = BENCHMARKS[arguments.name]
     benchmark = getattr(importlib.import_module(module), function)
-    options = {"peer_python": arguments.peer_python} if arguments.peer_python else {}
+    options = folders | ({"peer_python": arguments.peer_python} if arguments.peer_python else {})
     items = []
     for item in benchmark(arguments.runs, **options):
         items.append(item)
@@ -47,6 +52,12 @@ def describe(item: dict[str, Any]) -> str:
     line = f"{item['name']}: {item['ours']:.4g} {item['unit']}"
     if "peer" in item:
         line += f", {item['peer_name']} {item['peer']:.4g} {item['unit']}, ratio {item['ratio']:.3g}"
+    if "kappa" in item:
+        line += f", kappa {item['kappa']:.3f}"
+    if "of" in item:
+        line += f" ({item['part']} of {item['of']})"
+    if "wanted" in item:
+        line += f", wanted {item['wanted']:g}"
     if "bound" in item:
         line += f", at most {item['bound']:g} {item['unit']}"
     if "peak_gib" in item:
@@ -73,9 +84,16 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
     yield {"name": "first_image", "ours": statistics.median(times), "bound": 20.0, "unit": "s", "runs": runs}
 
 
+ANATOMY_FOLDERS = {
+    "data": "the test sets, made there where they are missing",
+    "photos": "photographs of normal hands",
+    "malformed": "pictures of malformed hands",
+}
+
 # Module and function, and the packages whose versions are kept with the figures. A module is imported when it runs:
 # memory is weighed in processes that begin with this file.
 BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
+    "anatomy": ("launch.bench_anatomy", "bench_anatomy", ("array-record", "pillow")),
     "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),

@@ -17,6 +17,7 @@ from handjax.hand.topology import FINGERS
 WEIGHTS = (0.3, 0.4, 0.3)
 THRESHOLD = 0.5
 FINGER_COUNT = 5
+_LOOKS = "looks"
 RATIO_SCALE = 0.25
 
 Verdict = Literal["plausible", "implausible", "unknown"]
@@ -79,9 +80,16 @@ def judge(features: HandFeatures, fingers: int | None = None, tolerance: float =
     return AnatomyScore(s_anat, verdict, fingers, similarity, tuple(violations))
 
 
+def looks(words: str, probability: float) -> str:
+    """The violation of a hand that looks malformed in the picture, with the probability that it is."""
+    return f"{_LOOKS} malformed: {words} ({probability:.2f})"
+
+
 def violated_part(violation: str) -> str:
-    """What a violation of an `AnatomyScore` is about: a joint, a finger's length or the finger count."""
+    """What a violation is about: a joint, a finger's length, the finger count or the appearance."""
     words = violation.split()
+    if words[0] == _LOOKS:
+        return "appearance"
     if "bent" in words:
         return " ".join(words[: words.index("bent")])
     return f"{words[0]} length" if "palms" in words else "finger count"

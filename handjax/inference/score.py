@@ -8,8 +8,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from handjax.anatomy.features import hand_frame_is_defined, measure, projection_misfit
+from handjax.anatomy.head import KINDS, HandHead, Kind
 from handjax.anatomy.limits import MOST_MISFIT
-from handjax.anatomy.scores import UNKNOWN, AnatomyScore, judge
+from handjax.anatomy.scores import UNKNOWN, AnatomyScore, judge, looks
 from handjax.perception import DetectedHand
 
 SURE_OF_SIDE = 0.9
@@ -23,18 +24,44 @@ TOUCHES_BORDER, TINY, LOW_CONFIDENCE = "touches the border", "tiny hand", "low c
 
 @dataclasses.dataclass(frozen=True)
 class FingerCount:
-    """How many fingers somebody sees.
+    """What somebody sees in the picture of a hand.
 
     Attributes:
-      fingers: None where that is not known.
+      fingers: how many; None where that is not known.
       probabilities: of each class that the counter tells apart, by its name.
+      complaints: what looks wrong, in words; such a hand is implausible.
     """
 
     fingers: int | None
     probabilities: Mapping[str, float]
+    complaints: tuple[str, ...] = ()
 
 
 FingerCounter = Callable[[UInt8[np.ndarray, "height width 3"], DetectedHand], FingerCount]
+
+
+WORDS: dict[Kind, str] = {
+    "count": "wrong number of fingers",
+    "angle": "impossible angle",
+    "proportion": "wrong proportions",
+    "fused": "fused fingers",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class HeadCounter:
+    """Has the learned head look at hands; a `FingerCounter`."""
+
+    head: HandHead
+
+    def __call__(self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> FingerCount:
+        reading = self.head(image, [hand])[0]
+        probabilities: dict[str, float] = {
+            kind: round(float(value), 4) for kind, value in zip(KINDS, reading.kinds, strict=True)
+        }
+        wrong = reading.malformed >= self.head.threshold
+        complaints = (looks(WORDS[reading.worst], reading.malformed),) if wrong else ()
+        return FingerCount(reading.fingers, probabilities, complaints)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +99,11 @@ def score_hand(
       counter: counts fingers without assuming five; without it their number is unknown.
     """
     count = counter(image, hand) if counter else None
-    return HandScore(hand, _judge(hand, count.fingers if count else None), count, tuple(_notes(image, hand)))
+    anatomy = _judge(hand, count.fingers if count else None)
+    if count and count.complaints:
+        violations = (*count.complaints, *anatomy.violations)
+        anatomy = dataclasses.replace(anatomy, verdict="implausible", violations=violations)
+    return HandScore(hand, anatomy, count, tuple(_notes(image, hand)))
 
 
 def _judge(hand: DetectedHand, fingers: int | None) -> AnatomyScore:

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 import handjax
+from handjax.anatomy.head import ASSET, HandHead
 from handjax.anatomy.limits import LANDMARK_TOLERANCE, MOST_MISFIT
 from handjax.anatomy.scores import THRESHOLD
 from handjax.inference.journal import Journal
-from handjax.inference.score import BORDER_MARGIN, SURE_OF_SIDE, TINY_SIDE
+from handjax.inference.score import BORDER_MARGIN, SURE_OF_SIDE, TINY_SIDE, HeadCounter
 from handjax.inference.score_pictures import Item, PictureScorer, ScoreOptions
 from handjax.inference.score_sources import Source
 from handjax.perception.detector import TASK_FILE
@@ -61,6 +62,7 @@ def provenance(options: ScoreOptions) -> dict[str, Any]:
         "version": handjax.__version__,
         "detector": options.detections or TASK_FILE.name,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
+        "head_sha256": hashlib.sha256(ASSET.read_bytes()).hexdigest(),
         "threshold": THRESHOLD,
         "tolerance_degrees": round(float(np.degrees(LANDMARK_TOLERANCE)), 3),
         "most_misfit": MOST_MISFIT,
@@ -82,7 +84,7 @@ def _is_done(source: Source, journal: Journal) -> bool:
 
 
 def _score_here(sources: Iterable[Source], options: ScoreOptions) -> Iterator[tuple[str, list[Item]]]:
-    scorer = PictureScorer(options)
+    scorer = PictureScorer(options, HeadCounter(HandHead.load()))
     for source in sources:
         yield source.digest(), scorer.score(source.path)
 
@@ -102,7 +104,7 @@ def _score_apart(sources: Sequence[Source], options: ScoreOptions, workers: int)
 def _start_worker(options: ScoreOptions) -> None:
     global _scorer
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops its workers
-    _scorer = PictureScorer(options)
+    _scorer = PictureScorer(options, HeadCounter(HandHead.load()))
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -1,0 +1,251 @@
+"""How well hands are judged, and how fast: the rows of `launch.bench anatomy`."""
+
+import dataclasses
+import itertools
+import statistics
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.features import open_records
+from data_pipelines.malformed.edits import BY_NAME
+from data_pipelines.malformed.frozen import check_frozen, fingerprint
+from data_pipelines.malformed.photos import MalformedPhotoJob
+from handjax.anatomy.head import KINDS, HandHead
+from handjax.errors import InputError
+from handjax.images import decode_image, find_images, read_image, resize
+from handjax.inference.score import HandScore, HeadCounter, score_hand
+from handjax.metrics.agreement import agreement
+from handjax.metrics.calibration import reliability_curve, top_confidence
+from handjax.perception.retries import SearchingDetector
+from handjax.record import HandRecord
+from launch.bench_hands import carried_pictures
+from launch.timing import seconds
+
+FROZEN = Path(__file__).parents[1] / "docs" / "benchmarks" / "anatomy_sets.json"
+MODES = ("strict", "paper")
+MAX_HANDS = 2
+SPEED_SIDE, LEAST_SPEED = 512, 12.0
+WANTED_ACCURACY, WANTED_KAPPA, MOST_FALSE_ALARMS = 0.942, 0.88, 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Judged:
+    """A picture of a hand, and what is said of it; `score` is None where no hand was found."""
+
+    edit: str
+    fingers: int | None
+    score: HandScore | None
+
+    @property
+    def truth(self) -> str:
+        return "plausible" if self.edit == "none" else "implausible"
+
+    def verdict(self, mode: str) -> str:
+        assert self.score
+        return self.score.anatomy.verdict if mode == "strict" else self.score.anatomy.paper_verdict
+
+    @property
+    def kinds(self) -> list[float]:
+        assert self.score and self.score.count
+        return [self.score.count.probabilities[kind] for kind in KINDS]
+
+
+class Judge:
+    """Finds and scores the hand of a picture."""
+
+    def __init__(self) -> None:
+        self._detector = SearchingDetector(MAX_HANDS)
+        self._counter = HeadCounter(HandHead.load())
+
+    def __call__(self, image: np.ndarray) -> list[HandScore]:
+        return [score_hand(image, hand, self._counter) for hand in self._detector.detect(image).hands]
+
+
+def bench_anatomy(
+    runs: int, data: Path | None = None, photos: Path | None = None, malformed: Path | None = None
+) -> Iterator[dict[str, Any]]:
+    """All figures.
+
+    Args:
+      runs: of the timing.
+      data: folder of the test sets, made there where they are missing; None leaves them out.
+      photos: folder of photographs of normal hands, which the edited ones are made of.
+      malformed: folder of pictures of malformed hands, to be ranked below the photographs.
+    """
+    judge = Judge()
+    for name, source in (("rendered", "malformed:0"), ("photos", f"malformed-photos:{photos}")):
+        if data and (photos or name == "rendered"):
+            yield from bench_set(name, test_set(data / name, source, name), judge)
+    if photos:
+        normal = judge_photos(find_images([photos]), judge)
+        yield from bench_false_alarms(photos, normal)
+        if malformed:
+            yield auc_item(normal, judge_photos(find_images([malformed]), judge))
+    yield bench_speed(runs, judge)
+
+
+def test_set(folder: Path, source: str, name: str) -> Sequence[HandRecord]:
+    """The records of a frozen test set, made where they are missing.
+
+    Raises:
+      InputError: they are not the frozen ones.
+    """
+    if not folder.exists():
+        subprocess.run([sys.executable, "-m", "launch.precompute", source, "--output", folder], check=True)
+    records = open_records(folder, "eval")
+    if records is None:
+        raise InputError(f"{folder}: has no test set; remove it, and it is made again")
+    check_frozen(fingerprint(records[number] for number in range(len(records))), FROZEN, name)
+    return records
+
+
+def bench_set(name: str, records: Sequence[HandRecord], judge: Judge) -> Iterator[dict[str, Any]]:
+    """Agreement with the truth of a test set: verdicts in both modes, classes, counts, calibration."""
+    judged = []
+    for number in tqdm(range(len(records)), name, unit="picture", disable=None):
+        record = records[number]
+        scores = judge(decode_image(record.image, record.id))
+        judged.append(Judged(record.edit or "none", record.fingers, scores[0] if scores else None))
+    found = [hand for hand in judged if hand.score]
+    missed = Counter(BY_NAME[hand.edit].kind for hand in judged if not hand.score)
+    yield {"name": f"{name}, hands missed", **_share(sum(missed.values()), len(judged)), "by_kind": dict(missed)}
+    for mode in MODES:
+        yield verdict_item(f"{name}, verdicts, {mode}", found, mode)
+        for part, held_out in (("edits seen in training", False), ("edits not seen", True)):
+            hands = [hand for hand in found if BY_NAME[hand.edit].held_out == held_out]
+            yield verdict_item(f"{name}, verdicts, {mode}, {part}", hands, mode)
+    yield class_item(name, found)
+    yield count_item(name, found)
+    yield calibration_item(name, found)
+
+
+def verdict_item(name: str, hands: Sequence[Judged], mode: str) -> dict[str, Any]:
+    """Accuracy and kappa of verdicts; an unknown verdict is wrong."""
+    result = agreement([hand.truth for hand in hands], [hand.verdict(mode) for hand in hands])
+    edits = {
+        edit: _share(sum(hand.verdict(mode) == hand.truth for hand in group), len(group))
+        for edit, group in _grouped(hands)
+    }
+    return {
+        "name": name,
+        "ours": result.accuracy,
+        "unit": "right",
+        "kappa": result.kappa,
+        "coverage": result.coverage,
+        "hands": result.trials,
+        "wanted": WANTED_ACCURACY,
+        "kappa_wanted": WANTED_KAPPA,
+        "edits": edits,
+    }
+
+
+def class_item(name: str, hands: Sequence[Judged]) -> dict[str, Any]:
+    """Accuracy of the five classes as the learned head tells them apart, and how often each is taken for which."""
+    truth = [BY_NAME[hand.edit].kind for hand in hands]
+    said = [KINDS[int(np.argmax(hand.kinds))] for hand in hands]
+    result = agreement(truth, said)
+    pairs = Counter(zip(truth, said, strict=True))
+    confusion = {kind: {other: pairs[kind, other] for other in KINDS} for kind in KINDS}
+    recall = {kind: confusion[kind][kind] / max(sum(confusion[kind].values()), 1) for kind in KINDS}
+    return {
+        "name": f"{name}, five classes",
+        "ours": result.accuracy,
+        "unit": "right",
+        "kappa": result.kappa,
+        "recall": recall,
+        "confusion": confusion,
+    }
+
+
+def count_item(name: str, hands: Sequence[Judged]) -> dict[str, Any]:
+    """Accuracy of finger counts, where the truth is known; unknown is wrong."""
+    known = [hand for hand in hands if hand.fingers is not None]
+    said = [hand.score.anatomy.fingers for hand in known if hand.score]
+    right = sum(hand.fingers == fingers for hand, fingers in zip(known, said, strict=True))
+    return {"name": f"{name}, fingers counted", **_share(right, len(known)), "unknown": said.count(None)}
+
+
+def calibration_item(name: str, hands: Sequence[Judged]) -> dict[str, Any]:
+    """Expected calibration error of the head's classes, and the reliability curve of "malformed"."""
+    kinds = np.array([hand.kinds for hand in hands])
+    truth = np.array([KINDS.index(BY_NAME[hand.edit].kind) for hand in hands])
+    curve = reliability_curve(1 - kinds[:, 0], truth > 0)
+    return {
+        "name": f"{name}, expected calibration error",
+        "ours": reliability_curve(*top_confidence(kinds, truth)).error,
+        "unit": "",
+        "malformed_error": curve.error,
+        "curve": [
+            {"confidence": float(c), "frequency": float(f), "hands": int(n)}
+            for c, f, n in zip(curve.confidence, curve.frequency, curve.counts, strict=True)
+            if n
+        ],
+    }
+
+
+def judge_photos(paths: Iterable[Path], judge: Judge) -> dict[Path, list[HandScore]]:
+    """The hands of each photograph."""
+    return {path: judge(read_image(path)) for path in tqdm(list(paths), "photos", unit="picture", disable=None)}
+
+
+def bench_false_alarms(folder: Path, photos: dict[Path, list[HandScore]]) -> Iterator[dict[str, Any]]:
+    """Share of normal hands called implausible, of all photographs and of those that training did not see."""
+    unseen = {folder / name.partition(":")[2] for name in MalformedPhotoJob(folder).splits()["eval"]}
+    parts = {"": photos, ", photographs that training did not see": {p: photos[p] for p in photos if p in unseen}}
+    for (words, part), mode in itertools.product(parts.items(), MODES):
+        scores = [score for hands in part.values() for score in hands]
+        field = "verdict" if mode == "strict" else "paper_verdict"
+        verdicts = Counter(getattr(score.anatomy, field) for score in scores)
+        by_head = sum(bool(score.count and score.count.complaints) for score in scores)
+        yield {
+            "name": f"false alarms, {mode}{words}",
+            **_share(verdicts["implausible"], len(scores)),
+            "unknown": verdicts["unknown"],
+            "by_head": by_head,
+            "photos_without_hand": sum(not hands for hands in part.values()),
+            "bound": MOST_FALSE_ALARMS,
+        }
+
+
+def auc_item(normal: dict[Path, list[HandScore]], malformed: dict[Path, list[HandScore]]) -> dict[str, Any]:
+    """Chance that a malformed picture's worst hand looks worse than a photograph's; ties count half."""
+    low, high = ({path: _worst(hands) for path, hands in group.items() if hands} for group in (normal, malformed))
+    differences = np.subtract.outer(list(high.values()), list(low.values()))
+    wins = (differences > 0).mean() + 0.5 * (differences == 0).mean()
+    return {
+        "name": "malformed pictures ranked worse than photographs",
+        "ours": float(wins),
+        "unit": "AUC",
+        "malformed": {path.name: high.get(path) for path in malformed},
+    }
+
+
+def _worst(hands: Sequence[HandScore]) -> float:
+    """Greatest probability of being malformed among a picture's hands."""
+    return max(1 - score.count.probabilities["normal"] for score in hands if score.count)
+
+
+def bench_speed(runs: int, judge: Judge) -> dict[str, Any]:
+    """Pictures a second, at 512² with one hand, from pixels to verdict."""
+    pictures = [resize(picture, (SPEED_SIDE, SPEED_SIDE)) for picture in carried_pictures()]
+    times = [seconds(lambda: [judge(picture) for picture in pictures]) for _ in range(runs + 1)][1:]
+    speed = len(pictures) / statistics.median(times)
+    return {"name": "pictures scored at 512²", "ours": speed, "unit": "a second", "wanted": LEAST_SPEED, "runs": runs}
+
+
+def _share(part: int, whole: int) -> dict[str, Any]:
+    return {"ours": part / whole if whole else float("nan"), "unit": "of the hands", "part": part, "of": whole}
+
+
+def _grouped(hands: Sequence[Judged]) -> Iterator[tuple[str, list[Judged]]]:
+    for edit in BY_NAME:
+        group = [hand for hand in hands if hand.edit == edit]
+        if group:
+            yield edit, group
