@@ -35,8 +35,8 @@ class Outline(NamedTuple):
 
     Attributes:
       mask: the hand; what lies beyond the wrist is left out.
-      certainty: share of the pixels, sure from the keypoints, that colours give to the right side; the worse one of
-        hand and background.
+      certainty: share of the pixels under the palm's lines that colours give to the hand, or of those far from all
+        bones that they give to the background: the lesser one. Fingers have no part in it, for they are in question.
       support: of each finger, thumb to little, the share of its bones that lie in the mask.
       webbing: of neighbouring fingers, from thumb and index to ring and little, whether the mask is closed between
         joints that lie apart; None where the fingers are bent or close to each other.
@@ -60,16 +60,18 @@ def read_outline(image: UInt8[np.ndarray, "size size 3"], keypoints: Float[np.nd
     """
     palm = float(np.linalg.norm(keypoints[9] - keypoints[0]))
     points = np.asarray(keypoints[:, :2], np.float64)
-    from_bones = ndimage.distance_transform_edt(~_skeleton(points, len(image)))
+    palm_lines = _drawn(points[_PALM_LINES], len(image))
+    from_bones = ndimage.distance_transform_edt(~(palm_lines | _drawn(points[KEYPOINT_BONES], len(image))))
     hand_side = ~_beyond_wrist(points, len(image), palm)
     hand, background = (from_bones < INSIDE * palm) & hand_side, (from_bones > OUTSIDE * palm) & hand_side
     likeness = ndimage.gaussian_filter(_likeness(image, hand, background), 0.012 * palm)
-    certainty = min((likeness[hand] > 0.5).mean(), (likeness[background] < 0.5).mean()) if background.any() else 0.0
+    sides = (likeness[palm_lines & hand_side] > 0.5, likeness[background] < 0.5)
+    certainty = min(float(side.mean()) if side.size else 0.0 for side in sides)
     mask = _part_with((likeness > 0.5) & hand_side, hand)
     fingers = points[1:].reshape(5, 4, 2)
     support = np.array([_on_line(mask, finger[1:]).mean() for finger in fingers])
     webbing = tuple(_joined(mask, palm, *pair) for pair in zip(fingers[:-1], fingers[1:], strict=True))
-    return Outline(mask, float(certainty), support, webbing)
+    return Outline(mask, certainty, support, webbing)
 
 
 def _likeness(
@@ -92,10 +94,9 @@ def _likeness(
     return of_hand / np.maximum(of_hand + of_other, 1e-12)
 
 
-def _skeleton(points: Float[np.ndarray, "21 2"], size: int) -> Bool[np.ndarray, "size size"]:
-    """Pixels under the bones and the palm's lines."""
+def _drawn(ends: Float[np.ndarray, "lines 2 2"], size: int) -> Bool[np.ndarray, "size size"]:
+    """Pixels under lines between points."""
     drawn = np.zeros((size, size), bool)
-    ends = points[np.concatenate([KEYPOINT_BONES, _PALM_LINES])]
     line = np.linspace(ends[:, 0], ends[:, 1], 2 * size).reshape(-1, 2).astype(int)
     x, y = line[((line >= 0) & (line < size)).all(axis=1)].T
     drawn[y, x] = True

@@ -18,6 +18,7 @@ WEIGHTS = (0.3, 0.4, 0.3)
 THRESHOLD = 0.5
 FINGER_COUNT = 5
 _LOOKS = "looks"
+_JOINED = "joined"
 RATIO_SCALE = 0.25
 
 Verdict = Literal["plausible", "implausible", "unknown"]
@@ -85,11 +86,18 @@ def looks(words: str, probability: float) -> str:
     return f"{_LOOKS} malformed: {words} ({probability:.2f})"
 
 
+def joined(one: str, other: str) -> str:
+    """The violation of two fingers between which the outline shows no gap."""
+    return f"{one} and {other} {_JOINED}"
+
+
 def violated_part(violation: str) -> str:
-    """What a violation is about: a joint, a finger's length, the finger count or the appearance."""
+    """What a violation is about: a joint, a finger's length, the finger count, the webbing or the appearance."""
     words = violation.split()
     if words[0] == _LOOKS:
         return "appearance"
+    if words[-1] == _JOINED:
+        return "webbing"
     if "bent" in words:
         return " ".join(words[: words.index("bent")])
     return f"{words[0]} length" if "palms" in words else "finger count"

@@ -133,6 +133,7 @@ def score_item(score: HandScore) -> Item:
         "paper_verdict": anatomy.paper_verdict,
         "fingers": anatomy.fingers,
         "violations": list(anatomy.violations),
+        "webbing": list(score.outline.webbing) if score.outline else None,
         "notes": list(score.notes),
     }
     return item | {"finger_classes": dict(score.count.probabilities)} if score.count else item

@@ -12,13 +12,14 @@ from handjax.hand.topology import MANO_JOINT_NAMES
 from handjax.images import write_image
 from handjax.inference import score_run
 from handjax.inference.journal import Journal
-from handjax.inference.score import LOW_CONFIDENCE, TINY, TOUCHES_BORDER, FingerCount, score_hand
+from handjax.inference.score import LOW_CONFIDENCE, OFF_THE_HAND, TINY, TOUCHES_BORDER, FingerCount, score_hand
 from handjax.inference.score_pictures import ScoreOptions, score_item
 from handjax.inference.score_run import run
 from handjax.inference.score_sources import find_sources
 from handjax.inference.score_summary import Tally, compare
 from handjax.metrics.intervals import wilson_interval
 from handjax.perception import DetectedHand
+from tests.anatomy.spread_hand import draw_spread_hand, fill_gap, remove_finger
 
 PICTURE = np.zeros((200, 300, 3), np.uint8)
 
@@ -69,6 +70,18 @@ def test_keypoints_that_contradict_each_other_are_unknown():
     hand = DetectedHand.from_landmarks("right", 0.9, rng.normal(size=(21, 3)) * 50, rng.normal(size=(21, 3)))
     item = score_item(score_hand(PICTURE, hand))
     assert (item["verdict"], item["paper_verdict"], item["s_anat"]) == ("unknown", "unknown", None)
+
+
+def test_the_outline_has_its_say():
+    image, keypoints, world, _ = draw_spread_hand()
+    hand = DetectedHand.from_landmarks("right", 0.99, keypoints, world)
+    good = score_hand(image, hand)
+    assert (good.anatomy.verdict, good.anatomy.violations, good.notes) == ("plausible", (), ())
+    assert score_item(good)["webbing"] == [False] * 4
+    webbed = score_hand(fill_gap(image, keypoints, 2), hand)
+    assert (webbed.anatomy.verdict, webbed.anatomy.violations) == ("implausible", ("middle and ring joined",))
+    short = score_hand(remove_finger(image, keypoints, 4), hand)
+    assert (short.anatomy.verdict, short.anatomy.s_anat, short.notes) == ("unknown", None, (OFF_THE_HAND,))
 
 
 def test_a_finger_counter_is_asked_and_believed(make_hand):
