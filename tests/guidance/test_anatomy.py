@@ -172,6 +172,7 @@ def test_a_followed_hand_is_not_looked_for_again(toy):
     assert log.pushed.tolist() == [2, 2] and not log.missed.any()
 
 
+@pytest.mark.slow
 def test_a_batch_is_its_pictures(toy):
     z = noise(3).at[2, 0, 0].set(-1000)
     (log, together), _ = call(toy, z, normalize=True, hands=2)
@@ -198,6 +199,7 @@ def test_the_presence_term_holds_the_hand(toy, monkeypatch):
     np.testing.assert_array_equal(guided, x0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", [DDIM, DPMSolver])
 def test_a_sampler_with_a_window_it_never_visits_is_the_sampler_without(toy, sampler):
     sampler = sampler(NoiseSchedule(), 10)
@@ -214,6 +216,7 @@ def test_a_sampler_with_a_window_it_never_visits_is_the_sampler_without(toy, sam
     np.testing.assert_array_equal(inside, again)
 
 
+@pytest.mark.slow
 def test_recurrences_push_the_same_step_again(toy):
     sampler = DDIM(NoiseSchedule(), 10)
     thrice = toy.replace(settings=dataclasses.replace(toy.settings, recurrences=3))
@@ -228,6 +231,7 @@ def real():
     return AnatomyGuide(load_weights(TASK_FILE), AnatomySettings(scale=0.01, through="latent"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cells", [None, 80])
 def test_the_penalty_of_a_stretched_hand_falls(real, cells):
     """The latents are the pixels of a photograph that is pulled long, so that the fingers' lengths are wrong."""
