@@ -23,12 +23,14 @@ def made():
     return list(malformed_records(NAMES, seed=3, size=SIZE, failures=failures)), failures
 
 
+@pytest.mark.slow
 def test_every_hand_is_a_record_or_counted_as_out_of_sight(made):
     records, failures = made
     assert len(records) + failures.left_out["edit out of sight"] == len(NAMES)
     assert len(records) > 0.6 * len(NAMES)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_bytes_in_any_company(made):
     records, _ = made
     wanted = records[5]
@@ -39,6 +41,7 @@ def test_the_same_seed_gives_the_same_bytes_in_any_company(made):
     assert other.image not in {record.image for record in records}
 
 
+@pytest.mark.slow
 def test_keypoints_lie_on_the_mask_that_is_mirrored_with_them(made):
     records, _ = made
     assert {record.side for record in records} == {"left", "right"}
@@ -51,6 +54,7 @@ def test_keypoints_lie_on_the_mask_that_is_mirrored_with_them(made):
     assert np.mean(inside) > 0.9
 
 
+@pytest.mark.slow
 def test_records_say_what_they_show(made):
     records, _ = made
     for record in records:
@@ -75,6 +79,7 @@ def test_training_and_testing_share_no_hand():
     assert len(splits["train"]) == 100 and not set(splits["train"]) & set(splits["eval"])
 
 
+@pytest.mark.slow
 def test_other_labels_are_refused_and_other_pixels_told(made, tmp_path):
     records, _ = made
     found = fingerprint(records)
