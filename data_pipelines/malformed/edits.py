@@ -2,15 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 
+from handjax.anatomy.head import KINDS, Kind
 from handjax.hand.topology import FINGERS
-
-Kind = Literal["normal", "count", "angle", "proportion", "fused"]
-KINDS: tuple[Kind, ...] = ("normal", "count", "angle", "proportion", "fused")
-"""Classes of hands, as HandAnat's detector tells them apart."""
 
 NORMAL_SHARE = 1 / 3
 HELD_OUT_SHARE = 0.3

@@ -182,8 +182,8 @@ class HandHead:
 
     Attributes:
       weights: of the networks.
-      threshold: probability of being malformed from which a hand is called so; 5 % of normal hands that training
-        did not see reach it.
+      threshold: probability of being malformed from which a hand is called so; 3 % of the edited but normal
+        photographs that training did not see reach the embedded one.
     """
 
     weights: HeadWeights

@@ -29,7 +29,7 @@ from launch.assets.tiny_inpainting import stage
 
 RECIPE = "anatomy_head.py"
 VALIDATION_SHARE = 0.1
-FALSE_ALARMS = 0.05
+FALSE_ALARMS = 0.03
 """Share of edited normal hands of validation above the threshold; of real ones there are fewer."""
 SPLITS = ("train", "eval")
 BATCH = 64

@@ -2,9 +2,10 @@ from collections import Counter
 
 import numpy as np
 
-from data_pipelines.malformed.edits import BY_NAME, EDITS, KINDS, describe, draw_edit
+from data_pipelines.malformed.edits import BY_NAME, EDITS, describe, draw_edit
 from data_pipelines.malformed.mesh_edits import RENDERED_EDITS
 from data_pipelines.malformed.photo_edits import PHOTO_EDITS
+from handjax.anatomy.head import KINDS
 
 
 def test_captions_say_which_hand_it_is_and_what_is_wrong():
