@@ -46,6 +46,7 @@ def test_every_picture_says_how_it_was_made(tmp_path):
     assert len(provenance["weights"]) == 32 and provenance["versions"]["jax"]
 
 
+@pytest.mark.slow
 def test_anatomy_guides_and_the_best_of_three_is_kept(tmp_path):
     options = ("--guidance", "anatomy", "--anatomy-window", 300, 999, "--anatomy-hands", 2, "--best-of", 3)
     result = generate("a hand", "a fist", "--seed", 5, "--out", tmp_path, "--json", *options, *QUICK)

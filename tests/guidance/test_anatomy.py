@@ -258,6 +258,7 @@ def test_an_empty_picture_is_a_miss_for_the_real_perception(real):
     np.testing.assert_array_equal(guided, latents)
 
 
+@pytest.mark.slow
 def test_an_inpainting_model_is_guided_inside_its_mask(toy, monkeypatch):
     def read(weights, picture, region, min_score):
         world = HAND + picture.pixels.mean() / 255 * MIX[0].reshape(21, 3)

@@ -29,6 +29,7 @@ class Script:
         return [SimpleNamespace(keypoints=HAND + 3 * (step >= self.jumps))]
 
 
+@pytest.mark.slow
 def test_the_hands_of_every_step_are_read():
     model = tiny_model()
     generator = Generator(model, DDIM(model.schedule, STEPS), SIZE, 3.0, batch=2)
