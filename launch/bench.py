@@ -22,22 +22,16 @@ def main() -> int:
     parser.add_argument("name", choices=sorted(BENCHMARKS), help="what is timed")
     parser.add_argument("--runs", type=int, default=5, help="of each, in turn")
     parser.add_argument("--peer-python", type=Path, help="a Python with pyrender, beside which rasterize is timed")
-    for name, what in ANATOMY_FOLDERS.items():
-        parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=f"of anatomy: {what}")
+    for name, what in FOLDERS.items():
+        parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
+    parser.add_argument("--samples", type=int, help="of guidance: pictures with the guide, and as many without")
     parser.add_argument("--out", type=Path, help="JSON file for the figures, machine and versions")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
-    if arguments.runs < 1:
-        raise ConfigError(f"--runs is {arguments.runs}; it must be at least 1")
-    if arguments.peer_python and arguments.name not in ("hands", "rasterize"):
-        raise ConfigError(f"--peer-python is for hands and rasterize, not for {arguments.name}")
-    folders = {name: getattr(arguments, name) for name in ANATOMY_FOLDERS if getattr(arguments, name)}
-    if folders and arguments.name != "anatomy":
-        raise ConfigError(f"--{next(iter(folders))} is for anatomy, not for {arguments.name}")
+    options = read_options(arguments)
     report = command.Report("bench", arguments.json)
     module, function, peers = BENCHMARKS[arguments.name]
     benchmark = getattr(importlib.import_module(module), function)
-    options = folders | ({"peer_python": arguments.peer_python} if arguments.peer_python else {})
     items = []
     for item in benchmark(arguments.runs, **options):
         items.append(item)
@@ -45,6 +39,25 @@ def main() -> int:
     if arguments.out:
         write_json(arguments.out, {"items": items, **command.environment(*peers)})
     return report.finish()
+
+
+def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What a benchmark takes besides the number of runs.
+
+    Raises:
+      ConfigError: a number is out of its range, or an option is for another benchmark.
+    """
+    for name, least in (("runs", 1), ("samples", 2)):
+        given = getattr(arguments, name)
+        if given is not None and given < least:
+            raise ConfigError(f"--{name} is {given}; it must be at least {least}")
+    options = {name: getattr(arguments, name) for name in OPTION_OF if getattr(arguments, name) is not None}
+    for name in options:
+        if arguments.name not in OPTION_OF[name]:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for {' and '.join(OPTION_OF[name])}, not for {arguments.name}"
+            )
+    return options
 
 
 def describe(item: dict[str, Any]) -> str:
@@ -84,11 +97,20 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
     yield {"name": "first_image", "ours": statistics.median(times), "bound": 20.0, "unit": "s", "runs": runs}
 
 
-ANATOMY_FOLDERS = {
-    "data": "the test sets, made there where they are missing",
-    "photos": "photographs of normal hands",
-    "malformed": "pictures of malformed hands",
+FOLDERS = {
+    "data": "of anatomy: the test sets, made there where they are missing",
+    "photos": "of anatomy and guidance: photographs of normal hands",
+    "malformed": "of anatomy: pictures of malformed hands",
 }
+
+OPTION_OF = {
+    "peer_python": ("hands", "rasterize"),
+    "samples": ("guidance",),
+    "data": ("anatomy",),
+    "photos": ("anatomy", "guidance"),
+    "malformed": ("anatomy",),
+}
+"""The benchmarks that an option is for."""
 
 # Module and function, and the packages whose versions are kept with the figures. A module is imported when it runs:
 # memory is weighed in processes that begin with this file.
@@ -96,6 +118,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "anatomy": ("launch.bench_anatomy", "bench_anatomy", ("array-record", "pillow")),
     "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
+    "guidance": ("launch.bench_guidance", "bench_guidance", ("mediapipe", "efficientnet-lite-pytorch")),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),

@@ -1,0 +1,199 @@
+"""What the anatomy guide changes in pictures of the embedded model, and its price: `launch.bench guidance`."""
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from handjax.anatomy.head import HandHead
+from handjax.anatomy.scores import Verdict
+from handjax.conditions.crops import crop_image, hand_box
+from handjax.errors import ConfigError, InputError
+from handjax.hand.describe import describe_hand, with_article
+from handjax.images import find_images, read_image, write_image
+from handjax.inference.generate import Generator, Wish
+from handjax.inference.score import HeadCounter, score_hand
+from handjax.metrics.comparison import bootstrap_rates, percentile_interval
+from handjax.metrics.features import FeatureExtractor, effnet_lite0, picture_features
+from handjax.metrics.frechet import Moments, frechet_distance
+from handjax.metrics.intervals import wilson_interval
+from handjax.metrics.kernel import kernel_distance_of_subsets
+from handjax.perception import HandDetector
+from launch.generator import add_model_arguments, load_generator
+
+SEED = 52_000
+"""Of noise that the guide's settings were not chosen with."""
+SIDE = 96
+ASKED = ["--steps", "20", "--guidance-scale", "4", "--batch", "8"]
+WANTED_REDUCTION = 0.5
+MARGIN = 4
+"""The judge sees a picture with a margin of a quarter of its sides, made of its edge."""
+
+JUDGED: tuple[Verdict, ...] = ("plausible", "implausible")
+
+Image = UInt8[np.ndarray, "height width 3"]
+Judge = Callable[[Image], "Verdicts"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdicts:
+    """What is said of a picture's hand; None where none was found.
+
+    Attributes:
+      whole: by keypoints, outline and the learned head.
+      keypoints: without the learned head.
+    """
+
+    whole: Verdict | None
+    keypoints: Verdict | None
+
+
+def make_judge() -> Judge:
+    """MediaPipe's own runtime finds and reads the hand, the learned head looks at the picture.
+
+    Raises:
+      BackendError: MediaPipe cannot be loaded on this machine.
+    """
+    detector, counter = HandDetector.load("mediapipe", max_hands=1), HeadCounter(HandHead.load())
+
+    def judge(image: Image) -> Verdicts:
+        sides = [(side // MARGIN, side // MARGIN) for side in image.shape[:2]]
+        padded = np.pad(image, [*sides, (0, 0)], mode="edge")
+        hands = detector.detect(padded)
+        if not hands:
+            return Verdicts(None, None)
+        whole, keypoints = (score_hand(padded, hands[0], by).anatomy.verdict for by in (counter, None))
+        return Verdicts(whole, keypoints)
+
+    return judge
+
+
+def bench_guidance(runs: int, photos: Path | None = None, samples: int = 512) -> Iterator[dict[str, Any]]:
+    """The same noise and prompts without and with the guide, which has its default settings.
+
+    Args:
+      runs: unused, for every picture is made once each way.
+      photos: folder of photographs of hands. What they show is asked for, and distances are to them.
+      samples: pictures each way.
+
+    Raises:
+      ConfigError: there is no folder.
+      InputError: hands are found in too few photographs.
+    """
+    del runs
+    if photos is None:
+        raise ConfigError("guidance needs photographs of hands to compare with; name their folder with --photos")
+    judge, extractor = make_judge(), effnet_lite0()
+    prompts, crops = read_photos(photos, samples)
+    wishes = [Wish(prompt, "", SEED + number) for number, prompt in enumerate(prompts)]
+    reference = features_of(crops, extractor)
+    verdicts, took = {}, {}
+    for guidance in ("none", "anatomy"):
+        images, took[guidance] = make_pictures(load(guidance), wishes, guidance)
+        verdicts[guidance] = [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
+        yield from distance_items(guidance, features_of(images, extractor), reference)
+    yield from verdict_items(verdicts["none"], verdicts["anatomy"])
+    yield {
+        "name": "a picture with the guide",
+        "ours": took["anatomy"],
+        "peer_name": "without",
+        "peer": took["none"],
+        "unit": "s",
+        "ratio": took["anatomy"] / took["none"],
+    }
+
+
+def read_photos(folder: Path, count: int) -> tuple[list[str], list[Image]]:
+    """Captions and crops of hands in photographs, as the embedded model learnt them.
+
+    Raises:
+      InputError: hands are found in too few photographs.
+    """
+    detector, prompts, crops = HandDetector.load(max_hands=1), [], []
+    paths = find_images([folder])
+    for path in tqdm(paths[:: max(1, len(paths) // (count + count // 10 + 1))], "photos", disable=None):
+        image = read_image(path)
+        for hand in detector.detect(image):
+            prompts.append(f"a photo of {with_article(describe_hand(hand.world, hand.side))}")
+            crops.append(crop_image(image, hand_box(hand.keypoints), SIDE))
+    if len(prompts) < count:
+        raise InputError(f"{folder}: hands were found in {len(prompts)} photographs; {count} are needed")
+    return prompts[:count], crops[:count]
+
+
+def load(guidance: str) -> Generator:
+    """The embedded model."""
+    parser = argparse.ArgumentParser()
+    add_model_arguments(parser)
+    return load_generator(parser.parse_args([*ASKED, "--guidance", guidance]))[0]
+
+
+def make_pictures(generator: Generator, wishes: Sequence[Wish], name: str) -> tuple[list[Image], float]:
+    """Pictures in the order of the wishes, and seconds for each of them, without compiling."""
+    list(generator(wishes[: generator.batch]))
+    start = time.perf_counter()
+    made = {wish.seed: image for wish, image in tqdm(generator(wishes), name, len(wishes), disable=None)}
+    return [made[wish.seed] for wish in wishes], (time.perf_counter() - start) / len(wishes)
+
+
+def features_of(images: Sequence[Image], extractor: FeatureExtractor) -> np.ndarray:
+    """Features [pictures, features] as `launch.evaluate --suite distance` has them."""
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{number}.png" for number in range(len(images))]
+        for path, image in zip(paths, images, strict=True):
+            write_image(path, image)
+        return np.stack([features for _, features in picture_features(paths, extractor)])
+
+
+def distance_items(guidance: str, features: np.ndarray, reference: np.ndarray) -> Iterator[dict[str, Any]]:
+    """How far a set of pictures is from the photographs."""
+    common = {"unit": "(EffNet-Lite0)", "pictures": len(features), "reference_pictures": len(reference)}
+    distance = frechet_distance(Moments.of(features), Moments.of(reference))
+    yield {"name": f"guidance {guidance}, FD", "ours": distance, **common}
+    yield {"name": f"guidance {guidance}, KID", "ours": kernel_distance_of_subsets(features, reference, 0), **common}
+
+
+def verdict_items(without: Sequence[Verdicts], guided: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:
+    """Hands that were found, implausible ones, and the change in the pictures that were judged both times."""
+    for name, verdicts in (("none", without), ("anatomy", guided)):
+        found = sum(verdict.whole is not None for verdict in verdicts)
+        yield {"name": f"guidance {name}, hands found", **share(found, len(verdicts))}
+    for part in ("whole", "keypoints"):
+        pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(without, guided, strict=True)]
+        for name, column in zip(("none", "anatomy"), zip(*pairs, strict=True), strict=True):
+            judged = [verdict for verdict in column if verdict in JUDGED]
+            yield {"name": f"guidance {name}, implausible ({part})", **share(judged.count("implausible"), len(judged))}
+        yield reduction_item(f"reduction of implausible hands ({part})", pairs)
+
+
+def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | None]]) -> dict[str, Any]:
+    """By which share implausible hands become fewer, over the pictures judged both times; interval over pictures."""
+    judged = np.array([[said == "implausible" for said in pair] for pair in pairs if {*pair} <= set(JUDGED)])
+    before, after = judged.T.astype(float)
+    mended, spoilt = int(((before > 0) & (after == 0)).sum()), int(((before == 0) & (after > 0)).sum())
+    changed = mended + spoilt
+    ratios = bootstrap_rates(before - after, before, SEED)
+    return {
+        "name": name,
+        "ours": float(1 - after.sum() / before.sum()),
+        "unit": "fewer",
+        "interval_95": percentile_interval(ratios),
+        "wanted": WANTED_REDUCTION,
+        "pairs": len(judged),
+        "mended": mended,
+        "spoilt": spoilt,
+        "sign_test_p": float(scipy.stats.binomtest(mended, changed).pvalue) if changed else 1.0,
+    }
+
+
+def share(part: int, of: int) -> dict[str, Any]:
+    """A share with its interval."""
+    return {"ours": part / of, "unit": "of hands", "part": part, "of": of, "interval_95": wilson_interval(part, of)}

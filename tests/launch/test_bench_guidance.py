@@ -1,0 +1,60 @@
+"""Figures of the guide, from verdicts that are made up; the run itself is a slow test."""
+
+from pathlib import Path
+
+import pytest
+
+from handjax.errors import ConfigError, InputError
+from launch import bench_guidance
+from launch.bench import describe
+from launch.bench_guidance import Verdicts, reduction_item, verdict_items
+
+GOOD, BAD = "plausible", "implausible"
+PAIRS = [(BAD, GOOD)] * 30 + [(GOOD, BAD)] * 10 + [(BAD, BAD)] * 20 + [(GOOD, GOOD)] * 40
+PHOTOS = Path(bench_guidance.__file__).parents[1] / "handjax" / "assets" / "photos"
+UNJUDGED = [(None, GOOD), (BAD, None), ("unknown", BAD), (BAD, "unknown")]
+
+
+def test_the_reduction_is_over_pictures_judged_both_times():
+    item = reduction_item("x", PAIRS + UNJUDGED)
+    assert (item["pairs"], item["mended"], item["spoilt"]) == (100, 30, 10)
+    assert item["ours"] == pytest.approx(1 - 30 / 50)
+    # P(at most 10 or at least 30 heads of 40)
+    assert item["sign_test_p"] == pytest.approx(0.00222, abs=2e-5)
+    # relative change of 50 to 30: delta method, with 40 changes of ±1 in 100
+    low, high = item["interval_95"]
+    assert low < 0.4 < high
+    assert 0.15 < low < 0.25 and 0.5 < high < 0.62
+    assert "x: 0.4 fewer, wanted 0.5" in describe(item)
+
+
+def test_no_change_is_no_reduction():
+    item = reduction_item("x", [(BAD, BAD), (GOOD, GOOD)])
+    assert (item["ours"], item["sign_test_p"]) == (0.0, 1.0)
+
+
+def test_hands_that_are_missed_or_unknown_are_not_judged():
+    without = [Verdicts(a, GOOD) for a, _ in UNJUDGED]
+    guided = [Verdicts(b, GOOD) for _, b in UNJUDGED]
+    items = {
+        item["name"]: item for item in verdict_items([*without, Verdicts(BAD, BAD)], [*guided, Verdicts(GOOD, BAD)])
+    }
+    assert (items["guidance none, hands found"]["part"], items["guidance none, hands found"]["of"]) == (4, 5)
+    rates = [items[f"guidance {name}, implausible (whole)"] for name in ("none", "anatomy")]
+    assert [(rate["part"], rate["of"]) for rate in rates] == [(3, 3), (1, 3)]
+    assert items["reduction of implausible hands (keypoints)"]["pairs"] == 5
+
+
+def test_photographs_are_asked_for_and_must_be_enough():
+    with pytest.raises(ConfigError, match="--photos"):
+        next(bench_guidance.bench_guidance(1))
+    with pytest.raises(InputError, match="found in 3 photographs; 4 are needed"):
+        bench_guidance.read_photos(PHOTOS, 4)
+
+
+@pytest.mark.slow
+def test_a_short_run_has_every_row():
+    pytest.importorskip("efficientnet_lite_pytorch")
+    rows = {item["name"]: item["ours"] for item in bench_guidance.bench_guidance(1, PHOTOS, 3)}
+    assert {"guidance none, FD", "guidance anatomy, KID", "a picture with the guide"} < set(rows)
+    assert rows["guidance none, hands found"] > 0.5
