@@ -14,7 +14,7 @@ from handjax.errors import InputError
 _RACES = ("african", "asian", "caucasian")
 _GENDERS = ("female", "male")
 _HAND_TARGETS = (
-    *(f"hands/r-hand-{part}" for part in ("fingers-length", "fingers-diameter", "fingers-distance")),
+    *(f"hands/r-hand-{part}" for part in ("fingers-diameter", "fingers-distance")),
     "hands/measure-wrist-circ",
     *(f"arms/r-lowerarm-{part}" for part in ("fat", "muscle", "scale-depth", "scale-horiz")),
 )

@@ -12,6 +12,7 @@ from handjax.hand.model import OPEN_HAND
 from handjax.hand.topology import MANO_JOINT_NAMES, MANO_PARENTS
 from launch import command
 from launch.assets import makehuman
+from launch.assets.proportions import SIZE_SPREAD, growth, growth_spread, mean_growth
 
 SAMPLES = 400
 SEED = 0
@@ -27,14 +28,12 @@ _CUBE_FINGERS = {"thumb": 1, "index": 2, "middle": 3, "ring": 4, "little": 5}
 _CUBE_PARTS = {"mcp": 1, "pip": 2, "dip": 3}
 _CUBE_THUMB_PARTS = {"cmc": 1, "mcp": 2, "ip": 3}
 
-# Share of the way to the carpus by which a knuckle moves back, so that the lengths of the proximal and the middle
-# phalanx have the ratio of Buryanov and Kotiuk, "Proportions of Hand Segments", 2010; and of the thumb's base to the
-# wrist.
-_KNUCKLE_SHIFTS = {"index": 0.209, "middle": 0.195, "ring": 0.187, "little": 0.136}
+# Share of the way to the carpus by which a knuckle moves back: index and middle finger, so that the lengths of their
+# proximal and middle phalanx have the ratio of Buryanov and Kotiuk, "Proportions of Hand Segments", 2010; the others,
+# so that they stay behind the middle finger's knuckle by as much as their metacarpals are shorter there. And of the
+# thumb's base to the wrist.
+_KNUCKLE_SHIFTS = {"index": 0.209, "middle": 0.195, "ring": 0.28, "little": 0.26}
 _THUMB_BASE_SHIFT = 0.25
-# standard deviation of adults' hand length over its mean: Gordon et al., "2012 Anthropometric Survey of U.S. Army
-# Personnel", 2014, women and men together
-_SIZE_SPREAD = 0.06
 
 # half the length over which the skin goes from one bone to the next, metres: about a third of the joint's thickness
 _BLEND = {"mcp": 0.014, "pip": 0.007, "dip": 0.006}
@@ -204,27 +203,33 @@ def flat_hand(body: np.ndarray, arm: Arm, cubes, weights: np.ndarray, rotations:
     return skin(vertices, joints, weights, rotations)
 
 
-def shape_space(template, joints, samples, sample_joints, hand_count):
-    """Shape directions of vertices [V, 3, S] and of joints [16, 3, S], each one standard deviation.
+def _size(skeleton: np.ndarray) -> float:
+    """Length from the wrist to the middle finger's last joint."""
+    return np.linalg.norm(np.diff(skeleton[[0, 4, 5, 6]], axis=0), axis=1).sum()
 
-    The first is size, the length from the wrist to the middle finger's last joint; the others are the principal
-    components of the hands scaled to the mean size. The forearm follows the hand's components.
+
+def of_equal_size(hands: np.ndarray, joints: np.ndarray) -> np.ndarray:
+    """Vertices followed by joints [N, V + 16, 3] of hands scaled to the size of a skeleton [16, 3]."""
+    return np.array([hand * (_size(joints) / _size(hand[-16:])) for hand in hands])
+
+
+def shape_space(mean: np.ndarray, variations: np.ndarray, hand_count: int) -> np.ndarray:
+    """Shape directions [V + 16, 3, S] of vertices and joints, each one standard deviation.
+
+    The first is size, the others are the principal components of hands of equal size. The forearm follows the hand's
+    components.
+
+    Args:
+        mean: vertices and joints [V + 16, 3] of the average hand.
+        variations: deviations [R, V + 16, 3] from it, whose outer products sum to the covariance.
+        hand_count: number of the hand's vertices.
     """
-
-    def length(skeleton):
-        return np.linalg.norm(np.diff(skeleton[[0, 4, 5, 6]], axis=0), axis=1).sum()
-
-    sizes = np.array([length(skeleton) for skeleton in sample_joints]) / length(joints)
-    everything = np.concatenate([samples, sample_joints], axis=1) / sizes[:, None, None]
-    mean = np.concatenate([template, joints])
-    offsets = (everything - everything.mean(0)).reshape(len(samples), -1)
+    offsets = variations.reshape(len(variations), -1)
     scores, spread, _ = np.linalg.svd(offsets[:, : 3 * hand_count], full_matrices=False)
     explained = (spread[:SHAPE_DIRECTIONS] ** 2).sum() / (spread**2).sum()
     print(f"{SHAPE_DIRECTIONS} components explain {explained:.2%} of the shapes of equal size")
-    # scores are orthonormal over the samples, so this is the regression on unit-variance scores
-    components = (scores[:, :SHAPE_DIRECTIONS].T @ offsets / np.sqrt(len(samples))).reshape(SHAPE_DIRECTIONS, -1, 3)
-    directions = np.moveaxis(np.concatenate([_SIZE_SPREAD * mean[None], components]), 0, -1)
-    return directions[: len(template)], directions[len(template) :]
+    components = (scores[:, :SHAPE_DIRECTIONS].T @ offsets).reshape(SHAPE_DIRECTIONS, -1, 3)
+    return np.moveaxis(np.concatenate([SIZE_SPREAD * mean[None], components]), 0, -1)
 
 
 def regress_joints(template, shapedirs, joints, joint_dirs) -> np.ndarray:
@@ -255,6 +260,23 @@ def triangles(vertices: np.ndarray, arm: Arm) -> tuple[np.ndarray, np.ndarray]:
     return arm.quads[row, cuts].reshape(-1, 3), arm.quad_uv[row, cuts].reshape(-1, 3, 2)
 
 
+def varied_hands(average: np.ndarray, hands: np.ndarray, tip_vertices: list[int], weights: np.ndarray):
+    """Mean hand [V + 16, 3] and variations [R, V + 16, 3], as `shape_space` takes them.
+
+    MakeHuman's random hands [N, V + 16, 3] vary in all but the lengths of the bones, which are those of adults.
+    """
+
+    def skeleton(points):
+        return np.concatenate([points[-16:], points[tip_vertices]])
+
+    moves = growth(average, skeleton(average), weights)
+    mean = average + np.tensordot(mean_growth(skeleton(average)), moves, 1)
+    moves = growth_spread()[:, None, None] * growth(mean, skeleton(mean), weights)
+    grown = of_equal_size(mean + moves, mean[-16:]) - mean
+    hands = of_equal_size(hands, average[-16:])
+    return mean, np.concatenate([grown, (hands - hands.mean(0)) / np.sqrt(len(hands))])
+
+
 def build() -> dict[str, np.ndarray]:
     """All arrays of the asset, metres, in the frame that `handjax.hand.model` describes."""
     mesh, cubes = makehuman.read_base_mesh(), makehuman.read_joint_cubes()
@@ -265,14 +287,14 @@ def build() -> dict[str, np.ndarray]:
     rotations = straightening(joints, tips)
     tip_vertices = [np.argmin(np.linalg.norm(vertices - tip, axis=1)) for tip in tips]
 
-    template, joints = flat_hand(mean, arm, cubes, weights, rotations)
-    bodies = makehuman.random_bodies(mesh.vertices, SAMPLES, SEED)
-    hands = [flat_hand(body, arm, cubes, weights, rotations) for body in bodies]
-    samples, sample_joints = (np.stack(arrays) for arrays in zip(*hands, strict=True))
-    shapedirs, joint_dirs = shape_space(template, joints, samples, sample_joints, arm.hand_count)
-    regressor = np.zeros((16, len(template)))
+    bodies = [mean, *makehuman.random_bodies(mesh.vertices, SAMPLES, SEED)]
+    average, *hands = (np.concatenate(flat_hand(body, arm, cubes, weights, rotations)) for body in bodies)
+    shape, variations = varied_hands(average, np.array(hands), tip_vertices, weights)
+    directions = shape_space(shape, variations, arm.hand_count)
+    template, shapedirs = shape[:-16], directions[:-16]
     hand = slice(arm.hand_count)
-    regressor[:, hand] = regress_joints(template[hand], shapedirs[hand], joints, joint_dirs)
+    regressor = np.zeros((16, len(template)))
+    regressor[:, hand] = regress_joints(template[hand], shapedirs[hand], shape[-16:], directions[-16:])
     faces, face_uv = triangles(template, arm)
     return {
         "template": template.astype(np.float32),
