@@ -10,7 +10,7 @@ from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from handjax.hand.sampling import sample_pose
 from handjax.hand.topology import JOINT_LIMITS
-from tests.hand.webxr_hand import webxr_keypoints
+from tests.hand.webxr_hand import webxr_keypoints, with_measured_thumb
 
 SIZE, HANDS = 512, 64
 MODEL = load_open_hand()
@@ -203,25 +203,31 @@ def test_keypoints_that_are_no_numbers_are_missing(with_world):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nothing))
 
 
-def test_a_hand_that_nobody_fitted_to():
-    """WebXR's generic hand is beyond the open hand's shapes: its thumb starts 16 mm further from the wrist.
+@pytest.mark.parametrize(("thumb", "in_space", "in_picture"), [("rigged", 3.7, 3.3), ("measured", 3.15, 2.75)])
+def test_a_hand_that_nobody_fitted_to(thumb, in_space, in_picture):
+    """WebXR's generic hand, as it is rigged and with its thumb's base where its metacarpal begins.
 
-    Without noise, too, the fit in space is 3.5 mm off.
+    Without noise, too, the fit in space is 3.0 or 2.4 mm off: WebXR's thumb starts 10 mm further out of the palm.
     """
     rng = np.random.default_rng(0)
     curl = np.clip(rng.uniform(size=(HANDS, 1)) + 0.1 * rng.standard_normal((HANDS, 5)), 0, 1)
     bends = curl[..., None] * np.radians([[10, 30, 45]] + [[70, 90, 45]] * 4)
     turns = np.asarray(jax.vmap(axis_angle_to_matrix)(3 * rng.standard_normal((HANDS, 3))))
-    truth = np.einsum("hab,hkb->hka", turns, np.stack([webxr_keypoints(bend) for bend in bends]))
+    hands = np.stack([webxr_keypoints(bend) for bend in bends])
+    if thumb == "measured":
+        hands = with_measured_thumb(hands)
+    truth = np.einsum("hab,hkb->hka", turns, hands)
     truth = jnp.asarray(truth - truth.mean(1, keepdims=True) + np.array([0, 0, 0.5]), jnp.float32)
     span = (truth.max(1) - truth.min(1)).max(-1)[:, None, None]
     noisy = truth + 0.01 * span * jax.random.normal(jax.random.key(1), truth.shape)
+    clean = pa_mpjpe_mm(fitted_keypoints(fit_hand_3d(MODEL, truth, EVERYTHING)), truth)
     errors = pa_mpjpe_mm(fitted_keypoints(fit_hand_3d(MODEL, noisy, EVERYTHING)), truth)
-    print(f"WebXR, 3-D: PA-MPJPE mm mean {errors.mean():.2f}, max {errors.max():.2f}")
-    assert errors.mean() < 4.4
-    assert errors.max() < 5.2
+    print(f"WebXR, {thumb}, 3-D: PA-MPJPE mm {errors.mean():.2f}, max {errors.max():.2f}, no noise {clean.mean():.2f}")
+    assert errors.mean() < in_space
+    assert errors.max() < in_space + 0.8
     small, noisy = at_200_px(project(CAMERA, truth))
     fit = fit_hand(MODEL, noisy, EVERYTHING, None, (SIZE, SIZE))
-    print(f"WebXR, 2-D, px: to keypoints {fit.error_px.mean():.2f}, to truth {reprojection_px(fit, small).mean():.2f}")
-    assert fit.error_px.mean() < 4.0
-    assert reprojection_px(fit, small).mean() < 4.8
+    to_truth = reprojection_px(fit, small).mean()
+    print(f"WebXR, {thumb}, 2-D, px: to the keypoints {fit.error_px.mean():.2f}, to the truth {to_truth:.2f}")
+    assert fit.error_px.mean() < in_picture
+    assert to_truth < in_picture + 0.9
