@@ -12,7 +12,7 @@ from handjax.hand.model import OPEN_HAND
 from handjax.hand.topology import MANO_JOINT_NAMES, MANO_PARENTS
 from launch import command
 from launch.assets import makehuman
-from launch.assets.proportions import SIZE_SPREAD, growth, growth_spread, mean_growth
+from launch.assets.proportions import SIZE_SPREAD, growth, growth_spread, mean_growth, thumb_places
 
 SAMPLES = 400
 SEED = 0
@@ -271,7 +271,8 @@ def varied_hands(average: np.ndarray, hands: np.ndarray, tip_vertices: list[int]
 
     moves = growth(average, skeleton(average), weights)
     mean = average + np.tensordot(mean_growth(skeleton(average)), moves, 1)
-    moves = growth_spread()[:, None, None] * growth(mean, skeleton(mean), weights)
+    arguments = mean, skeleton(mean), weights
+    moves = np.concatenate([growth_spread()[:, None, None] * growth(*arguments), thumb_places(*arguments)])
     grown = of_equal_size(mean + moves, mean[-16:]) - mean
     hands = of_equal_size(hands, average[-16:])
     return mean, np.concatenate([grown, (hands - hands.mean(0)) / np.sqrt(len(hands))])

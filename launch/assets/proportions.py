@@ -1,4 +1,4 @@
-"""Lengths of the bones of adults' hands, and how a hand mesh follows when a bone or the breadth of the palm grows."""
+"""Lengths of the bones of adults' hands and the place of the thumb, and how a hand mesh follows when they change."""
 
 import numpy as np
 
@@ -29,6 +29,14 @@ _METACARPAL = (64.60, 5.38)
 # each sex counting half: Gordon et al., "2012 Anthropometric Survey of U.S. Army Personnel", 2014.
 SIZE_SPREAD, _BREADTH_SPREAD = 0.063, 0.055
 
+# Where the thumb begins differs less between people than between those who model them. Standard deviations, in metres
+# on a hand of 0.189, of its base along its metacarpal, whose length is 0.164 of the hand's in MakeHuman's rig, 0.206 in
+# MyoHand and 0.251 in Buchholz et al. (0.209 here), and of the base out of the palm, 0.014 of the hand's length in
+# MakeHuman's rig and 0.115 in MyoHand (0.011 here). MyoHand: Caggiano et al., "MyoSuite", 2022.
+_BASE_SPREAD, _PALMAR_SPREAD = 0.0067, 0.0095
+# the skin about the thumb's base that goes with it: all of it, and some of it, metres
+_BASE_SKIN = (0.020, 0.045)
+
 
 def growth(points: np.ndarray, skeleton: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """How vertices and joints move, [17, V + 16, 3] metres, while one part of the hand doubles.
@@ -51,6 +59,23 @@ def growth(points: np.ndarray, skeleton: np.ndarray, weights: np.ndarray) -> np.
     carried = np.array([weights[:, chain[:3]].sum(axis=1) for chain in _CHAINS]).T @ skeleton[_CHAINS[:, 0]]
     palm = carried + weights[:, :1] * np.minimum(points, [np.inf, 0.0, np.inf])
     return np.array([*fields, palm * [0.0, 1.0, 0.0], palm * [1.0, 0.0, 0.0]])
+
+
+def thumb_places(points: np.ndarray, skeleton: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """How vertices and joints move, [2, V + 16, 3] metres, while the thumb's place is off by one standard deviation.
+
+    The first moves the thumb's base along its metacarpal, the second the whole thumb out of the palm, to its inner
+    side. The skin about the base moves too, for a joint is a mean of skin. Arguments are those of `growth`.
+    """
+    base, knuckle = skeleton[_CHAINS[0, :2]]
+    near, far = _BASE_SKIN
+    about = np.clip((far - np.linalg.norm(points[:-16] - base, axis=1)) / (far - near), 0, 1)
+    passed = _share_passed(points[:-16] - base, knuckle - base)
+    along = np.append(about * (1 - passed), np.eye(16)[_CHAINS[0, 0]])
+    thumb = np.maximum(weights[:, _CHAINS[0, :3]].sum(axis=1), about)
+    inwards = np.append(thumb, np.eye(16)[_CHAINS[0, :3]].sum(axis=0))
+    bone = (knuckle - base) / np.linalg.norm(knuckle - base)
+    return np.array([_BASE_SPREAD * along[:, None] * bone, _PALMAR_SPREAD * inwards[:, None] * [0.0, 0.0, -1.0]])
 
 
 def _share_passed(points: np.ndarray, bone: np.ndarray) -> np.ndarray:
