@@ -30,12 +30,13 @@ _METACARPAL = (64.60, 5.38)
 SIZE_SPREAD, _BREADTH_SPREAD = 0.063, 0.055
 
 # Where the thumb begins differs less between people than between those who model them. Standard deviations, in metres
-# on a hand of 0.189, of its base along its metacarpal, whose length is 0.164 of the hand's in MakeHuman's rig, 0.206 in
-# MyoHand and 0.251 in Buchholz et al. (0.209 here), and of the base out of the palm, 0.014 of the hand's length in
-# MakeHuman's rig and 0.115 in MyoHand (0.011 here). MyoHand: Caggiano et al., "MyoSuite", 2022.
-_BASE_SPREAD, _PALMAR_SPREAD = 0.0067, 0.0095
-# the skin about the thumb's base that goes with it: all of it, and some of it, metres
-_BASE_SKIN = (0.020, 0.045)
+# on a hand of 0.189. Of its base along its metacarpal, whose length is 0.164 of the hand's in MakeHuman's rig, 0.206 in
+# MyoHand and 0.251 in Buchholz et al. (0.209 here). Of the base out of the palm: 0.014 of the hand's length in
+# MakeHuman's rig and 0.115 in MyoHand (0.011 here), which would be 0.0095; but the skin goes along, and with 0.012 on
+# either side a hand still looks like one. MyoHand: Caggiano et al., "MyoSuite", 2022.
+_BASE_SPREAD, _PALMAR_SPREAD = 0.0067, 0.006
+# distances from the thumb's base up to which the skin goes with it, wholly and at all, metres
+_BASE_SKIN = (0.015, 0.050)
 
 
 def growth(points: np.ndarray, skeleton: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -70,6 +71,7 @@ def thumb_places(points: np.ndarray, skeleton: np.ndarray, weights: np.ndarray) 
     base, knuckle = skeleton[_CHAINS[0, :2]]
     near, far = _BASE_SKIN
     about = np.clip((far - np.linalg.norm(points[:-16] - base, axis=1)) / (far - near), 0, 1)
+    about = about * about * (3 - 2 * about)
     passed = _share_passed(points[:-16] - base, knuckle - base)
     along = np.append(about * (1 - passed), np.eye(16)[_CHAINS[0, 0]])
     thumb = np.maximum(weights[:, _CHAINS[0, :3]].sum(axis=1), about)
