@@ -5,7 +5,7 @@ import pytest
 
 from handjax.hand.model import OPEN_HAND
 from handjax.hand.topology import FINGERS, KEYPOINT_NAMES, KEYPOINT_PARENTS, MANO_TO_OPENPOSE
-from launch.assets.proportions import growth, growth_spread
+from launch.assets.proportions import growth, growth_spread, thumb_places
 
 PARTS = [KEYPOINT_NAMES[k] for k in range(1, 21) if KEYPOINT_PARENTS[k] != 0]
 
@@ -43,6 +43,19 @@ def test_the_palm_grows_along_one_axis_and_carries_the_fingers(hand, axis, part)
     np.testing.assert_allclose(move[knuckles, axis], skeleton[knuckles, axis], atol=1e-7)
     np.testing.assert_array_equal(np.delete(move, axis, axis=1), 0)
     np.testing.assert_allclose(move[1:].reshape(5, 3, 3), move[knuckles][:, None].repeat(3, axis=1), atol=1e-7)
+
+
+def test_the_thumb_moves_by_its_base_or_as_a_whole(hand):
+    points, skeleton, _, _ = hand
+    with np.load(OPEN_HAND) as arrays:
+        along, inwards = thumb_places(points, skeleton, arrays["skin_weights"])[:, -16:]
+    bone = skeleton[14] - skeleton[13]
+    # standard deviations of 0.164, 0.206 and 0.251 of the hand's length
+    np.testing.assert_allclose(along[13], 0.0067 * bone / np.linalg.norm(bone), atol=1e-7)
+    np.testing.assert_allclose(0.189 * np.std([0.164, 0.206, 0.251]), 0.0067, atol=1e-4)
+    np.testing.assert_array_equal(np.delete(along, 13, axis=0), 0)
+    np.testing.assert_allclose(inwards[13:], np.tile([0, 0, -0.006], (3, 1)))
+    np.testing.assert_array_equal(inwards[:13], 0)
 
 
 def test_spread_is_that_of_the_bones_beyond_that_of_the_size():
