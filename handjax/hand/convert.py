@@ -23,11 +23,13 @@ from handjax.hand.topology import KEYPOINT_PARENTS, MANO_PARENTS, MANO_TO_OPENPO
 
 ITERATIONS = 10
 # Two models never agree to better than a millimetre, because their joints are not at the same spots of the anatomy.
-LENGTH_SIGMA = 1e-3
+LENGTH_SIGMA = 5e-4
 _PALM = (0, 1, 5, 9, 13, 17)
 _FINGER_BONES = [(KEYPOINT_PARENTS[k], k) for k in range(1, 21) if k not in _PALM]
 _LENGTHS = MANO_TO_OPENPOSE[np.array([*combinations(_PALM, 2), *_FINGER_BONES])]
 """(30, 2) points that do not move against each other in a pose, among 16 joints and 5 tips in MANO's order."""
+_PLANE, _ABOVE = MANO_TO_OPENPOSE[[0, 5, 17]], MANO_TO_OPENPOSE[[1, 9, 13]]
+"""The palm's plane and the points whose height above it distances hardly tell."""
 
 
 class HandParameters(NamedTuple):
@@ -66,7 +68,7 @@ def convert_hand(source: HandModel, target: HandModel, parameters: HandParameter
 
 @jax.default_matmul_precision("highest")
 def convert_shape(source: HandModel, target: HandModel, betas: Float[Array, " S"]) -> Float[Array, " T"]:
-    """Shape of the target whose bones and palm are nearest in length to the source's, by least squares.
+    """Shape of the target whose bones and palm are nearest in length and arch to the source's, by least squares.
 
     Args:
         source: the model that the shape is of.
@@ -74,14 +76,14 @@ def convert_shape(source: HandModel, target: HandModel, betas: Float[Array, " S"
         betas: standard deviations.
 
     Returns:
-        Standard deviations; directions that change no length stay near zero.
+        Standard deviations; directions that change neither stay near zero.
     """
     points, directions = _rest_keypoints(source)
-    wanted = _lengths(points + directions @ betas)
+    wanted = _measures(points + directions @ betas)
     points, directions = _rest_keypoints(target)
 
     def residuals(unknowns):
-        missed = (_lengths(points + directions @ unknowns) - wanted) / LENGTH_SIGMA
+        missed = (_measures(points + directions @ unknowns) - wanted) / LENGTH_SIGMA
         return jnp.concatenate([missed, unknowns])
 
     return levenberg_marquardt(residuals, jnp.zeros(directions.shape[-1]), ITERATIONS)[0]
@@ -105,6 +107,10 @@ def _rest_keypoints(model: HandModel) -> tuple[Float[Array, "21 3"], Float[Array
     return pick @ model.template, jnp.einsum("kv,vas->kas", pick, model.shapedirs)
 
 
-def _lengths(points: Float[Array, "21 3"]) -> Float[Array, "30"]:
+def _measures(points: Float[Array, "21 3"]) -> Float[Array, "33"]:
+    """Lengths, then heights above the palm's plane, metres."""
     ends = points[_LENGTHS]
-    return jnp.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1)
+    wrist, index, little = points[_PLANE]
+    normal = jnp.cross(index - wrist, little - wrist)
+    heights = (points[_ABOVE] - wrist) @ normal / jnp.linalg.norm(normal)
+    return jnp.concatenate([jnp.linalg.norm(ends[:, 0] - ends[:, 1], axis=-1), heights])
