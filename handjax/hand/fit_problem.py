@@ -24,17 +24,17 @@ OWN = 9
 """Unknowns of one finger: three angles of three joints."""
 
 # Standard deviations that weigh the terms against one another. Keypoints are read to 1 % of the hand's extent; a
-# network's world landmarks are off by a centimetre and have their own scale. Shape is held closer than the variety of
-# people, because the errors of one picture are not independent: left free, hands shrink to explain them.
+# network's world landmarks are off by a centimetre and have their own scale. In a picture shape is held closer than the
+# variety of people, and size closer still, because the errors of one picture are not independent: left free, hands
+# shrink to explain them.
 KEYPOINT_SIGMA, WORLD_SIGMA, WORLD_SCALE_SIGMA = 0.01, 0.012, 0.5
-LIMIT_SIGMA, SHAPE_SIGMA = 0.03, 0.5
+LIMIT_SIGMA, SIZE_SIGMA, SHAPE_SIGMA, SHAPE_SIGMA_IN_SPACE = 0.03, 0.5, 0.7, 1.0
 # Broad: they decide only what the keypoints leave open.
 RESTING_ANGLES = (0.3, 0.0, 0.0)
 ANGLE_SIGMA = (0.8, 0.2, 0.1)
 # A keypoint this many deviations away counts linearly, not by its square.
 OUTLIER = 5.0
 
-SHARED_SIGMAS = {"betas": SHAPE_SIGMA, "place": np.inf, "anchor": np.inf, "log_scale": WORLD_SCALE_SIGMA}
 LOWER, UPPER = np.moveaxis(JOINT_LIMITS[CHAINS[:, :3]].astype(np.float32), (0, -1), (-1, 0))[..., None]
 RESTING = np.array(RESTING_ANGLES, np.float32)[:, None, None]
 RESTING_PRECISION = np.array(ANGLE_SIGMA, np.float32)[:, None, None] ** -2
@@ -282,7 +282,7 @@ def _priors(observed: Observed, unknowns: Unknowns):
     curvature = (excess != 0) / LIMIT_SIGMA**2 + RESTING_PRECISION
     shared = {part: getattr(unknowns, part) for part in _parts(observed)}
     values = jnp.concatenate([jnp.zeros_like(unknowns.betas, shape=(3, unknowns.betas.shape[-1])), *shared.values()])
-    held = [np.full(len(value), SHARED_SIGMAS[part]) for part, value in shared.items()]
+    held = [_sigmas(observed, part, len(value)) for part, value in shared.items()]
     precision = jnp.asarray(np.concatenate([np.full(3, np.inf), *held]) ** -2.0, jnp.float32)[:, None]
     cost = 0.5 * jnp.sum(excess**2 / LIMIT_SIGMA**2 + strayed**2 * RESTING_PRECISION, axis=(0, 1, 2))
     cost += 0.5 * jnp.sum(precision * values**2, axis=0)
@@ -294,6 +294,13 @@ def _priors(observed: Observed, unknowns: Unknowns):
     corner = jnp.zeros_like(slope[:1])
     border = jnp.concatenate([slope, corner])
     return cost, jnp.concatenate([jnp.concatenate([diagonal, slope[:, None]], axis=1), border[None]])
+
+
+def _sigmas(observed: Observed, part: str, count: int) -> np.ndarray:
+    """Standard deviations of the prior of a shared unknown."""
+    if part == "betas" and observed.picture is not None:
+        return np.array([SIZE_SIGMA, *[SHAPE_SIGMA] * (count - 1)])
+    return np.full(count, {"betas": SHAPE_SIGMA_IN_SPACE, "log_scale": WORLD_SCALE_SIGMA}.get(part, np.inf))
 
 
 def wrist_position(unknowns: Unknowns) -> Float[Array, "3 batch"]:

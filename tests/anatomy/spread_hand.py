@@ -42,7 +42,7 @@ def draw_spread_hand() -> SpreadHand:
 def fill_gap(image: np.ndarray, keypoints: np.ndarray, pair: int) -> np.ndarray:
     """The picture with skin between a finger and the next one."""
     one, other = keypoints[1 + 4 * pair : 5 + 4 * pair, :2], keypoints[5 + 4 * pair : 9 + 4 * pair, :2]
-    ends = [finger[3] + 0.2 * (finger[3] - finger[2]) for finger in (one, other)]
+    ends = [finger[3] + 0.3 * (finger[3] - finger[2]) for finger in (one, other)]
     image = image.copy()
     image[between(np.array([one[0], ends[0], ends[1], other[0]]))] = 0.9 * SKIN
     return image

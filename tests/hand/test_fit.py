@@ -147,7 +147,7 @@ def test_missing_and_wrong_points_in_space_are_borne():
     holes = jnp.where(missing[..., None], jnp.nan, NOISY_POINTS)
     errors = pa_mpjpe_mm(fitted_keypoints(fit_hand_3d(MODEL, holes, EVERYTHING)), TRUTH)
     print(f"3-D, 30 % missing: PA-MPJPE mm median {np.median(errors):.2f}, max {errors.max():.2f}")
-    assert np.median(errors) < 2.7
+    assert np.median(errors) < 2.9
     assert errors.max() < 25.0
     wrong = np.array(NOISY_POINTS)
     np.put_along_axis(wrong, two_of_each(rng), wrong[:, :2] + rng.choice([-0.1, 0.1], (HANDS, 2, 3)), axis=1)

@@ -109,11 +109,11 @@ def test_gradients_agree_with_differences(soft, hand):
 
         gradients = jax.grad(value, argnums=(0, 1, 2))(vertices, focal, center)
         for k, gradient in enumerate(gradients):
-            step = [1e-4 * t if i == k else 0.0 for i, t in enumerate(toward)]
+            step = [1e-6 * t if i == k else 0.0 for i, t in enumerate(toward)]
             ahead, behind = (
                 value(*(a + sign * s for a, s in zip((vertices, focal, center), step, strict=True))) for sign in (1, -1)
             )
-            difference = float(ahead - behind) / 2e-4
+            difference = float(ahead - behind) / 2e-6
             assert abs(difference) > 1e-3
             np.testing.assert_allclose(float((gradient * toward[k]).sum()), difference, rtol=1e-3)
 
