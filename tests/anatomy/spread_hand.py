@@ -33,16 +33,27 @@ def draw_spread_hand() -> SpreadHand:
     mask = np.asarray(pictures.mask) > 0.5
     colours = np.where(mask[..., None], SKIN * np.asarray(pictures.mesh), _wall())
     noise = np.random.default_rng(0).normal(0, 4, colours.shape)
-    pixels = np.asarray(project(camera, posed.keypoints))
-    depth = np.asarray(posed.keypoints[:, 2:] - posed.keypoints[0, 2]) * camera.focal[0] / 0.5
-    keypoints = np.concatenate([pixels, depth], axis=1).astype(np.float32)
-    return SpreadHand(np.clip(colours + noise, 0, 255).astype(np.uint8), keypoints, np.asarray(posed.keypoints), mask)
+    world = as_detected(np.asarray(posed.keypoints))
+    depth = (world[:, 2:] - world[0, 2]) * camera.focal[0] / 0.5
+    keypoints = np.concatenate([project(camera, jnp.asarray(world)), depth], axis=1).astype(np.float32)
+    return SpreadHand(np.clip(colours + noise, 0, 255).astype(np.uint8), keypoints, world, mask)
+
+
+def as_detected(keypoints: np.ndarray) -> np.ndarray:
+    """Keypoints of the model, [21, 3] in metres, where MediaPipe puts them.
+
+    It sees the four knuckles nearer to the fingers, which are shorter for it, and the tips inside of the skin.
+    """
+    keypoints = keypoints.copy()
+    keypoints[5::4] += 0.15 * (keypoints[6::4] - keypoints[5::4])
+    keypoints[4::4] += 0.15 * (keypoints[3::4] - keypoints[4::4])
+    return keypoints
 
 
 def fill_gap(image: np.ndarray, keypoints: np.ndarray, pair: int) -> np.ndarray:
     """The picture with skin between a finger and the next one."""
     one, other = keypoints[1 + 4 * pair : 5 + 4 * pair, :2], keypoints[5 + 4 * pair : 9 + 4 * pair, :2]
-    ends = [finger[3] + 0.3 * (finger[3] - finger[2]) for finger in (one, other)]
+    ends = [finger[3] + 0.2 * (finger[3] - finger[2]) for finger in (one, other)]
     image = image.copy()
     image[between(np.array([one[0], ends[0], ends[1], other[0]]))] = 0.9 * SKIN
     return image

@@ -19,7 +19,7 @@ from handjax.inference.score_sources import find_sources
 from handjax.inference.score_summary import Tally, compare
 from handjax.metrics.intervals import wilson_interval
 from handjax.perception import DetectedHand
-from tests.anatomy.spread_hand import draw_spread_hand, fill_gap, remove_finger
+from tests.anatomy.spread_hand import as_detected, draw_spread_hand, fill_gap, remove_finger
 
 PICTURE = np.zeros((200, 300, 3), np.uint8)
 
@@ -32,7 +32,7 @@ def make_hand():
     def make(size=100.0, middle=(150, 100), bend=0.0, score=0.99):
         angles, betas = np.zeros((16, 3), np.float32), np.zeros(model.shapedirs.shape[-1])
         angles[MANO_JOINT_NAMES.index("index_pip"), 0] = np.radians(bend)
-        world = np.array(pose_hand(model, pose_from_angles(model, angles), betas, np.zeros(3)).keypoints)
+        world = as_detected(np.array(pose_hand(model, pose_from_angles(model, angles), betas, np.zeros(3)).keypoints))
         flat = world[:, :2]
         scale = size / np.ptp(flat, axis=0).max()
         places = (flat - (flat.min(axis=0) + flat.max(axis=0)) / 2) * scale + middle
