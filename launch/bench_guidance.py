@@ -150,7 +150,7 @@ def features_of(images: Sequence[Image], extractor: FeatureExtractor) -> np.ndar
         paths = [Path(folder) / f"{number}.png" for number in range(len(images))]
         for path, image in zip(paths, images, strict=True):
             write_image(path, image)
-        return np.stack([features for _, features in picture_features(paths, extractor)])
+        return np.stack([np.asarray(features) for _, features in picture_features(paths, extractor)])
 
 
 def distance_items(guidance: str, features: np.ndarray, reference: np.ndarray) -> Iterator[dict[str, Any]]:

@@ -286,7 +286,7 @@ def build() -> dict[str, np.ndarray]:
     vertices, tips, joints = (to_palm(points, joints) for points in (mean[arm.vertices] * METRES, tips, joints))
     weights = skin_weights(arm, vertices, joints, makehuman.read_skin_weights(len(mesh.vertices)))
     rotations = straightening(joints, tips)
-    tip_vertices = [np.argmin(np.linalg.norm(vertices - tip, axis=1)) for tip in tips]
+    tip_vertices = [int(np.argmin(np.linalg.norm(vertices - tip, axis=1))) for tip in tips]
 
     bodies = [mean, *makehuman.random_bodies(mesh.vertices, SAMPLES, SEED)]
     average, *hands = (np.concatenate(flat_hand(body, arm, cubes, weights, rotations)) for body in bodies)

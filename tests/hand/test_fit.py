@@ -10,7 +10,7 @@ from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.rotations import axis_angle_to_matrix, matrix_to_axis_angle
 from handjax.hand.sampling import sample_pose
 from handjax.hand.topology import JOINT_LIMITS
-from tests.hand.webxr_hand import webxr_keypoints, with_measured_thumb
+from tests.hand.webxr_hand import webxr_keypoints
 
 SIZE, HANDS = 512, 64
 MODEL = load_open_hand()
@@ -203,31 +203,28 @@ def test_keypoints_that_are_no_numbers_are_missing(with_world):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nothing))
 
 
-@pytest.mark.parametrize(("thumb", "in_space", "in_picture"), [("rigged", 3.7, 3.3), ("measured", 3.15, 2.75)])
-def test_a_hand_that_nobody_fitted_to(thumb, in_space, in_picture):
-    """WebXR's generic hand, as it is rigged and with its thumb's base where its metacarpal begins.
+def test_a_hand_that_nobody_fitted_to():
+    """WebXR's generic hand, whose shape the open hand can follow to 1.7 mm.
 
-    Without noise, too, the fit in space is about 1.9 mm off.
+    The noise alone is 2.06 mm in space.
     """
     rng = np.random.default_rng(0)
     curl = np.clip(rng.uniform(size=(HANDS, 1)) + 0.1 * rng.standard_normal((HANDS, 5)), 0, 1)
     bends = curl[..., None] * np.radians([[10, 30, 45]] + [[70, 90, 45]] * 4)
     turns = np.asarray(jax.vmap(axis_angle_to_matrix)(3 * rng.standard_normal((HANDS, 3))))
-    hands = np.stack([webxr_keypoints(bend) for bend in bends])
-    if thumb == "measured":
-        hands = with_measured_thumb(hands)
-    truth = np.einsum("hab,hkb->hka", turns, hands)
+    truth = np.einsum("hab,hkb->hka", turns, np.stack([webxr_keypoints(bend) for bend in bends]))
     truth = jnp.asarray(truth - truth.mean(1, keepdims=True) + np.array([0, 0, 0.5]), jnp.float32)
     span = (truth.max(1) - truth.min(1)).max(-1)[:, None, None]
     noisy = truth + 0.01 * span * jax.random.normal(jax.random.key(1), truth.shape)
     clean = pa_mpjpe_mm(fitted_keypoints(fit_hand_3d(MODEL, truth, EVERYTHING)), truth)
     errors = pa_mpjpe_mm(fitted_keypoints(fit_hand_3d(MODEL, noisy, EVERYTHING)), truth)
-    print(f"WebXR, {thumb}, 3-D: PA-MPJPE mm {errors.mean():.2f}, max {errors.max():.2f}, no noise {clean.mean():.2f}")
-    assert errors.mean() < in_space
-    assert errors.max() < in_space + 0.8
+    print(f"WebXR, 3-D: PA-MPJPE mm {errors.mean():.2f}, max {errors.max():.2f}, without noise {clean.mean():.2f}")
+    assert clean.mean() < 1.8
+    assert errors.mean() < 2.5
+    assert errors.max() < 3.3
     small, noisy = at_200_px(project(CAMERA, truth))
     fit = fit_hand(MODEL, noisy, EVERYTHING, None, (SIZE, SIZE))
     to_truth = reprojection_px(fit, small).mean()
-    print(f"WebXR, {thumb}, 2-D, px: to the keypoints {fit.error_px.mean():.2f}, to the truth {to_truth:.2f}")
-    assert fit.error_px.mean() < in_picture
-    assert to_truth < in_picture + 0.9
+    print(f"WebXR, 2-D, px: to the keypoints {fit.error_px.mean():.2f}, to the truth {to_truth:.2f}")
+    assert fit.error_px.mean() < 2.0
+    assert to_truth < 2.9

@@ -29,18 +29,3 @@ def webxr_keypoints(bends):
             points.append(points[-1] + turn.apply(rest[joint + 1, :3] - rest[joint, :3]))
         keypoints += points
     return np.array(keypoints)
-
-
-def with_measured_thumb(keypoints):
-    """Keypoints [..., 21, 3] whose thumb begins where its metacarpal does.
-
-    WebXR means the metacarpal's base, but this hand's rig has its joint 15 mm further out: the metacarpal is 0.17 of
-    the hand's length, where people's is 0.251 (Buchholz, Armstrong and Goldstein, "Anthropometric Data for Describing
-    the Kinematics of the Human Hand", 1992).
-    """
-    hand = np.linalg.norm(np.diff(keypoints[..., [0, 9, 10, 11, 12], :], axis=-2), axis=-1).sum(axis=-1)
-    bone = keypoints[..., 1, :] - keypoints[..., 2, :]
-    length = np.linalg.norm(bone, axis=-1)
-    moved = np.array(keypoints)
-    moved[..., 1, :] = keypoints[..., 2, :] + bone * (0.251 * hand / length)[..., None]
-    return moved
