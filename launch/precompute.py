@@ -121,15 +121,15 @@ def _job(arguments: argparse.Namespace) -> "Job":
     from data_pipelines.rendered import RenderedJob
 
     dataset, folder = _dataset(arguments.input)
+    splits = tuple(filter(None, arguments.splits.split(",")))
     if dataset:
-        splits = tuple(filter(None, arguments.splits.split(",")))
         return DatasetJob(dataset, folder, splits, arguments.limit, arguments.paper_eval, arguments.mano)
     if arguments.input.startswith(RENDERED):
         count, seed = _rendered_numbers(arguments.input)
         return RenderedJob(min(count, arguments.limit or count), seed, eval_fraction=arguments.eval_fraction)
     if arguments.input.startswith(MALFORMED):
         count, seed = _rendered_numbers(arguments.input)
-        return MalformedJob(min(count, arguments.limit or count), seed)
+        return MalformedJob(min(count, arguments.limit or count), seed, only=splits)
     if arguments.input.startswith(MALFORMED_PHOTOS):
         photos = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
         return MalformedPhotoJob(photos, arguments.limit, licence=arguments.licence or None)
@@ -200,8 +200,13 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--licence", default="", help="licence of the photos, kept in every record")
     parser.add_argument("--max-hands", type=int, default=2, metavar="N", help="hands to look for in each photo")
     parser.add_argument("--eval-fraction", type=float, default=0.1, metavar="SHARE", help="share held out")
+    parser.add_argument(
+        "--splits",
+        default="",
+        metavar="NAMES",
+        help="of malformed hands and published data sets: which to make, as train,eval; all by default",
+    )
     published = parser.add_argument_group("published data sets")
-    published.add_argument("--splits", default="", metavar="NAMES", help="which to make, as train,eval; all by default")
     published.add_argument(
         "--paper-eval", type=int, metavar="SEED", help="make the papers' evaluation set, drawn by seed"
     )

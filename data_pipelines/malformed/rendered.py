@@ -18,6 +18,7 @@ from data_pipelines.malformed.render import Arm, render_malformed
 from data_pipelines.precompute import Failures
 from data_pipelines.shards import RecordMaker
 from data_pipelines.skin import skin_map
+from handjax.errors import InputError
 from handjax.hand.model import load_open_hand
 from handjax.hand.sampling import sample_angles
 from handjax.record import HandRecord, Side
@@ -47,11 +48,13 @@ class MalformedJob:
       count: number of hands to draw for training.
       seed: of all hands; the test set of seed 0 is the one that figures are given of.
       size: side of the pictures in pixels.
+      only: splits to make; none named means all.
     """
 
     count: int
     seed: int = 0
     size: int = SIZE
+    only: tuple[str, ...] = ()
 
     name = "malformed_hands"
     description = "The open hand of handjax with wrong fingers, and without, rendered."
@@ -63,9 +66,16 @@ class MalformedJob:
         return {"seed": self.seed, "size": self.size}
 
     def splits(self) -> dict[str, list[str]]:
-        """Numbers of the hands."""
+        """Numbers of the hands.
+
+        Raises:
+          InputError: one of `only` is not a split.
+        """
         counts = {"train": self.count, "eval": TEST_COUNT}
-        return {split: [f"{split}:{number}" for number in range(count)] for split, count in counts.items()}
+        chosen = self.only or tuple(counts)
+        if unknown := [split for split in chosen if split not in counts]:
+            raise InputError(f"malformed hands have no split {unknown[0]!r}; they have {', '.join(counts)}")
+        return {split: [f"{split}:{number}" for number in range(counts[split])] for split in chosen}
 
     def states(self, names: Sequence[str]) -> list[Any]:
         """Nothing but their names sets hands apart."""
