@@ -17,10 +17,12 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
+from handjax.anatomy.head import HandHead
 from handjax.errors import ConfigError, InputError
 from handjax.images import write_image
 from handjax.inference.best import Rank, anatomy_rank, best_of
 from handjax.inference.generate import Wish
+from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.perception.hand_json import hand_item
 from launch import command
@@ -38,7 +40,7 @@ def main() -> int:
     report = command.Report("generate", arguments.json)
     generator, provenance = load_generator(arguments)
     detector = HandDetector.load()
-    rank = anatomy_rank(detector)
+    rank = anatomy_rank(detector, HeadCounter(HandHead.load()))
     with tqdm(total=len(wishes), desc="generate", unit="picture", disable=None) as bar:
         made = generator.steered(wishes)
         for candidates in zip(*[made] * arguments.best_of, strict=True):

@@ -15,11 +15,13 @@ import jax
 import numpy as np
 
 from handjax.adapters.files import load_sgm
+from handjax.anatomy.head import HandHead
 from handjax.diffusion.model import INPAINTING_CHANNELS, find_model, load_stable_diffusion
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.best import anatomy_rank
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
+from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.tasks import make_task
 from handjax.tasks.sgm import SGMTask
@@ -53,7 +55,7 @@ def main() -> int:
     report = command.Report("refine", arguments.json)
     refiner = load_refiner(arguments, settings)
     if arguments.best_of is not None:
-        refiner = dataclasses.replace(refiner, rank=anatomy_rank(refiner.detector))
+        refiner = dataclasses.replace(refiner, rank=anatomy_rank(refiner.detector, HeadCounter(HandHead.load())))
     images: list[Path] = []
     for source in arguments.images:
         try:

@@ -1,22 +1,35 @@
 """Which of several pictures is kept."""
 
+from types import SimpleNamespace
+
 import numpy as np
 
 from handjax.anatomy.scores import UNKNOWN, AnatomyScore
 from handjax.inference.best import best_of, rank_hands
+from handjax.inference.score import FingerCount
 
 
-def score(verdict, s_anat):
-    return AnatomyScore(s_anat, verdict, None, 1.0, ())
+def score(verdict, s_anat, normal=None):
+    count = None if normal is None else FingerCount(5, {"normal": normal})
+    return SimpleNamespace(anatomy=AnatomyScore(s_anat, verdict, None, 1.0, ()), count=count)
+
+
+NOT_JUDGED = SimpleNamespace(anatomy=UNKNOWN, count=None)
 
 
 def test_the_verdict_ranks_before_the_score_and_the_worst_hand_decides():
     good, fair, bad = score("plausible", 0.9), score("plausible", 0.6), score("implausible", 0.95)
-    pictures = [[], [UNKNOWN], [bad], [fair], [good]]
+    pictures = [[], [NOT_JUDGED], [bad], [fair], [good]]
     ranks = [rank_hands(hands) for hands in pictures]
     assert ranks == sorted(ranks) and len(set(ranks)) == 5
     np.testing.assert_allclose(ranks, [0, 0.5, 1.95, 2.6, 2.9])
-    assert rank_hands([good, bad]) == rank_hands([bad]) and rank_hands([good, UNKNOWN]) == 0.5
+    assert rank_hands([good, bad]) == rank_hands([bad]) and rank_hands([good, NOT_JUDGED]) == 0.5
+
+
+def test_looks_count_within_a_verdict():
+    doubtful, fine = score("plausible", 0.9, 0.5), score("plausible", 0.8, 0.75)
+    np.testing.assert_allclose([rank_hands([doubtful]), rank_hands([fine])], [2.45, 2.6])
+    assert rank_hands([score("implausible", 1.0, 1.0)]) < rank_hands([score("plausible", 0.1, 0.0)])
 
 
 def test_the_best_is_kept_and_the_first_of_equals():
