@@ -75,6 +75,7 @@ class Judges:
     """A process a core, each with its own judge; used in a `with` statement."""
 
     def __init__(self, workers: int) -> None:
+        os.environ.setdefault("NPROC", "1")  # for their JAX, which reads it when it starts; here it has started
         self._pool = multiprocessing.get_context("spawn").Pool(workers, _start_judge)
 
     def __enter__(self) -> "Judges":
@@ -94,7 +95,6 @@ _here: Judge
 
 def _start_judge() -> None:
     global _here
-    os.environ["NPROC"] = "1"  # read when JAX starts: the threads of several processes are in each other's way
     _here = Judge()
 
 

@@ -90,6 +90,8 @@ def _score_here(sources: Iterable[Source], options: ScoreOptions) -> Iterator[tu
 
 
 def _score_apart(sources: Sequence[Source], options: ScoreOptions, workers: int) -> Iterator[tuple[str, list[Item]]]:
+    # their JAX reads it when it starts: threads of several processes are in each other's way
+    os.environ.setdefault("NPROC", str(max(1, (os.cpu_count() or 1) // workers)))
     context = multiprocessing.get_context("spawn")  # XLA's threads do not survive a fork
     with ProcessPoolExecutor(workers, context, _start_worker, (options,)) as pool:
         pending: deque[Future[Any]] = deque()
