@@ -44,7 +44,7 @@ class Tally:
         self.verdicts: dict[str, Counter[str]] = {mode: Counter() for mode in MODES}
         self.violations: Counter[str] = Counter()
         self.scores: list[float] = []
-        self._groups: list[tuple[float, ...]] = []
+        self._groups: dict[str, list[tuple[float, int]]] = {quantity: [] for quantity in ("s_anat", *MODES)}
 
     def add(self, items: Sequence[Item]) -> None:
         """Counts a picture, or all frames of one clip, which the bootstrap keeps together."""
@@ -56,16 +56,17 @@ class Tally:
             self.verdicts[mode].update(hand[field] for hand in hands)
         for hand in hands:
             self.violations.update(dict.fromkeys(map(violated_part, hand["violations"]), 1))
-        judged = [hand for hand in hands if hand["s_anat"] is not None]
-        scores = [hand["s_anat"] for hand in judged]
+        scores = [hand["s_anat"] for hand in hands if hand["s_anat"] is not None]
         self.scores += scores
-        if judged:
-            wrong = (sum(hand[field] == "implausible" for hand in judged) for field in MODES.values())
-            self._groups.append((len(judged), sum(scores), *wrong))
+        self._groups["s_anat"].append((sum(scores), len(scores)))
+        for mode, field in MODES.items():
+            judged = [hand[field] for hand in hands if hand[field] != "unknown"]
+            self._groups[mode].append((judged.count("implausible"), len(judged)))
 
     def rate(self, mode: str) -> dict[str, Any]:
         """Share of implausible hands among those judged, with its Wilson interval; None where none was judged."""
-        count, judged = self.verdicts[mode]["implausible"], len(self.scores)
+        verdicts = self.verdicts[mode]
+        count, judged = verdicts["implausible"], verdicts.total() - verdicts["unknown"]
         if not judged:
             return {"count": 0, "of": 0, "share": None, "low": None, "high": None}
         low, high = wilson_interval(count, judged)
@@ -73,8 +74,8 @@ class Tally:
 
     def bootstrap(self, quantity: str, seed: int) -> Float[np.ndarray, " resamples"]:
         """Bootstrap sample, by pictures, of the mean "s_anat" or of a mode's rate; a hand must have been judged."""
-        groups = np.array(self._groups)
-        return bootstrap_rates(groups[:, 1 + ("s_anat", *MODES).index(quantity)], groups[:, 0], seed)
+        groups = np.array([group for group in self._groups[quantity] if group[1]], np.float64)
+        return bootstrap_rates(groups[:, 0], groups[:, 1], seed)
 
     def mean(self) -> dict[str, Any]:
         """Mean S_anat with its bootstrap interval; None where no hand was judged."""
@@ -109,7 +110,7 @@ def compare(a: Tally, b: Tally) -> dict[str, Any] | None:
     Source:
       HandAnat sections 4.1 and 4.3.
     """
-    if not (a.scores and b.scores):
+    if not all(tally.scores and tally.rate("strict")["of"] for tally in (a, b)):
         return None
     comparison: dict[str, Any] = {"a": a.name, "b": b.name}
     for mode in MODES:

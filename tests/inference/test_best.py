@@ -29,7 +29,7 @@ def test_the_verdict_ranks_before_the_score_and_the_worst_hand_decides():
 def test_looks_count_within_a_verdict():
     doubtful, fine = score("plausible", 0.9, 0.5), score("plausible", 0.8, 0.75)
     np.testing.assert_allclose([rank_hands([doubtful]), rank_hands([fine])], [2.45, 2.6])
-    assert rank_hands([score("implausible", 1.0, 1.0)]) < rank_hands([score("plausible", 0.1, 0.0)])
+    assert rank_hands([score("implausible", 0.9, 1.0)]) < rank_hands([score("plausible", 0.1, 0.0)])
 
 
 def test_the_best_is_kept_and_the_first_of_equals():

@@ -12,7 +12,15 @@ from handjax.hand.topology import MANO_JOINT_NAMES
 from handjax.images import write_image
 from handjax.inference import score_run
 from handjax.inference.journal import Journal
-from handjax.inference.score import LOW_CONFIDENCE, OFF_THE_HAND, TINY, TOUCHES_BORDER, FingerCount, score_hand
+from handjax.inference.score import (
+    LOOKS_NORMAL,
+    LOW_CONFIDENCE,
+    OFF_THE_HAND,
+    TINY,
+    TOUCHES_BORDER,
+    FingerCount,
+    score_hand,
+)
 from handjax.inference.score_pictures import ScoreOptions, score_item
 from handjax.inference.score_run import run
 from handjax.inference.score_sources import find_sources
@@ -102,6 +110,25 @@ def test_a_finger_counter_is_asked_and_believed(make_hand):
     assert item["s_anat"] == pytest.approx(0.7 * plain["s_anat"], abs=1e-4)
 
 
+def test_what_surely_looks_normal_overrules_keypoints_and_is_overruled_by_complaints(make_hand):
+    def said(hand, *complaints, normal=True, image=PICTURE):
+        score = score_hand(image, hand, lambda *_: FingerCount(None, {}, complaints, normal))
+        return score.anatomy.verdict, score.anatomy.violations, score.notes
+
+    rng = np.random.default_rng(0)
+    contradictory = DetectedHand.from_landmarks("right", 0.99, rng.normal(size=(21, 3)) * 50, rng.normal(size=(21, 3)))
+    doubted = said(contradictory)
+    assert doubted[:2] == ("plausible", ()) and LOOKS_NORMAL in doubted[2]
+    assert said(contradictory, normal=False)[0] == "unknown"
+    assert said(contradictory, "looks odd")[:2] == ("implausible", ("looks odd",))
+    assert LOOKS_NORMAL not in said(make_hand())[2]
+    six = score_hand(PICTURE, make_hand(), lambda *_: FingerCount(6, {}, (), normal=True))
+    assert six.anatomy.verdict == "implausible"
+    image, keypoints, world, _ = draw_spread_hand()
+    spread = DetectedHand.from_landmarks("right", 0.99, keypoints, world)
+    assert said(spread, image=fill_gap(image, keypoints, 2))[1] == ("middle and ring joined",)
+
+
 def items(verdicts, scores=None, status="scored", **more):
     """One picture with hands of these verdicts."""
     scores = scores or [None if verdict == "unknown" else 0.8 for verdict in verdicts]
@@ -140,6 +167,20 @@ def test_a_set_is_counted():
     # pictures' means are 0.6 thrice and 0.8 seventeen times: the spread of a binomial
     assert mean["high"] - mean["low"] == pytest.approx(2 * 1.96 * 0.2 * np.sqrt(0.15 * 0.85 / 20), rel=0.15)
     json.dumps(summary, allow_nan=False)
+
+
+def test_hands_whose_looks_alone_are_judged_count_in_the_strict_rate():
+    tally = Tally("a", "some pictures")
+    tally.add([items(["implausible"])[0] | {"hands": [items(["implausible"])[0]["hands"][0] | LOOKS_ALONE]}])
+    assert tally.rate("strict")["count"] == tally.rate("strict")["of"] == 1 and tally.rate("paper")["of"] == 0
+    for _ in range(3):
+        tally.add(items(["plausible", "unknown"]))
+    strict, paper = tally.rate("strict"), tally.rate("paper")
+    assert (strict["count"], strict["of"], paper["count"], paper["of"]) == (1, 4, 0, 3)
+    assert tally.bootstrap("strict", 0).mean() == pytest.approx(0.25, abs=0.02)
+
+
+LOOKS_ALONE = {"s_anat": None, "paper_verdict": "unknown", "violations": ["looks malformed: fused fingers (0.93)"]}
 
 
 def test_two_sets_are_compared():
