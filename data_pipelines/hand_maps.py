@@ -17,7 +17,7 @@ from jaxtyping import Float
 from tqdm import tqdm
 
 from data_pipelines.malformed.edits import BY_NAME
-from handjax.anatomy.head import COUNTS, KINDS, cut_hand, feature_maps, head_region, load_landmark_network
+from handjax.anatomy.head import COUNTS, KINDS, NOT_COUNTED, cut_hand, feature_maps, head_region, load_landmark_network
 from handjax.errors import InputError
 from handjax.files import atomic_write
 from handjax.images import decode_image
@@ -34,7 +34,7 @@ def write_maps(records: Sequence[HandRecord], folder: Path, seed: int) -> int:
     """Writes one example for each record.
 
     Args:
-      records: with edit, keypoints and square pictures of one size.
+      records: with keypoints and square pictures of one size; those without an edit are normal hands.
       folder: is made; holds one array a field.
       seed: of regions and colours.
 
@@ -43,19 +43,25 @@ def write_maps(records: Sequence[HandRecord], folder: Path, seed: int) -> int:
     """
     landmark = load_landmark_network()
     rng = np.random.default_rng(seed)
-    batches = [_encode(landmark, batch, rng) for batch in tqdm(_batches(records), unit="batch", disable=None)]
-    arrays = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+    arrays: dict[str, np.ndarray] = {}
     with atomic_write(folder) as temporary:
         temporary.mkdir()
-        for name, values in arrays.items():
-            np.save(temporary / f"{name}.npy", values)
-    return len(arrays["kind"])
+        batches = (_encode(landmark, batch, rng) for batch in _batches(records))
+        for number, batch in enumerate(tqdm(batches, total=-(-len(records) // BATCH), unit="batch", disable=None)):
+            for name, values in batch.items():
+                if name not in arrays:  # on disk: all of them fill many gigabytes
+                    shape, path = (len(records), *values.shape[1:]), temporary / f"{name}.npy"
+                    arrays[name] = np.lib.format.open_memmap(path, "w+", values.dtype, shape)
+                arrays[name][number * BATCH :][: len(values)] = values
+    return len(records)
 
 
 def label(record: HandRecord) -> tuple[int, int]:
-    """Numbers of a record's kind and of its count of fingers."""
+    """Numbers of a record's kind and of its count of fingers, which is NOT_COUNTED where no edit tells it."""
+    if record.edit is None:
+        return KINDS.index("normal"), NOT_COUNTED
     fingers = record.fingers if record.fingers in COUNTS else None
-    return KINDS.index(BY_NAME[record.edit or "none"].kind), COUNTS.index(fingers)
+    return KINDS.index(BY_NAME[record.edit].kind), COUNTS.index(fingers)
 
 
 def _batches(records: Sequence[HandRecord]) -> Iterator[list[HandRecord]]:

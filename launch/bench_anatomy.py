@@ -150,10 +150,10 @@ def test_set(folder: Path, source: str, name: str) -> Sequence[HandRecord]:
 
 def bench_set(name: str, records: Sequence[HandRecord], judges: Judges) -> Iterator[dict[str, Any]]:
     """Agreement with the truth of a test set: verdicts in both modes, classes, counts, calibration."""
-    hands = [records[number] for number in range(len(records))]
+    loaded = [records[number] for number in range(len(records))]
     judged = [
         Judged(record.edit or "none", record.fingers, scores[0] if scores else None)
-        for record, scores in zip(hands, judges([record.image for record in hands], name), strict=True)
+        for record, scores in zip(loaded, judges([record.image for record in loaded], name), strict=True)
     ]
     found = [hand for hand in judged if hand.score]
     missed = Counter(BY_NAME[hand.edit].kind for hand in judged if not hand.score)
@@ -161,8 +161,8 @@ def bench_set(name: str, records: Sequence[HandRecord], judges: Judges) -> Itera
     for mode in MODES:
         yield verdict_item(f"{name}, verdicts, {mode}", found, mode)
         for part, held_out in (("edits seen in training", False), ("edits not seen", True)):
-            part_hands = [hand for hand in found if BY_NAME[hand.edit].held_out == held_out]
-            yield verdict_item(f"{name}, verdicts, {mode}, {part}", part_hands, mode)
+            hands = [hand for hand in found if hand.edit == "none" or BY_NAME[hand.edit].held_out == held_out]
+            yield verdict_item(f"{name}, verdicts, {mode}, normal hands and {part}", hands, mode)
     yield class_item(name, found)
     yield count_item(name, found)
     yield calibration_item(name, found)

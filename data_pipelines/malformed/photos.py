@@ -16,13 +16,14 @@ from data_pipelines.malformed.rendered import SIZE
 from data_pipelines.precompute import Failures
 from data_pipelines.shards import RecordMaker
 from data_pipelines.splits import split_names
+from handjax.conditions.crops import RECORD_CROP_SCALE, crop_image, hand_box, hand_in_crop
 from handjax.errors import InputError
 from handjax.images import find_images, read_image, resize
 from handjax.perception import HandDetector
 from handjax.record import HandRecord, Side
 
 EVAL_FRACTION = 0.25
-EDITS = {"train": 10, "eval": 6}
+EDITS = {"train": 5, "eval": 6}
 """Pictures made of each photo of a split."""
 OPEN_HAND_TIMES = 4
 """Times as many of a photo whose fingers are all free: only there can fingers be counted."""
@@ -113,6 +114,19 @@ class MalformedPhotoJob:
             source=photo,
             licence=self.licence,
         )
+
+
+def plain_records(folder: Path) -> Iterator[HandRecord]:
+    """The hands of a job's training photographs as they are: edits are made of straight fingers only."""
+    detector = HandDetector.load(max_hands=1)
+    for name in MalformedPhotoJob(folder).splits()["train"]:
+        photo = name.partition(":")[2]
+        image = read_image(folder / photo)
+        for hand in detector.detect(image):
+            box = hand_box(hand.keypoints, RECORD_CROP_SCALE)
+            places = hand_in_crop(hand, box, SIZE).keypoints
+            places[:, 2] = 1
+            yield HandRecord(photo, jpeg(crop_image(image, box, SIZE)), places, side=hand.side, source=photo)
 
 
 def session(name: str) -> str:

@@ -33,6 +33,8 @@ KINDS: tuple[Kind, ...] = ("normal", "count", "angle", "proportion", "fused")
 """Classes of hands, as HandAnat's detector tells them apart."""
 COUNTS: tuple[int | None, ...] = (3, 4, 5, 6, 7, None)
 """Numbers of fingers; None where they cannot be counted, as in a fist."""
+NOT_COUNTED = -1
+"""Label of hands whose fingers could perhaps be counted, but nobody has done so."""
 
 ASSET = Path(__file__).parents[1] / "assets" / "anatomy_head" / "head.safetensors"
 MARGIN = 1.25
@@ -182,8 +184,8 @@ class HandHead:
 
     Attributes:
       weights: of the networks.
-      threshold: probability of being malformed from which a hand is called so; 3 % of the edited but normal
-        photographs that training did not see reach the embedded one.
+      threshold: probability of being malformed from which a hand is called so; 3 % of the normal hands in photographs
+        that training did not see reach the embedded one.
     """
 
     weights: HeadWeights

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from handjax.anatomy.head import MAPS, HeadNetwork, initial_params
+from handjax.anatomy.head import MAPS, NOT_COUNTED, HeadNetwork, initial_params
 from handjax.training.task import Term
 
 
@@ -60,7 +60,7 @@ class AnatomyHeadTask:
             "count": _cross_entropy(counts, batch["count"], 0.0),
             "kind_right": _share(kinds.argmax(axis=-1) == batch["kind"]),
             "agreement": _share((kinds.argmax(axis=-1) == 0) == (batch["kind"] == 0)),
-            "count_right": _share(counts.argmax(axis=-1) == batch["count"]),
+            "count_right": _share(counts.argmax(axis=-1) == batch["count"], batch["count"] != NOT_COUNTED),
         }
 
     def preview(self, trainable, frozen, state, batch, rng):
@@ -68,12 +68,14 @@ class AnatomyHeadTask:
 
 
 def _cross_entropy(logits, labels, smoothing: float) -> Term:
+    known = jnp.asarray(labels != NOT_COUNTED, jnp.float32)
     targets = optax.smooth_labels(jax.nn.one_hot(labels, logits.shape[-1]), smoothing)
-    return optax.softmax_cross_entropy(logits, targets).sum(), jnp.float32(len(labels))
+    return (known * optax.softmax_cross_entropy(logits, targets)).sum(), known.sum()
 
 
-def _share(hits) -> Term:
-    return hits.sum().astype(jnp.float32), jnp.float32(len(hits))
+def _share(hits, known=True) -> Term:
+    known = jnp.broadcast_to(known, hits.shape)
+    return (hits & known).sum().astype(jnp.float32), known.sum().astype(jnp.float32)
 
 
 def make(config: Any) -> AnatomyHeadTask:

@@ -3,8 +3,8 @@
     python -m launch.assets.anatomy_head --photos DIR --workdir DIR
 
 `DIR` holds photographs of normal hands (Sign Language Digits Dataset, Apache-2.0). Malformed hands are rendered and
-made of the photographs, their feature maps are written down once, the head learns from them, and hands that are held
-out of training give temperature and threshold. The test sets are not looked at.
+made of the photographs, feature maps of them and of the photographs as they are are written down once, the head learns
+from them, and hands that are held out of training give temperature and threshold. The test sets are not looked at.
 """
 
 import argparse
@@ -18,10 +18,10 @@ import scipy.optimize
 
 from data_pipelines.features import open_records
 from data_pipelines.hand_maps import MapSource, write_maps
-from data_pipelines.malformed.photos import session
+from data_pipelines.malformed.photos import plain_records, session
 from data_pipelines.malformed.rendered import LICENCE
 from data_pipelines.splits import split_names
-from handjax.anatomy.head import ASSET, MAPS, HeadNetwork, initial_params, save_head
+from handjax.anatomy.head import ASSET, MAPS, NOT_COUNTED, HeadNetwork, initial_params, save_head
 from handjax.record import HandRecord
 from handjax.training.checkpoints import restore_params
 from launch import command
@@ -30,8 +30,12 @@ from launch.assets.tiny_inpainting import stage
 RECIPE = "anatomy_head.py"
 VALIDATION_SHARE = 0.1
 FALSE_ALARMS = 0.03
-"""Share of edited normal hands of validation above the threshold; of real ones there are fewer."""
+"""Share of the normal hands in photographs of validation, edited and as they are, above the threshold."""
+LEAST_THRESHOLD = 0.5
+"""Whoever is called malformed is so more likely than not."""
 SPLITS = ("train", "eval")
+PLAIN = "plain"
+"""Photographs as they are, beside those that were edited."""
 BATCH = 64
 
 
@@ -40,22 +44,30 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="launch.assets.anatomy_head", description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="photographs of normal hands")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="records, maps and the run")
-    parser.add_argument("--rendered", type=int, default=8000, help="rendered hands beside the photographs")
+    parser.add_argument("--rendered", type=int, default=6500, help="rendered hands beside the photographs")
     arguments = parser.parse_args()
     work = arguments.workdir
-    sources = {"photos": f"malformed-photos:{arguments.photos}", "rendered": f"malformed:{arguments.rendered}"}
-    for number, (name, source) in enumerate(sources.items()):
-        records, maps = work / name, work / "maps" / name
-        if not records.exists():
+    sources = {
+        "photos": (f"malformed-photos:{arguments.photos}",),
+        "rendered": (f"malformed:{arguments.rendered}", "--splits", "train"),
+    }
+    for name, source in sources.items():
+        if not (work / name).exists():
             # some photographs show no hand: status 2, but the rest is prepared
-            stage("precompute", source, "--output", records, tolerated=command.USER_ERROR_STATUS)
-        for split, chosen in split_records(open_records(records, "train") or ()).items():
-            if not (maps / split).exists():
+            stage("precompute", *source, "--output", work / name, tolerated=command.USER_ERROR_STATUS)
+    for number, name in enumerate((*sources, PLAIN)):
+        maps = work / "maps" / name
+        if not all((maps / split).exists() for split in SPLITS):
+            records = list(plain_records(arguments.photos)) if name == PLAIN else open_records(work / name, "train")
+            for split, chosen in split_records(records or ()).items():
                 print(f"{maps / split}: {write_maps(chosen, maps / split, seed=number)} hands", flush=True)
-    paths = ",".join(str(work / "maps" / name) for name in sources)
+    paths = ",".join(str(work / "maps" / name) for name in (*sources, PLAIN))
     stage("train", "--config", RECIPE, "--workdir", work / "run", f"--config.data.path={paths}")
     _, params = restore_params(work / "run", jax.eval_shape(initial_params))
-    export(params, [work / "maps" / name / "eval" for name in sources], ASSET.parent)
+    photographs, rendered = (
+        [work / "maps" / n / "eval" for n in names] for names in (("photos", PLAIN), ("rendered",))
+    )
+    export(params, photographs, rendered, ASSET.parent)
 
 
 def split_records(records: Sequence[HandRecord]) -> dict[str, list[HandRecord]]:
@@ -68,20 +80,23 @@ def split_records(records: Sequence[HandRecord]) -> dict[str, list[HandRecord]]:
     return sides
 
 
-def export(params: dict, folders: Sequence[Path], folder: Path) -> None:
+def export(params: dict, photographs: Sequence[Path], rendered: Sequence[Path], folder: Path) -> None:
     """Writes a head with the temperature and threshold that validation asks for.
 
     Args:
       params: of the head.
-      folders: validation's maps. The threshold is for the first of them, photographs; rendered hands are harder.
+      photographs: maps of those of validation, which the threshold is for; rendered hands are harder.
+      rendered: maps of rendered hands of validation.
       folder: receives the file.
     """
-    parts = [_validate(params, maps) for maps in folders]
+    parts = [_validate(params, maps) for maps in (*photographs, *rendered)]
     kinds, true_kinds, counts, true_counts = (np.concatenate(column) for column in zip(*parts, strict=True))
+    counted = true_counts != NOT_COUNTED
+    counts, true_counts = counts[counted], true_counts[counted]
     temperatures = [temperature(kinds, true_kinds), temperature(counts, true_counts)]
-    photos, true_photos = parts[0][:2]
-    normal = jax.nn.softmax(photos[true_photos == 0] / temperatures[0])
-    threshold = float(np.quantile(1 - normal[:, 0], 1 - FALSE_ALARMS))
+    last = sum(len(part[0]) for part in parts[: len(photographs)])
+    normal = jax.nn.softmax(kinds[:last][true_kinds[:last] == 0] / temperatures[0])
+    threshold = max(float(np.quantile(1 - normal[:, 0], 1 - FALSE_ALARMS)), LEAST_THRESHOLD)
     save_head(folder, params, np.dtype("float16"), temperatures, threshold)
     right = [float((said.argmax(axis=1) == true).mean()) for said, true in ((kinds, true_kinds), (counts, true_counts))]
     print(f"{folder}: classes {right[0]:.3f}, counts {right[1]:.3f} right; {temperatures=}, {threshold=:.3f}")

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from data_pipelines.encoding import jpeg
 from data_pipelines.hand_maps import BATCH, label, make_loader, write_maps
-from handjax.anatomy.head import MAPS, HeadNetwork
+from handjax.anatomy.head import MAPS, NOT_COUNTED, HeadNetwork
 from handjax.errors import InputError
 from handjax.record import HandRecord
 from handjax.tasks.anatomy_head import AnatomyHeadTask
@@ -37,6 +37,7 @@ def test_labels():
     said = {("none", 5): (0, 2), ("extra_finger", 7): (1, 4), ("fused_fingers", None): (4, 5), ("backward", 2): (2, 5)}
     for (edit, fingers), numbers in said.items():
         assert label(_record(0, edit, fingers)) == numbers
+    assert label(_record(0, None, None)) == (0, NOT_COUNTED)
 
 
 def test_batches_are_what_the_task_asks_for_and_each_hand_has_its_own_maps(folder):
@@ -68,3 +69,15 @@ def test_evaluation_measures_cross_entropy_and_agreement(folder):
     said = logits.argmax(axis=1)
     assert float(terms["kind_right"][0]) == (said == batch["kind"]).sum()
     assert float(terms["agreement"][0]) == ((said > 0) == (batch["kind"] > 0)).sum()
+
+
+def test_fingers_that_nobody_counted_teach_nothing(folder):
+    batch = next(iter(make_loader(ConfigDict({"path": str(folder)}), TASK.batch_spec(), 8, seed=0, split="train")))
+    params, _ = TASK.init(jax.random.key(0))
+    some = batch | {"count": np.where(np.arange(8) < 3, batch["count"], NOT_COUNTED)}
+    first = {name: values[:3] for name, values in batch.items()}
+    all_terms, few_terms, own_terms = (TASK.evaluate(params, {}, {}, b, None) for b in (batch, some, first))
+    for name in ("count", "count_right"):
+        np.testing.assert_allclose(few_terms[name], own_terms[name], rtol=1e-4)
+        assert float(few_terms[name][1]) == 3 and float(all_terms[name][1]) == 8
+    np.testing.assert_allclose(few_terms["kind"], all_terms["kind"], rtol=1e-6)

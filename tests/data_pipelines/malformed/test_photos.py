@@ -1,4 +1,5 @@
 import io
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,10 +9,11 @@ from PIL import Image
 from data_pipelines.malformed.edits import BY_NAME
 from data_pipelines.malformed.photo_edits import edit_photo
 from data_pipelines.malformed.photo_hand import CANVAS, fill, take_apart
-from data_pipelines.malformed.photos import MalformedPhotoJob, session
+from data_pipelines.malformed.photos import MalformedPhotoJob, plain_records, session
+from data_pipelines.malformed.rendered import SIZE
 from data_pipelines.malformed.strokes import bent, draw, own_stroke, place, stretched
 from data_pipelines.precompute import Failures
-from handjax.images import read_image
+from handjax.images import decode_image, read_image
 from handjax.perception import HandDetector
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "samples" / "sign_digits"
@@ -140,3 +142,17 @@ def test_records_are_the_same_again_and_say_what_they_show():
         assert record.source in names[0] or not held_out
         if record.edit in ("none", "extra_finger", "missing_finger"):
             assert record.fingers in (5, None) if record.edit == "none" else record.fingers not in (5, None)
+
+
+@needs_photos
+def test_photographs_as_they_are_come_with_their_keypoints(tmp_path, detector):
+    for name in OPEN:
+        shutil.copy(PHOTOS / "5" / name, tmp_path)
+    names = {name.partition(":")[2] for name in MalformedPhotoJob(tmp_path).splits()["train"]}
+    records = list(plain_records(tmp_path))
+    assert names and {record.source for record in records} == names
+    for record in records:
+        image = decode_image(record.image, record.id)
+        again = detector.detect(image)[0].keypoints[:, :2]
+        assert record.edit is None and image.shape == (SIZE, SIZE, 3)
+        assert np.linalg.norm(again - record.keypoints_2d[:, :2], axis=1).mean() < 0.03 * SIZE

@@ -77,6 +77,9 @@ def test_the_test_set_has_the_committed_recipe():
 def test_training_and_testing_share_no_hand():
     splits = MalformedJob(100).splits()
     assert len(splits["train"]) == 100 and not set(splits["train"]) & set(splits["eval"])
+    assert MalformedJob(100, only=("eval",)).splits() == {"eval": splits["eval"]}
+    with pytest.raises(InputError, match="no split 'test'; they have train, eval"):
+        MalformedJob(100, only=("test",)).splits()
 
 
 @pytest.mark.slow

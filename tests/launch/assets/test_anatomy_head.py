@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from handjax.anatomy.head import HandHead, initial_params
+from handjax.anatomy.head import NOT_COUNTED, HandHead, initial_params
 from handjax.record import HandRecord
 from launch.assets import anatomy_head
 
@@ -35,9 +35,9 @@ def test_the_threshold_leaves_few_normal_hands_above_it(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     kinds, truth = rng.normal(0, 1, (4000, 5)), rng.integers(0, 5, 4000)
     kinds[truth == 0, 0] += 3
-    counts = rng.normal(0, 1, (4000, 6)), rng.integers(0, 6, 4000)
+    counts = rng.normal(0, 1, (4000, 6)), rng.integers(NOT_COUNTED, 6, 4000)
     monkeypatch.setattr(anatomy_head, "_validate", lambda params, folder: (folder * kinds, truth, *counts))
-    anatomy_head.export(initial_params(), [1.0, 0.9], tmp_path)
+    anatomy_head.export(initial_params(), [1.0], [0.9], tmp_path)
     head = HandHead.load(tmp_path / "head.safetensors")
     logits = kinds[truth == 0] / float(head.weights.temperature[0])
     malformed = 1 - np.exp(logits[:, 0]) / np.exp(logits).sum(axis=1)
