@@ -6,11 +6,14 @@ import math
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.conv import KERNEL_INIT, Conv
 
+# Name of what rematerialisation by blocks keeps for the gradient (`parallel.remat`).
+BLOCK = "block"
 # A linear layer initialised as PyTorch's.
 Dense = functools.partial(nn.Dense, kernel_init=KERNEL_INIT)
 
@@ -62,7 +65,7 @@ class ResnetBlock2D(nn.Module):
         h = Conv(self.features, dtype=self.dtype, name="conv2")(h)
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel_size=1, dtype=self.dtype, name="conv_shortcut")(x)
-        return x + h
+        return checkpoint_name(x + h, BLOCK)
 
 
 class Downsample2D(nn.Module):

@@ -3,12 +3,13 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from handjax.diffusion.attention import attention
 from handjax.diffusion.conv import Conv
-from handjax.diffusion.layers import Dense, GroupNorm
+from handjax.diffusion.layers import BLOCK, Dense, GroupNorm
 
 # PyTorch's values, which the configs do not carry.
 LAYER_NORM_EPSILON = 1e-5
@@ -75,7 +76,7 @@ class BasicTransformerBlock(nn.Module):
 
         x += Attention(self.heads, dtype=self.dtype, name="attn1")(norm("norm1")(x))
         x += Attention(self.heads, dtype=self.dtype, name="attn2")(norm("norm2")(x), context)
-        return x + FeedForward(dtype=self.dtype, name="ff")(norm("norm3")(x))
+        return checkpoint_name(x + FeedForward(dtype=self.dtype, name="ff")(norm("norm3")(x)), BLOCK)
 
 
 class Transformer2DModel(nn.Module):
