@@ -21,7 +21,7 @@ from handjax.files import atomic_write
 from handjax.tasks import make_task, resolve
 from handjax.tasks.pictures import hand_spec, picture_spec
 from handjax.training.checkpoints import content_hash
-from handjax.training.config import load_config
+from handjax.training.config import default_config, load_config
 from handjax.training.parallel import make_engine
 from launch import command
 from launch.train import data_section
@@ -88,8 +88,8 @@ def encoded_batches(model: StableDiffusion, batches: Any) -> Iterator[dict[str, 
     Yields:
       The batches with latents [b, h, w, c] and hidden_latents [b, h, w, c].
     """
-    engine = make_engine("jit", BATCH, 1)
-    model = engine.place(model)
+    engine = make_engine(default_config().parallel, BATCH, 1)
+    model = engine.place_frozen(model)
     encode = jax.jit(encode_pair)
     for batch in batches:
         placed = engine.place_batch({name: batch[name] for name in ("image", "mask")})

@@ -1,4 +1,4 @@
-"""Trains a recipe: `python -m launch.train --config sgm.py[:variant] [--workdir DIR] [--config.optim.lr=1e-5 …]`."""
+"""Trains a recipe: `python -m launch.train --config RECIPE.py[:variant] [--workdir DIR] [--config.optim.lr=1e-5 …]`."""
 
 import argparse
 import functools

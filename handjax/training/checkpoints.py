@@ -20,8 +20,8 @@ from handjax.training.task import PyTree
 
 log = logging.getLogger(__name__)
 
-# Fields that may change between restarts: they decide what is shown and kept, not what is learnt.
-FREE_FIELDS = frozenset({"log_every", "eval_every", "eval_batches", "preview_every", "checkpoint"})
+# Fields that may change between restarts: they decide what is shown, kept and where it is computed, not what is learnt.
+FREE_FIELDS = frozenset({"log_every", "eval_every", "eval_batches", "preview_every", "checkpoint", "parallel"})
 
 
 class Checkpoints:
@@ -50,7 +50,8 @@ class Checkpoints:
         """Restores the newest readable checkpoint.
 
         Args:
-          state: a state of this run's shapes, returned as it is when there is no checkpoint.
+          state: a state of this run's shapes, returned as it is when there is no checkpoint; arrays are read onto the
+            devices that hold it, cut as it is, however they were cut when they were saved.
           data: iterator, moved in place to the position after the restored step.
 
         Returns:

@@ -38,6 +38,7 @@ def default_config() -> ml_collections.ConfigDict:
             "batch_size": 8,
             "accumulation": 1,  # micro-batches a step; the gradient is that of the whole batch
             "ema_decay": 0.0,  # 0 keeps no moving average
+            "frozen_dtype": "",  # of the frozen weights in memory, as "bfloat16"; empty: as the task gives them
             "log_every": 10,
             "eval_every": 500,  # 0: never; otherwise also before the first step and after the last
             "eval_batches": 4,
@@ -54,7 +55,14 @@ def default_config() -> ml_collections.ConfigDict:
                 "eps": 1e-8,
                 "clip_norm": 1.0,  # 0: no clipping
             },
-            "parallel": {"mode": "jit"},  # or "pmap"
+            "parallel": {
+                "mode": "jit",  # or "pmap"
+                "data": -1,  # sizes of the mesh's axes; -1: the devices that are left
+                "fsdp": 1,
+                "model": 1,
+                "frozen": "whole",  # a copy a device; or "sharded", cut as what is trained
+                "remat": "none",  # what is computed again for the gradient: or all but "dots", all but "blocks"
+            },
             "data": {
                 "loader": "data_pipelines.loader:make_loader",
                 "path": "",

@@ -5,11 +5,12 @@ import itertools
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grain
 import jax
+import jax.numpy as jnp
 import ml_collections
 import optax
 from tqdm import tqdm
@@ -18,20 +19,22 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from handjax.errors import ConfigError
 from handjax.files import write_json
 from handjax.training.checkpoints import Checkpoints, content_hash
+from handjax.training.debug import checked, debugging, log_shapes
 from handjax.training.evaluation import HeldOut
 from handjax.training.metrics import MetricsWriter
 from handjax.training.optimizer import make_optimizer
 from handjax.training.parallel import Engine, make_engine
+from handjax.training.remat import remat_policy
 from handjax.training.state import TrainState, create_state
 from handjax.training.step import Metrics, TrainStep, make_train_step
-from handjax.training.task import Batch, Task, check_batch
+from handjax.training.task import Batch, PyTree, Task, check_batch
 
 log = logging.getLogger(__name__)
 
 MakeLoader = Callable[[str], grain.IterDataset]
 """Split ("train" or "eval") -> batches as `Task.batch_spec` says; "train" never ends."""
 
-DEBUG_STEPS = 5
+FROZEN_DTYPES = ("", "float32", "bfloat16")
 
 
 def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
@@ -52,25 +55,27 @@ def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Make
     """
     if not config.debug:
         return _train(config, task, make_loader, workdir)
-    with jax.debug_nans(True):  # the global switch is lost as soon as any library uses this context
-        return _train(_shorten(config), task, make_loader, workdir)
+    with debugging(config) as short:
+        return _train(short, task, make_loader, workdir)
 
 
 def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
-    engine = make_engine(config.parallel.mode, config.batch_size, config.accumulation)
-    run_step, tx = _make_step(config, task, engine)
+    engine = make_engine(config.parallel, config.batch_size, config.accumulation)
+    step, tx = _make_step(config, task, engine)
     frozen = task.frozen()
     data = iter(make_loader("train"))
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
     with contextlib.closing(checkpoints):
-        state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0)
-        if config.debug:
-            _log_shapes(state, task.batch_spec())
+        state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0, constrain=engine.layout.constrain)
         state = checkpoints.restore(state, data)
+        run_step: TrainStep = engine.compile(step, state)
         resumed = int(state.step)
         log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
         write_json(workdir / "config.json", config.to_dict())
-        state, frozen = engine.place(state), engine.place(frozen)
+        state, frozen = engine.place(state), engine.place_frozen(cast_frozen(frozen, config.frozen_dtype))
+        if config.debug:
+            log_shapes(engine.gather(state), task.batch_spec())
+            run_step = checked(run_step)
         held_out = HeldOut(task, engine, frozen, _held_out_batches(config, make_loader))
         with contextlib.closing(MetricsWriter(workdir, resumed + 1 if resumed else 0)) as metrics:
             between = _BetweenSteps(config, engine, held_out, checkpoints, metrics, data)
@@ -97,9 +102,23 @@ def _make_step(
         schedule,
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
-        axis_name=engine.axis_name,
+        remat=remat_policy(config.parallel.remat),
+        layout=engine.layout,
     )
-    return engine.compile(step), tx
+    return step, tx
+
+
+def cast_frozen(frozen: PyTree, dtype: str) -> PyTree:
+    """Rounds the floating-point weights to `config.frozen_dtype`; the networks compute in their own dtype.
+
+    Raises:
+      ConfigError: a dtype that weights are not kept in.
+    """
+    if dtype not in FROZEN_DTYPES:
+        raise ConfigError(f"frozen_dtype={dtype!r} is unknown; use one of {FROZEN_DTYPES}, empty for the task's own")
+    if not dtype:
+        return frozen
+    return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, frozen)
 
 
 class _BetweenSteps:
@@ -171,18 +190,3 @@ def _held_out_batches(config: ml_collections.FrozenConfigDict, make_loader: Make
             "lower batch_size, or set eval_every and preview_every to 0"
         )
     return batches
-
-
-def _log_shapes(state: TrainState, batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> None:
-    trees = {"parameter": state.params, "model state": state.model_state, "batch": dict(batch_spec)}
-    for title, tree in trees.items():
-        for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-            name = jax.tree_util.keystr(path, simple=True, separator="/")
-            log.info("%s %s: %s%s", title, name, leaf.dtype, leaf.shape)
-
-
-def _shorten(config: ml_collections.FrozenConfigDict) -> ml_collections.FrozenConfigDict:
-    """A few steps, all of them logged."""
-    short = ml_collections.ConfigDict(config)
-    short.steps, short.log_every = min(config.steps, DEBUG_STEPS), 1
-    return ml_collections.FrozenConfigDict(short)

@@ -1,31 +1,35 @@
-"""Two ways to run the pure step on this machine's devices: jit over a mesh, or pmap."""
+"""Two ways to run the pure step on the devices: jit over a mesh, or pmap."""
 
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import ml_collections
 import numpy as np
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.stages import Wrapped
 
 from handjax.errors import ConfigError
+from handjax.training.sharding import AXES, BATCH_AXES, DATA, FSDP, MODEL, make_mesh, mesh_sizes, shardings
 from handjax.training.state import TrainState
-from handjax.training.step import Metrics, TrainStep
+from handjax.training.step import Layout, TrainStep
 from handjax.training.task import Batch, PyTree
-
-DATA_AXIS = "data"
 
 
 @runtime_checkable
 class Engine(Protocol):
     """Places arrays on the devices and runs the step there."""
 
-    axis_name: str | None
+    layout: Layout
     """What `make_train_step` needs to know."""
 
     def place(self, tree: PyTree) -> PyTree:
-        """Puts a state or weights on all devices."""
+        """Puts a state on all devices."""
+
+    def place_frozen(self, tree: PyTree) -> PyTree:
+        """Puts weights that never change on all devices."""
 
     def gather(self, tree: PyTree) -> PyTree:
-        """Returns a placed tree as plain arrays: what is evaluated and saved."""
+        """Returns a placed tree with one array a leaf, maybe cut: what is evaluated and saved."""
 
     def place_batch(self, batch: Batch) -> Batch:
         """Cuts the batch axis of a training batch over the devices."""
@@ -33,22 +37,36 @@ class Engine(Protocol):
     def place_held_out(self, batch: Batch) -> Batch:
         """Puts a batch beside gathered weights."""
 
-    def compile(self, step: TrainStep) -> TrainStep:
-        """Returns the step for placed arguments; it reuses the memory of the state it is given."""
+    def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
+        """Returns the step for placed arguments; it reuses the memory of the state it is given.
+
+        `state` has the shapes of the step's state, as arrays or as `jax.ShapeDtypeStruct`.
+        """
 
 
 class JitEngine:
-    """One program over a mesh with a "data" axis; the compiler inserts the communication."""
+    """One program over the mesh; the compiler inserts the communication.
 
-    axis_name: str | None = None
+    Args:
+      mesh: with the axes of `handjax.training.sharding`.
+      shard_frozen: cuts frozen weights as if they were trained, in place of a whole copy a device.
+    """
 
-    def __init__(self) -> None:
-        mesh = jax.make_mesh((jax.device_count(),), (DATA_AXIS,), axis_types=(AxisType.Auto,))
-        self._replicated = NamedSharding(mesh, PartitionSpec())
-        self._batched = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    def __init__(self, mesh: Mesh, *, shard_frozen: bool = False) -> None:
+        self.mesh = mesh
+        self._shard_frozen = shard_frozen
+        self._whole = NamedSharding(mesh, PartitionSpec())
+        self._batched = NamedSharding(mesh, PartitionSpec(BATCH_AXES))
+        self.layout = Layout(
+            constrain=lambda tree: jax.lax.with_sharding_constraint(tree, shardings(tree, mesh)),
+            collect=lambda tree: jax.lax.with_sharding_constraint(tree, shardings(tree, mesh, collected=True)),
+        )
 
     def place(self, tree: PyTree) -> PyTree:
-        return jax.device_put(tree, self._replicated)
+        return jax.device_put(tree, shardings(tree, self.mesh))
+
+    def place_frozen(self, tree: PyTree) -> PyTree:
+        return self.place(tree) if self._shard_frozen else jax.device_put(tree, self._whole)
 
     def gather(self, tree: PyTree) -> PyTree:
         return tree
@@ -58,21 +76,28 @@ class JitEngine:
 
     place_held_out = place_batch
 
-    def compile(self, step: TrainStep) -> TrainStep:
-        return jax.jit(step, donate_argnums=(0,), out_shardings=self._replicated)
+    def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
+        def run(state: TrainState, frozen: PyTree, batch: Batch) -> Any:
+            # Kernels that the compiler cannot cut learn from it how the devices share the batch.
+            with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
+                return step(state, frozen, batch)
+
+        return jax.jit(run, donate_argnums=(0,), out_shardings=(shardings(state, self.mesh), self._whole))
 
 
 class PmapEngine:
     """The classic data-parallel path: one program a device, sums by `psum`."""
 
-    axis_name: str | None = DATA_AXIS
+    layout = Layout(axis_name=DATA)
 
     def place(self, tree: PyTree) -> PyTree:
         """One copy a device, stacked on a new first axis, as pmap wants it."""
         devices = jax.local_devices()
-        mesh = jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+        mesh = make_mesh({DATA: len(devices), FSDP: 1, MODEL: 1}, devices)
         stacked = jax.tree.map(lambda x: np.broadcast_to(x, (len(devices), *np.shape(x))), jax.device_get(tree))
-        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(DATA_AXIS)))
+        return jax.device_put(stacked, NamedSharding(mesh, PartitionSpec(DATA)))
+
+    place_frozen = place
 
     def gather(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x[0], tree)
@@ -84,30 +109,36 @@ class PmapEngine:
     def place_held_out(self, batch: Batch) -> Batch:
         return jax.device_put(dict(batch))
 
-    def compile(self, step: TrainStep) -> TrainStep:
-        pmapped = jax.pmap(step, self.axis_name, donate_argnums=(0,))
-
-        def run(state: TrainState, frozen: PyTree, batch: Batch) -> tuple[TrainState, Metrics]:
-            state, metrics = pmapped(state, frozen, batch)
-            return state, self.gather(metrics)
-
-        return run
+    def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
+        return jax.pmap(step, self.layout.axis_name, donate_argnums=(0,), out_axes=(0, None))
 
 
-def make_engine(mode: str, batch_size: int, accumulation: int) -> Engine:
-    """Makes the engine that `parallel.mode` names.
+def make_engine(parallel: ml_collections.ConfigDict, batch_size: int, accumulation: int) -> Engine:
+    """Makes the engine that a recipe's `parallel` section describes.
+
+    Args:
+      parallel: `mode` ("jit" or "pmap"), the mesh's `data`, `fsdp` and `model`, and `frozen` ("whole" or "sharded").
+      batch_size: of all devices together.
+      accumulation: micro-batches of a step.
 
     Raises:
-      ConfigError: unknown mode, or the batch cannot be cut evenly over devices and micro-batches.
+      ConfigError: an unknown word, a mesh that is not that of the devices, or a batch that cannot be cut evenly.
     """
-    parts = jax.device_count() * accumulation
-    if batch_size % parts:
+    for name, known in (("mode", ("jit", "pmap")), ("frozen", ("whole", "sharded"))):
+        if parallel[name] not in known:
+            raise ConfigError(f"parallel.{name}={parallel[name]!r} is unknown; use {known[0]!r} or {known[1]!r}")
+    sizes = mesh_sizes({axis: parallel[axis] for axis in AXES}, jax.device_count())
+    shard_frozen = parallel["frozen"] == "sharded"
+    shards = sizes[DATA] * sizes[FSDP]
+    if batch_size % (shards * accumulation):
         raise ConfigError(
-            f"batch_size={batch_size} does not divide over {jax.device_count()} devices x {accumulation} "
-            f"micro-batches; use a multiple of {parts}"
+            f"batch_size={batch_size} does not divide over {shards} shards (parallel.data x parallel.fsdp) x "
+            f"{accumulation} micro-batches; use a multiple of {shards * accumulation}"
         )
-    if mode == "jit":
-        return JitEngine()
-    if mode == "pmap":
-        return PmapEngine()
-    raise ConfigError(f"parallel.mode={mode!r} is unknown; use 'jit' or 'pmap'")
+    if parallel["mode"] == "jit":
+        return JitEngine(make_mesh(sizes), shard_frozen=shard_frozen)
+    if sizes[FSDP] * sizes[MODEL] > 1 or shard_frozen:
+        raise ConfigError(
+            "parallel.mode='pmap' keeps all weights whole; leave out parallel.fsdp, parallel.model and parallel.frozen"
+        )
+    return PmapEngine()

@@ -1,5 +1,7 @@
 """Everything that changes during training, in one pytree."""
 
+from collections.abc import Callable
+
 import chex
 import flax.struct
 import jax
@@ -40,7 +42,14 @@ class TrainState(flax.struct.PyTreeNode):
         return self.params if self.ema is None else self.ema
 
 
-def create_state(task: Task, tx: optax.GradientTransformation, seed: int, *, with_ema: bool) -> TrainState:
+def create_state(
+    task: Task,
+    tx: optax.GradientTransformation,
+    seed: int,
+    *,
+    with_ema: bool,
+    constrain: Callable[[PyTree], PyTree] = lambda tree: tree,
+) -> TrainState:
     """Makes the state before the first step.
 
     Args:
@@ -48,6 +57,7 @@ def create_state(task: Task, tx: optax.GradientTransformation, seed: int, *, wit
       tx: optimiser, initialised on the trainable parameters only.
       seed: of the initial parameters and of all noise during training.
       with_ema: whether to keep a moving average of the parameters.
+      constrain: cuts the state over the devices; the parameters first, so that no device ever holds all moments.
 
     Returns:
       The state at step 0.
@@ -57,14 +67,16 @@ def create_state(task: Task, tx: optax.GradientTransformation, seed: int, *, wit
     params, model_state = jax.tree.map(jnp.copy, (params, model_state))
     for leaf in jax.tree.leaves(params):
         chex.assert_type(leaf, jnp.float32)
-    return TrainState(
+    params = constrain(params)
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=jax.jit(tx.init)(params),
+        opt_state=tx.init(params),  # not jitted: it would make whole moments of cut parameters
         ema=jax.tree.map(jnp.copy, params) if with_ema else None,
         model_state=model_state,
         seed=jnp.asarray(seed, jnp.uint32),
     )
+    return constrain(state)
 
 
 def step_keys(seed: UInt32[Array, ""], step: Int[Array, ""], index: Int[Array, " batch"]) -> Key[Array, " batch"]:

@@ -1,5 +1,6 @@
 """The one pure training step of every task."""
 
+import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -7,11 +8,31 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from handjax.training.remat import Policy
 from handjax.training.state import TrainState, step_keys
 from handjax.training.task import Batch, PyTree, Task
 
 Metrics = dict[str, Float[Array, ""]]
 TrainStep = Callable[[TrainState, PyTree, Batch], tuple[TrainState, Metrics]]
+
+
+def _same(tree: PyTree) -> PyTree:
+    return tree
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How arrays lie on the devices while the step runs; by default on one.
+
+    Args:
+      axis_name: the pmap axis over which the batch is one part; None when it is the global batch.
+      constrain: cuts gradients as the parameters are stored.
+      collect: makes weights, from how they are stored, as they are computed with.
+    """
+
+    axis_name: str | None = None
+    constrain: Callable[[PyTree], PyTree] = _same
+    collect: Callable[[PyTree], PyTree] = _same
 
 
 def make_train_step(
@@ -21,7 +42,8 @@ def make_train_step(
     *,
     accumulation: int = 1,
     ema_decay: float = 0.0,
-    axis_name: str | None = None,
+    remat: Policy | None = None,
+    layout: Layout = Layout(),
 ) -> TrainStep:
     """Makes `step(state, frozen, batch) -> (state, metrics)`.
 
@@ -35,12 +57,15 @@ def make_train_step(
       schedule: completed steps -> learning rate, only logged.
       accumulation: number of micro-batches the batch is cut into.
       ema_decay: of the moving average of the parameters; unused when the state has none.
-      axis_name: the pmap axis over which `batch` is one part; None when `batch` is the global batch.
+      remat: what of the forward pass is kept for the gradient; None keeps everything.
+      layout: how the step's arrays lie on the devices.
 
     Returns:
       A pure function; differentiates with respect to the trainable parameters only. `metrics` has "loss", every
       named loss and metric as a mean, "grad_norm" (before clipping) and "lr".
     """
+
+    axis_name = layout.axis_name
 
     def step(state: TrainState, frozen: PyTree, batch: Batch) -> tuple[TrainState, Metrics]:
         parts = _split((batch, step_keys(state.seed, state.step, batch_index(batch, axis_name))), accumulation)
@@ -52,13 +77,18 @@ def make_train_step(
         totals = _sum_over(weights, parts, axis_name)
 
         def objective(params, part):
-            losses, model_state, metrics = task.loss(params, frozen, state.model_state, *part)
+            # Collected inside, so that rematerialisation also collects again in place of keeping whole weights.
+            params, whole = layout.collect(params), layout.collect(frozen)
+            losses, model_state, metrics = task.loss(params, whole, state.model_state, *part)
             means = {name: mean(total, totals[name]) for name, (total, _) in losses.items()}
             loss = sum(task.loss_weights[name] * value for name, value in means.items())
             return loss, ({"loss": loss, **means}, metrics, model_state)
 
+        kept = objective if remat is None else jax.checkpoint(objective, policy=remat)
+
         def gradient(part):
-            return jax.grad(objective, has_aux=True)(state.params, part)
+            grads, aux = jax.grad(kept, has_aux=True)(state.params, part)
+            return layout.constrain(grads), aux
 
         grads, (losses, terms, model_states) = _sum_over(gradient, parts, axis_name)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)

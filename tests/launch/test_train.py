@@ -1,12 +1,19 @@
 """launch.train as a user calls it."""
 
 import json
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+import handjax.training.loop
+import launch.train
+from handjax.training.config import CONFIG_FOLDER
+
 TOY = "tests/training/toy_config.py"
+PAPERS = {"handrefiner", "mghand", "sesahand", "mmhmr", "mgm", "controlnet", "vq_mano", "slider"}
 
 
 def _train(*arguments: str) -> subprocess.CompletedProcess:
@@ -28,10 +35,15 @@ def test_debug_run_is_short_prints_shapes_and_leaves_its_files(tmp_path):
     assert (tmp_path / "checkpoints" / "5").is_dir()
 
 
-def test_debug_run_stops_at_the_first_nan(tmp_path):
-    done = _train(TOY, "--workdir", str(tmp_path), "--config.debug=True", "--config.optim.lr=1e39")
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [("absolute=1e39", "FloatingPointError: invalid value (nan)"), ("optim.lr=1e39", "'lr': 'Nonfinite'")],
+)
+def test_debug_run_stops_at_the_first_nan_or_infinity(tmp_path, field, expected):
+    done = _train(TOY, "--workdir", str(tmp_path), "--config.debug=True", f"--config.{field}")
     assert done.returncode == 1
-    assert "FloatingPointError" in done.stderr
+    assert expected in done.stderr
+    assert "step 1 " not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -46,3 +58,12 @@ def test_mistakes_end_with_one_line_and_status_2(arguments, expected):
     assert done.returncode == 2
     assert done.stderr.startswith(expected)
     assert done.stderr.count("\n") == 1
+
+
+def test_the_command_and_its_loop_name_no_paper():
+    """Another paper is another task and recipe, never another line here."""
+    recipes = {path.stem for path in CONFIG_FOLDER.glob("[!_]*.py")}
+    assert "sgm" in recipes
+    for module in (launch.train, handjax.training.loop):
+        words = set(re.findall(r"[a-z_]+", Path(module.__file__).read_text().lower()))
+        assert not words & (recipes | PAPERS)
