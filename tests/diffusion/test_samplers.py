@@ -1,5 +1,6 @@
 """Guidance and the guide hook."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +35,20 @@ def test_perfect_denoiser_recovers_the_picture(name):
     got, _ = jax.jit(lambda z: sample(sampler, denoise, z, jax.random.key(2)))(Z)
     # a consistency model's boundary condition mixes a little of the noisy latents in at timesteps above 0
     np.testing.assert_allclose(got, x0, atol=1e-2 if name == "lcm" else 1e-4)
+
+
+class Variants(chex.TestCase):
+    """A step is pure: whatever runs it, exact clean latents keep their exact noise."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
+    def test_a_step_of_a_deterministic_sampler_follows_the_flow(self):
+        x0, noise = jax.random.normal(jax.random.key(1), Z.shape), Z
+        level, following = NoiseLevel(jnp.float32(400), jnp.float32(1.5)), jnp.float32(0.8)
+        z = (x0 + 1.5 * noise) / np.sqrt(1 + 1.5**2)
+        for name in ("ddim", "euler", "dpm"):
+            sampler = SAMPLERS[name](SCHEDULE)
+            _, got = self.variant(sampler.step)(sampler.remember(z), z, level, following, x0, 0 * noise)
+            np.testing.assert_allclose(got, (x0 + 0.8 * noise) / np.sqrt(1 + 0.8**2), atol=1e-5)
 
 
 def test_classifier_free_guidance():

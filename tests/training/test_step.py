@@ -1,5 +1,6 @@
 """The pure step against gradients written out by hand, and its independence of how the batch is cut."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,34 +23,50 @@ def _batch(seed: int = 0) -> dict[str, np.ndarray]:
     return {"x": rng.standard_normal((BATCH, FEATURES), np.float32), "mask": mask.astype(np.float32)}
 
 
-def _step(tx=None, *, with_ema: bool = False, **kwargs):
+def _pure_step(tx=None, *, with_ema: bool = False, **kwargs):
     tx = tx or optax.sgd(0.5)
     state = create_state(TASK, tx, 3, with_ema=with_ema)
-    return state, jax.jit(make_train_step(TASK, tx, optax.constant_schedule(0.5), **kwargs))
+    return state, make_train_step(TASK, tx, optax.constant_schedule(0.5), **kwargs)
 
 
-def test_step_follows_the_gradient_written_out_by_hand():
-    state, step = _step()
-    batch, frozen = _batch(), TASK.frozen()
-    after, metrics = step(state, frozen, batch)
+def _step(*args, **kwargs):
+    state, step = _pure_step(*args, **kwargs)
+    return state, jax.jit(step)
 
-    keys = step_keys(state.seed, state.step, jnp.arange(BATCH))
-    noise = np.stack([jax.random.normal(key, (FEATURES,)) for key in keys])
-    x = batch["x"].astype(np.float64) + 0.1 * noise
-    w, b = (np.asarray(state.params[name], np.float64) for name in "wb")
-    error = x @ w + b - x @ frozen["target"]
-    d_error = 2 * batch["mask"] * error / batch["mask"].sum() + LAMBDA * np.sign(error) / error.size
 
-    np.testing.assert_allclose(after.params["w"], w - 0.5 * x.T @ d_error, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(after.params["b"], b - 0.5 * d_error.sum(0), rtol=1e-5, atol=1e-6)
-    masked = (batch["mask"] * error**2).sum() / batch["mask"].sum()
-    np.testing.assert_allclose(metrics["masked"], masked, rtol=1e-5)
-    np.testing.assert_allclose(metrics["loss"], masked + LAMBDA * np.abs(error).mean(), rtol=1e-5)
-    np.testing.assert_allclose(metrics["x_mean"], x.mean(), rtol=1e-5)
-    norm = np.sqrt(((x.T @ d_error) ** 2).sum() + (d_error.sum(0) ** 2).sum())
-    np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
-    np.testing.assert_allclose(after.model_state["mean"], 0.1 * batch["x"].mean(0), rtol=1e-5)
-    assert int(after.step) == 1
+class Variants(chex.TestCase):
+    """The step is pure: whatever runs it, the gradient written out by hand comes out."""
+
+    @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
+    def test_step_follows_the_gradient_written_out_by_hand(self):
+        state, step = _pure_step()
+        batch, frozen = _batch(), TASK.frozen()
+        after, metrics = self.variant(step)(state, frozen, batch)
+
+        keys = step_keys(state.seed, state.step, jnp.arange(BATCH))
+        noise = np.stack([jax.random.normal(key, (FEATURES,)) for key in keys])
+        x = batch["x"].astype(np.float64) + 0.1 * noise
+        w, b = (np.asarray(state.params[name], np.float64) for name in "wb")
+        error = x @ w + b - x @ frozen["target"]
+        d_error = 2 * batch["mask"] * error / batch["mask"].sum() + LAMBDA * np.sign(error) / error.size
+
+        np.testing.assert_allclose(after.params["w"], w - 0.5 * x.T @ d_error, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(after.params["b"], b - 0.5 * d_error.sum(0), rtol=1e-5, atol=1e-6)
+        masked = (batch["mask"] * error**2).sum() / batch["mask"].sum()
+        np.testing.assert_allclose(metrics["masked"], masked, rtol=1e-5)
+        np.testing.assert_allclose(metrics["loss"], masked + LAMBDA * np.abs(error).mean(), rtol=1e-5)
+        np.testing.assert_allclose(metrics["x_mean"], x.mean(), rtol=1e-5)
+        norm = np.sqrt(((x.T @ d_error) ** 2).sum() + (d_error.sum(0) ** 2).sum())
+        np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-5)
+        np.testing.assert_allclose(after.model_state["mean"], 0.1 * batch["x"].mean(0), rtol=1e-5)
+        assert int(after.step) == 1
+
+    @chex.variants(with_jit=True, without_jit=True, with_pmap=True)
+    def test_accumulation_and_moving_average(self):
+        state, whole = _step(optax.adam(0.1, eps=1e-3), with_ema=True, ema_decay=0.75)
+        _, cut = _pure_step(optax.adam(0.1, eps=1e-3), with_ema=True, ema_decay=0.75, accumulation=4)
+        expected, actual = whole(state, TASK.frozen(), _batch()), self.variant(cut)(state, TASK.frozen(), _batch())
+        chex.assert_trees_all_close(actual, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("accumulation", [2, 8])
