@@ -15,12 +15,20 @@ from handjax.tasks import make_task, resolve
 from handjax.training.checkpoints import content_hash
 from handjax.training.config import config_name, load_config
 from handjax.training.loop import train
+from handjax.training.preemption import Preempted
 from handjax.training.task import Task
 from launch import command
 
+PREEMPTED_STATUS = 75
+"""EX_TEMPFAIL of sysexits.h: not wrong, try again."""
 
-def main() -> None:
-    """Trains up to `config.steps`, resuming whatever `--workdir` already holds."""
+
+def main() -> int | None:
+    """Trains up to `config.steps`, resuming whatever `--workdir` already holds.
+
+    Returns:
+      `PREEMPTED_STATUS` when the run was asked to end and the same command goes on, as launch/cluster does.
+    """
     parser = argparse.ArgumentParser(prog="launch.train", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a recipe, as in configs/")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/<recipe>")
@@ -42,7 +50,12 @@ def main() -> None:
         workdir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"{workdir}: cannot be a folder ({error.strerror}); use another --workdir") from error
-    train(config, task, lambda split: make_loader(split=split), workdir)
+    try:
+        train(config, task, lambda split: make_loader(split=split), workdir)
+    except Preempted as ending:
+        print(ending, file=sys.stderr)
+        return PREEMPTED_STATUS
+    return None
 
 
 def data_section(config: FrozenConfigDict, task: Task) -> ConfigDict:
@@ -69,6 +82,8 @@ def _check_encoder(task: Task, path: str) -> None:
 def _log_to_stderr() -> None:
     logger = logging.getLogger("handjax")
     logger.propagate = False  # Orbax gives the root logger a handler of its own
+    # when a checkpoint cannot be written, TensorStore's futures say the same again, and long
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     logger.setLevel(logging.INFO)
     logger.addHandler(logging.StreamHandler(sys.stderr))
 

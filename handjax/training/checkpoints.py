@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class Checkpoints:
         items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
         meta = ocp.args.JsonSave(self._meta | {"step": step})
         position = grain.checkpoint.CheckpointSave(data)
-        self._manager.save(step, args=ocp.args.Composite(meta=meta, data=position, **items))
+        with self._writing():
+            self._manager.save(step, args=ocp.args.Composite(meta=meta, data=position, **items))
 
     def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
         """Restores the newest readable checkpoint.
@@ -77,12 +79,28 @@ class Checkpoints:
         return state
 
     def wait(self) -> None:
-        """Waits until what `save` started is on disk."""
-        self._manager.wait_until_finished()
+        """Waits until what `save` started is on disk.
+
+        Raises:
+          CheckpointError: it cannot be written, such as to a full disk; the checkpoints before are whole.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits, then frees Orbax's threads."""
-        self._manager.close()
+        with self._writing():
+            self._manager.close()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError) as error:  # TensorStore's are ValueErrors
+            raise CheckpointError(
+                f"{self._folder}: a checkpoint cannot be written ({_reason(error)}); make room and run the same "
+                "command again, it goes on from the checkpoint before"
+            ) from error
 
     def _read(self, step: int, state: TrainState, data: grain.DatasetIterator) -> TrainState:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
@@ -166,6 +184,13 @@ def _on_one_device(tree: PyTree) -> PyTree:
     """Shapes that are read whole, however many devices the run had that saved them."""
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), tree)
+
+
+def _reason(error: Exception) -> str:
+    """What the system said, without the names of TensorStore's files before it."""
+    if isinstance(error, OSError):
+        return error.strerror or _first_line(error)
+    return _first_line(error).partition(" [os_error_code")[0].rpartition(": ")[2]
 
 
 def _first_line(error: Exception) -> str:

@@ -24,6 +24,7 @@ from handjax.training.evaluation import HeldOut
 from handjax.training.metrics import MetricsWriter
 from handjax.training.optimizer import make_optimizer
 from handjax.training.parallel import Engine, make_engine
+from handjax.training.preemption import Preempted, PreemptionWatch
 from handjax.training.remat import remat_policy
 from handjax.training.state import TrainState, create_state
 from handjax.training.step import Metrics, TrainStep, make_train_step
@@ -51,7 +52,8 @@ def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Make
 
     Raises:
       ConfigError: a field that does not fit.
-      CheckpointError: `workdir` holds another run.
+      CheckpointError: `workdir` holds another run, or a checkpoint cannot be written.
+      Preempted: the run was asked to end; the step it was at is saved.
     """
     if not config.debug:
         return _train(config, task, make_loader, workdir)
@@ -65,7 +67,7 @@ def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Mak
     frozen = task.frozen()
     data = iter(make_loader("train"))
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
-    with contextlib.closing(checkpoints):
+    with PreemptionWatch() as preemption, contextlib.closing(checkpoints):
         state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0, constrain=engine.layout.constrain)
         state = checkpoints.restore(state, data)
         run_step: TrainStep = engine.compile(step, state)
@@ -87,7 +89,11 @@ def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Mak
                 state, values = run_step(state, frozen, engine.place_batch(batch))
                 jax.block_until_ready(running)  # the devices have one step in hand, never a queue of them
                 running = values
-                between(number, state, values)
+                ending = preemption.asked(number)
+                between(number, state, values, ending)
+                if ending:
+                    checkpoints.wait()
+                    raise Preempted(number)
     log.info("step %d reached; results in %s", int(engine.gather(state.step)), workdir)
     return state
 
@@ -141,8 +147,8 @@ class _BetweenSteps:
         self._data = data
         self._steps_since_report, self._last_report = 0, time.monotonic()
 
-    def __call__(self, step: int, state: TrainState, values: Metrics) -> None:
-        """`step` is the number of completed steps, `values` what the last of them reported."""
+    def __call__(self, step: int, state: TrainState, values: Metrics, ending: bool = False) -> None:
+        """`step` is the number of completed steps, `values` what the last reported; one that is `ending` is saved."""
         self._checkpoints.wait()  # a save overlaps with one step, so that a kill repeats at most one interval
         report: dict[str, float] = {}
         self._steps_since_report += bool(values)
@@ -156,7 +162,7 @@ class _BetweenSteps:
             log.info("step %d  %s", step, "  ".join(f"{name} {value:.4g}" for name, value in report.items()))
         if self._due(step, self._config.preview_every):
             self._metrics.write_previews(step, self._held_out.preview(state))
-        if step and self._due(step, self._config.checkpoint.every):
+        if step and (ending or self._due(step, self._config.checkpoint.every)):
             self._checkpoints.save(step, self._engine.gather(state), self._data)
         if report:
             self._steps_since_report, self._last_report = 0, time.monotonic()
