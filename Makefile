@@ -2,7 +2,7 @@ PYTHON ?= python3
 PHOTOS ?=
 BIN := .venv/bin
 
-.PHONY: setup demo test lint
+.PHONY: setup demo test fault-test lint
 
 setup: .venv/ready
 
@@ -21,6 +21,10 @@ demo: setup
 
 test: .venv/torch
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
+
+# a quarter of an hour: a run is killed 50 times and asked to end 10 times
+fault-test: setup
+	$(BIN)/python -m tests.e2e.faults --kills 50 --terms 10
 
 lint: setup
 	$(BIN)/ruff check .
