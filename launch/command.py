@@ -17,6 +17,8 @@ from handjax.errors import UserError
 from launch.memory import return_memory_after_compiling
 
 USER_ERROR_STATUS = 2
+PREEMPTED_STATUS = 75
+"""EX_TEMPFAIL of sysexits.h: not wrong, try again."""
 
 
 def run(main: Callable[[], int | None]) -> None:

@@ -6,6 +6,7 @@ import logging
 import sys
 from pathlib import Path
 
+import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
 from data_pipelines.encoded import encoder_of
@@ -18,21 +19,26 @@ from handjax.training.loop import train
 from handjax.training.preemption import Preempted
 from handjax.training.task import Task
 from launch import command
-
-PREEMPTED_STATUS = 75
-"""EX_TEMPFAIL of sysexits.h: not wrong, try again."""
+from launch.command import PREEMPTED_STATUS
+from launch.distributed import add_process_arguments, is_one_of_several, is_supervised, join, supervise
 
 
 def main() -> int | None:
     """Trains up to `config.steps`, resuming whatever `--workdir` already holds.
 
     Returns:
-      `PREEMPTED_STATUS` when the run was asked to end and the same command goes on, as launch/cluster does.
+      `PREEMPTED_STATUS` when the run was asked to end, `LOST_STATUS` when it lost one of its processes; either time
+      the same command goes on, as launch/cluster does.
     """
     parser = argparse.ArgumentParser(prog="launch.train", description=__doc__, allow_abbrev=False)
     parser.add_argument("--config", required=True, metavar="FILE[:VARIANT]", help="a recipe, as in configs/")
     parser.add_argument("--workdir", type=Path, metavar="DIR", help="default: runs/<recipe>")
+    add_process_arguments(parser)
     arguments, overrides = parser.parse_known_args()
+    if is_one_of_several(arguments):
+        if not is_supervised():
+            return supervise("launch.train")
+        join(arguments)
     config = load_config(arguments.config, overrides)
     _log_to_stderr()
     task = make_task(config)
@@ -44,6 +50,8 @@ def main() -> int | None:
         batch_spec=task.batch_spec(),
         batch_size=config.batch_size,
         seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
     )
     workdir = arguments.workdir or Path("runs") / config_name(arguments.config)
     try:
@@ -84,7 +92,7 @@ def _log_to_stderr() -> None:
     logger.propagate = False  # Orbax gives the root logger a handler of its own
     # when a checkpoint cannot be written, TensorStore's futures say the same again, and long
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    logger.setLevel(logging.INFO)
+    logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
     logger.addHandler(logging.StreamHandler(sys.stderr))
 
 

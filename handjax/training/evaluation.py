@@ -33,7 +33,7 @@ class HeldOut:
 
     def preview(self, state: TrainState) -> dict[str, np.ndarray]:
         """Returns the task's pictures of the first held-out batch."""
-        return jax.device_get(self._run(self._preview, state, self._batches[0]))
+        return self._engine.fetch(self._run(self._preview, state, self._batches[0]))
 
     def _run(self, function: Callable, state: TrainState, batch: Batch) -> Iterable:
         state = self._engine.gather(state)

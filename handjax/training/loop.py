@@ -73,7 +73,8 @@ def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Mak
         run_step: TrainStep = engine.compile(step, state)
         resumed = int(state.step)
         log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
-        write_json(workdir / "config.json", config.to_dict())
+        if jax.process_index() == 0:
+            write_json(workdir / "config.json", config.to_dict())
         state, frozen = engine.place(state), engine.place_frozen(cast_frozen(frozen, config.frozen_dtype))
         if config.debug:
             log_shapes(engine.gather(state), task.batch_spec())
@@ -85,7 +86,7 @@ def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Mak
                 between(0, state, {})
             running = None
             for number, batch in _progress(data, resumed, config.steps):
-                check_batch(batch, task.batch_spec(), config.batch_size)
+                check_batch(batch, task.batch_spec(), config.batch_size // jax.process_count())
                 state, values = run_step(state, frozen, engine.place_batch(batch))
                 jax.block_until_ready(running)  # the devices have one step in hand, never a queue of them
                 running = values
@@ -178,7 +179,7 @@ class _BetweenSteps:
 def _progress(data: grain.DatasetIterator, done: int, steps: int) -> Iterator[tuple[int, Batch]]:
     """Yields (step number, batch) for the steps that are left, under a progress bar on stderr."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
-    bar = tqdm(initial=done, total=steps, unit="step", mininterval=interval)
+    bar = tqdm(initial=done, total=steps, unit="step", mininterval=interval, disable=jax.process_index() > 0)
     with logging_redirect_tqdm([logging.getLogger("handjax")]), bar:
         for number in range(done + 1, steps + 1):
             yield number, next(data)

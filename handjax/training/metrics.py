@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+import jax
 import numpy as np
 import tensorboardX
 
@@ -15,9 +16,13 @@ class MetricsWriter:
     """Appends to WORKDIR/metrics.jsonl and to the TensorBoard file beside it.
 
     Older lines from `first_step` on are dropped: an interrupted run reported them, and they will be reported again.
+    Of several processes only the first one writes.
     """
 
     def __init__(self, workdir: Path, first_step: int):
+        self._writes = jax.process_index() == 0
+        if not self._writes:
+            return
         path = workdir / "metrics.jsonl"
         _drop_from(path, first_step)
         self._file = path.open("a")
@@ -26,6 +31,8 @@ class MetricsWriter:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Writes one line: {"step": …, name: value, …}."""
+        if not self._writes:
+            return
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         self._file.flush()
         for name, value in values.items():
@@ -33,10 +40,14 @@ class MetricsWriter:
 
     def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Writes WORKDIR/previews/step_000100_NAME.png."""
+        if not self._writes:
+            return
         for name, picture in pictures.items():
             write_image(self._previews / f"step_{step:06d}_{name}.png", np.asarray(picture))
 
     def close(self) -> None:
+        if not self._writes:
+            return
         self._file.close()
         self._board.close()
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.stages import Wrapped
 
@@ -31,8 +32,11 @@ class Engine(Protocol):
     def gather(self, tree: PyTree) -> PyTree:
         """Returns a placed tree with one array a leaf, maybe cut: what is evaluated and saved."""
 
+    def fetch(self, tree: PyTree) -> PyTree:
+        """Returns what a program over placed arrays gave, whole, as NumPy arrays on every process."""
+
     def place_batch(self, batch: Batch) -> Batch:
-        """Cuts the batch axis of a training batch over the devices."""
+        """Cuts the batch axis over the devices; `batch` is this process's part of the global batch."""
 
     def place_held_out(self, batch: Batch) -> Batch:
         """Puts a batch beside gathered weights."""
@@ -71,8 +75,11 @@ class JitEngine:
     def gather(self, tree: PyTree) -> PyTree:
         return tree
 
+    def fetch(self, tree: PyTree) -> PyTree:
+        return _fetch(tree)
+
     def place_batch(self, batch: Batch) -> Batch:
-        return jax.device_put(dict(batch), self._batched)
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._batched, x), dict(batch))
 
     place_held_out = place_batch
 
@@ -102,6 +109,9 @@ class PmapEngine:
     def gather(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x[0], tree)
 
+    def fetch(self, tree: PyTree) -> PyTree:
+        return _fetch(tree)
+
     def place_batch(self, batch: Batch) -> Batch:
         devices = jax.local_device_count()
         return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), dict(batch))
@@ -111,6 +121,10 @@ class PmapEngine:
 
     def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
         return jax.pmap(step, self.layout.axis_name, donate_argnums=(0,), out_axes=(0, None))
+
+
+def _fetch(tree: PyTree) -> PyTree:
+    return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
 
 
 def make_engine(parallel: ml_collections.ConfigDict, batch_size: int, accumulation: int) -> Engine:
@@ -134,6 +148,11 @@ def make_engine(parallel: ml_collections.ConfigDict, batch_size: int, accumulati
         raise ConfigError(
             f"batch_size={batch_size} does not divide over {shards} shards (parallel.data x parallel.fsdp) x "
             f"{accumulation} micro-batches; use a multiple of {shards * accumulation}"
+        )
+    if shards % jax.process_count():
+        raise ConfigError(
+            f"{shards} shards (parallel.data x parallel.fsdp) do not divide over {jax.process_count()} processes; "
+            "lower parallel.model"
         )
     if parallel["mode"] == "jit":
         return JitEngine(make_mesh(sizes), shard_frozen=shard_frozen)

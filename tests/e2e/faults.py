@@ -25,8 +25,7 @@ import numpy as np
 from handjax.tasks import make_task
 from handjax.training.checkpoints import restore_params
 from handjax.training.config import load_config
-from launch.command import USER_ERROR_STATUS
-from launch.train import PREEMPTED_STATUS
+from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
 
 SMALLEST_FILE = 200_000
 """Bytes that a file may have where the disk is full: metrics fit, the weights of `FULL` do not."""

@@ -11,8 +11,7 @@ import pytest
 import yaml
 
 import launch
-from launch.command import USER_ERROR_STATUS
-from launch.train import PREEMPTED_STATUS
+from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
 
 FOLDER = Path(launch.__file__).parent / "cluster"
 TRAIN = """#!/usr/bin/env bash

@@ -52,7 +52,7 @@ def make(config: ml_collections.ConfigDict) -> ToyTask:
     return ToyTask(config.features, {"masked": 1.0, "absolute": config.absolute})
 
 
-def make_loader(data, *, batch_spec, batch_size, seed, split):
+def make_loader(data, *, batch_spec, batch_size, seed, split, process_index=0, process_count=1):
     """Shuffled random vectors, each made from its index; `data.delay` seconds an example slow a run down."""
     features = batch_spec["x"].shape[0]
 
@@ -66,4 +66,5 @@ def make_loader(data, *, batch_spec, batch_size, seed, split):
     if split == "train":
         source = source.shuffle().repeat()
     read = grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
-    return source.map(example).to_iter_dataset(read).batch(batch_size, drop_remainder=True)
+    batches = source.map(example).batch(batch_size // process_count, drop_remainder=True)
+    return batches[process_index::process_count].to_iter_dataset(read)

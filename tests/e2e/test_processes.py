@@ -1,0 +1,123 @@
+"""Several processes on one machine train as one, end together, and say why."""
+
+import argparse
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from handjax.errors import ConfigError
+from handjax.images import read_image
+from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
+from launch.distributed import LOST_STATUS, add_process_arguments, is_one_of_several
+from tests.e2e.faults import newest
+
+DEVICES = 2
+PEER_TIMEOUT = 10
+
+
+class Job:
+    """`count` processes of `DEVICES` devices each, which train into one folder."""
+
+    def __init__(self, workdir: Path, count: int, *fields: str):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            address = f"localhost:{free.getsockname()[1]}"
+        command = ["--coordinator", address, "--processes", str(count), "--peer-timeout", str(PEER_TIMEOUT)]
+        self.processes = [start(workdir, DEVICES, *command, "--process", str(k), *fields) for k in range(count)]
+
+    def wait(self) -> list[int]:
+        return [process.wait(120) for process in self.processes]
+
+
+def start(workdir: Path, devices: int, *more: str) -> subprocess.Popen:
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    command = [sys.executable, "-m", "launch.train", "--config", "tests/training/toy_config.py:slow"]
+    command += ["--workdir", str(workdir), *more]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def until_saved(workdir: Path, process: subprocess.Popen) -> None:
+    while newest(workdir) == 0:
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def reports(workdir: Path) -> list[dict[str, float]]:
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    for line in lines:
+        line.pop("examples_per_second", None)
+    return lines
+
+
+# weights of 400 x 400 are cut over "fsdp", which spans the processes
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_processes_train_as_one(tmp_path, count):
+    fields = ["--config.features=400", "--config.parallel.data=1", f"--config.parallel.fsdp={count * DEVICES}"]
+    job = Job(tmp_path / "several", count, *fields)
+    assert job.wait() == [0] * count
+    one = start(tmp_path / "one", count * DEVICES, *fields)
+    assert one.wait(120) == 0
+    together, alone = (reports(tmp_path / name) for name in ("several", "one"))
+    assert [line["step"] for line in together] == [0, *range(5, 41, 5)]
+    for line, expected in zip(together, alone, strict=True):
+        assert line == pytest.approx(expected, rel=2e-5, abs=1e-5)
+    pictures = [
+        read_image(tmp_path / name / "previews" / "step_000040_weights.png").astype(int) for name in ("several", "one")
+    ]
+    assert np.abs(pictures[0] - pictures[1]).max() <= 1
+
+
+def test_all_end_when_one_is_asked_to_and_go_on_together(tmp_path):
+    fields = ["--config.steps=400", "--config.eval_every=0", "--config.preview_every=0"]
+    job = Job(tmp_path / "run", 2, *fields)
+    until_saved(tmp_path / "run", job.processes[0])
+    job.processes[1].send_signal(signal.SIGTERM)
+    assert job.wait() == [PREEMPTED_STATUS] * 2
+    saved = newest(tmp_path / "run")
+    assert f"step {saved} is saved" in job.processes[0].stderr.read()
+    again = Job(tmp_path / "run", 2, f"--config.steps={saved + 5}", *fields[1:])
+    assert again.wait() == [0, 0]
+    assert f"resuming from step {saved}" in again.processes[0].stderr.read()
+
+
+def test_a_dead_process_ends_the_others(tmp_path):
+    job = Job(tmp_path / "run", 2, "--config.steps=4000", "--config.eval_every=0", "--config.preview_every=0")
+    until_saved(tmp_path / "run", job.processes[0])
+    children = subprocess.run(["pgrep", "-P", str(job.processes[1].pid)], capture_output=True, text=True).stdout.split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    start_of_end = time.monotonic()
+    assert job.wait() == [LOST_STATUS] * 2
+    assert time.monotonic() - start_of_end < 3 * PEER_TIMEOUT
+    last = job.processes[0].stderr.read().strip().splitlines()[-1]
+    assert last.startswith("error: a process of this job died or hung") and "newest checkpoint" in last
+
+
+@pytest.mark.parametrize(
+    ("flags", "what"),
+    [
+        (["--processes", "2"], "--coordinator"),
+        (["--coordinator", "localhost:1", "--processes", "2"], "--process"),
+        (["--coordinator", "localhost:1", "--processes", "2", "--process", "2"], "from 0 to 1"),
+        (["--coordinator", "localhost:1", "--distributed"], "not with --distributed"),
+    ],
+)
+def test_flags_that_do_not_fit_are_refused(flags, what):
+    parser = argparse.ArgumentParser()
+    add_process_arguments(parser)
+    with pytest.raises(ConfigError, match=what):
+        is_one_of_several(parser.parse_args(flags))
+
+
+def test_a_job_that_nobody_started_is_one_line(tmp_path):
+    process = start(tmp_path, 1, "--distributed")
+    error = process.communicate(timeout=60)[1].strip()
+    assert process.returncode == USER_ERROR_STATUS
+    assert error.startswith("error: ") and "no Cloud TPU" in error and "\n" not in error
