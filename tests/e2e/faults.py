@@ -22,9 +22,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from handjax.files import write_json
 from handjax.tasks import make_task
 from handjax.training.checkpoints import restore_params
 from handjax.training.config import load_config
+from launch import command
 from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
 
 SMALLEST_FILE = 200_000
@@ -185,12 +187,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--terms", type=int, default=10)
+    parser.add_argument("--out", type=Path, help="JSON file for the counts, machine and versions")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        recipe = Recipe.toy(steps=40 * (arguments.kills + arguments.terms + 2))
+        steps = 40 * (arguments.kills + arguments.terms + 2)
+        recipe = Recipe.toy(steps)
         counts = check_faults(recipe, Path(folder), arguments.kills, arguments.terms, longest=0.8)
         fill_disk(Recipe.toy(steps=100), Path(folder) / "full")
-    print(json.dumps(counts | {"disk full": 1}))
+    counts |= {"disk full": 1}
+    print(json.dumps(counts))
+    if arguments.out:
+        write_json(arguments.out, {"counts": counts, "steps": steps, **command.environment("orbax-checkpoint")})
 
 
 if __name__ == "__main__":
