@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from tqdm import tqdm
 
+from data_pipelines.loader import share_of_batches
 from data_pipelines.malformed.edits import BY_NAME
 from handjax.anatomy.head import COUNTS, KINDS, NOT_COUNTED, cut_hand, feature_maps, head_region, load_landmark_network
 from handjax.errors import InputError
@@ -133,10 +134,15 @@ def make_loader(
     batch_size: int,
     seed: int,
     split: str,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> grain.IterDataset:
-    """Makes the endless stream of batches of `config.path`: folders of `write_maps`' splits, separated by commas.
+    """Makes the endless stream of this process's batches of `config.path`, as `data_pipelines.loader.make_loader`.
+
+    The path names folders of `write_maps`' splits, separated by commas.
 
     Raises:
+      ConfigError: processes that do not divide the batch.
       InputError: a folder has no such split.
     """
     folders = [Path(path) / split for path in config.path.split(",")]
@@ -144,6 +150,6 @@ def make_loader(
         if not folder.is_dir():
             raise InputError(f"{folder}: no feature maps of hands; make them by launch.assets.anatomy_head")
     dataset = grain.MapDataset.source(MapSource(folders, tuple(batch_spec))).shuffle(seed=seed % 2**32).repeat()
-    return dataset.batch(batch_size, drop_remainder=True).to_iter_dataset(
+    return share_of_batches(dataset, batch_size, process_index, process_count).to_iter_dataset(
         grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)
     )

@@ -55,18 +55,27 @@ def make_loader(
       InputError: no such records, or records without a field asked for.
     """
     options = LoaderConfig.from_config(config)
-    if batch_size % process_count:
-        raise ConfigError(f"batch_size {batch_size} cannot be divided among {process_count} processes")
     make_examples = _encoded_examples if options.encoded else _examples
-    examples = make_examples(options, batch_spec, seed, split)
-    # the stream is endless; keeping a remainder of it would divide its length as a float, which overflows for batch 1
-    batches = examples.batch(batch_size // process_count, drop_remainder=True)
-    share = batches[process_index::process_count]
+    share = share_of_batches(make_examples(options, batch_spec, seed, split), batch_size, process_index, process_count)
     if "skeleton" in batch_spec:
         share = share.map(functools.partial(add_skeletons, names=tuple(batch_spec), size=options.image_size))
     return share.to_iter_dataset(
         grain.ReadOptions(num_threads=options.read_threads, prefetch_buffer_size=_BATCHES_AHEAD)
     )
+
+
+def share_of_batches(
+    examples: grain.MapDataset, batch_size: int, process_index: int, process_count: int
+) -> grain.MapDataset:
+    """This process's rows of the batches of an endless stream.
+
+    Raises:
+      ConfigError: processes that do not divide the batch.
+    """
+    if batch_size % process_count:
+        raise ConfigError(f"batch_size {batch_size} cannot be divided among {process_count} processes")
+    # the stream is endless; keeping a remainder of it would divide its length as a float, which overflows for batch 1
+    return examples.batch(batch_size // process_count, drop_remainder=True)[process_index::process_count]
 
 
 def _examples(
