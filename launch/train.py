@@ -90,8 +90,9 @@ def _check_encoder(task: Task, path: str) -> None:
 def _log_to_stderr() -> None:
     logger = logging.getLogger("handjax")
     logger.propagate = False  # Orbax gives the root logger a handler of its own
-    # when a checkpoint cannot be written, TensorStore's futures say the same again, and long
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    # what goes wrong is raised here; each of Orbax's threads and TensorStore's futures would say it again, and long
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     logger.setLevel(logging.INFO if jax.process_index() == 0 else logging.WARNING)
     logger.addHandler(logging.StreamHandler(sys.stderr))
 
