@@ -2,8 +2,8 @@
 
 import argparse
 import dataclasses
+import itertools
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from handjax.metrics.intervals import wilson_interval
 from handjax.metrics.kernel import kernel_distance_of_subsets
 from handjax.perception import HandDetector
 from launch.generator import add_model_arguments, load_generator
+from launch.timing import interleaved, summary
 
 SEED = 52_000
 """Of noise that the guide's settings were not chosen with."""
@@ -80,7 +81,7 @@ def bench_guidance(runs: int, photos: Path | None = None, samples: int = 512) ->
     """The same noise and prompts without and with the guide, which has its default settings.
 
     Args:
-      runs: unused, for every picture is made once each way.
+      runs: of the timing.
       photos: folder of photographs of hands. What they show is asked for, and distances are to them.
       samples: pictures each way.
 
@@ -88,27 +89,20 @@ def bench_guidance(runs: int, photos: Path | None = None, samples: int = 512) ->
       ConfigError: there is no folder.
       InputError: hands are found in too few photographs.
     """
-    del runs
     if photos is None:
         raise ConfigError("guidance needs photographs of hands to compare with; name their folder with --photos")
     judge, extractor = make_judge(), effnet_lite0()
     prompts, crops = read_photos(photos, samples)
     wishes = [Wish(prompt, "", SEED + number) for number, prompt in enumerate(prompts)]
     reference = features_of(crops, extractor)
-    verdicts, took = {}, {}
-    for guidance in ("none", "anatomy"):
-        images, took[guidance] = make_pictures(load(guidance), wishes, guidance)
+    generators = {guidance: load(guidance) for guidance in ("none", "anatomy")}
+    verdicts = {}
+    for guidance, generator in generators.items():
+        images = make_pictures(generator, wishes, guidance)
         verdicts[guidance] = [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
         yield from distance_items(guidance, features_of(images, extractor), reference)
     yield from verdict_items(verdicts["none"], verdicts["anatomy"])
-    yield {
-        "name": "a picture with the guide",
-        "ours": took["anatomy"],
-        "peer_name": "without",
-        "peer": took["none"],
-        "unit": "s",
-        "ratio": took["anatomy"] / took["none"],
-    }
+    yield time_item(runs, generators["anatomy"], generators["none"], wishes)
 
 
 def read_photos(folder: Path, count: int) -> tuple[list[str], list[Image]]:
@@ -136,12 +130,17 @@ def load(guidance: str) -> Generator:
     return load_generator(parser.parse_args([*ASKED, "--guidance", guidance]))[0]
 
 
-def make_pictures(generator: Generator, wishes: Sequence[Wish], name: str) -> tuple[list[Image], float]:
-    """Pictures in the order of the wishes, and seconds for each of them, without compiling."""
-    list(generator(wishes[: generator.batch]))
-    start = time.perf_counter()
+def make_pictures(generator: Generator, wishes: Sequence[Wish], name: str) -> list[Image]:
+    """Pictures in the order of the wishes."""
     made = {wish.seed: image for wish, image in tqdm(generator(wishes), name, len(wishes), disable=None)}
-    return [made[wish.seed] for wish in wishes], (time.perf_counter() - start) / len(wishes)
+    return [made[wish.seed] for wish in wishes]
+
+
+def time_item(runs: int, guided: Generator, plain: Generator, wishes: Sequence[Wish]) -> dict[str, Any]:
+    """Seconds of a full batch with the guide and without, in turn."""
+    batch = list(itertools.islice(itertools.cycle(wishes), guided.batch))
+    times = interleaved(lambda: list(guided(batch)), lambda: list(plain(batch)), runs + 1)[1:]  # the first one compiles
+    return {**summary("a batch with the guide", "without", times), "pictures": len(batch)}
 
 
 def features_of(images: Sequence[Image], extractor: FeatureExtractor) -> np.ndarray:

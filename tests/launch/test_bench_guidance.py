@@ -56,5 +56,5 @@ def test_photographs_are_asked_for_and_must_be_enough():
 def test_a_short_run_has_every_row():
     pytest.importorskip("efficientnet_lite_pytorch")
     rows = {item["name"]: item["ours"] for item in bench_guidance.bench_guidance(1, PHOTOS, 3)}
-    assert {"guidance none, FD", "guidance anatomy, KID", "a picture with the guide"} < set(rows)
+    assert {"guidance none, FD", "guidance anatomy, KID", "a batch with the guide"} < set(rows)
     assert rows["guidance none, hands found"] > 0.5
