@@ -102,6 +102,7 @@ def test_damaged_files_are_told(tmp_path, head):
         HandHead.load(path)
 
 
+@pytest.mark.slow
 def test_rendered_hands_are_told_apart_and_fingers_counted(head, detector):
     records = list(malformed_records([f"eval:{number}" for number in range(64)], 0, 192, Failures()))
     right, counted, six = [], [], []

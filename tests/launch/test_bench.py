@@ -89,6 +89,7 @@ def test_a_python_without_pyrender_is_one_line(capfd):
     assert "No module named" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_parts_of_stable_diffusion_are_timed_and_weighed():
     pytest.importorskip("torch")
     items = list(bench_sd.bench_float32(("text_encoder", "vae_decoder"), "tiny", runs=3))
@@ -102,6 +103,7 @@ def test_the_peer_is_weighed_without_jax():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.slow
 def test_half_precision_is_timed_beside_eager_and_compiled(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch, "compile", lambda network, **options: network)
