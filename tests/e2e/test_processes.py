@@ -75,6 +75,7 @@ def test_processes_train_as_one(tmp_path, count):
     assert np.abs(pictures[0] - pictures[1]).max() <= 1
 
 
+@pytest.mark.slow
 def test_all_end_when_one_is_asked_to_and_go_on_together(tmp_path):
     fields = ["--config.steps=400", "--config.eval_every=0", "--config.preview_every=0"]
     job = Job(tmp_path / "run", 2, *fields)

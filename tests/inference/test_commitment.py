@@ -52,6 +52,7 @@ def test_the_hands_of_every_step_are_read():
     assert summarise_commitments(generator, found[1:]) == {"pictures": 1, "hands": 0, "without_hand": 1}
 
 
+@pytest.mark.slow
 def test_too_few_steps_to_compare_are_refused():
     model = tiny_model()
     generator = Generator(model, DDIM(model.schedule, 10), SIZE)
