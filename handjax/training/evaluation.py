@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 import jax
 import numpy as np
 
-from handjax.training.parallel import Engine
+from handjax.training.parallel import Engine, fetch
 from handjax.training.state import TrainState, held_out_keys
 from handjax.training.step import batch_index, mean
 from handjax.training.task import Batch, PyTree, Task
@@ -33,7 +33,7 @@ class HeldOut:
 
     def preview(self, state: TrainState) -> dict[str, np.ndarray]:
         """Returns the task's pictures of the first held-out batch."""
-        return self._engine.fetch(self._run(self._preview, state, self._batches[0]))
+        return fetch(self._run(self._preview, state, self._batches[0]))
 
     def _run(self, function: Callable, state: TrainState, batch: Batch) -> Iterable:
         state = self._engine.gather(state)

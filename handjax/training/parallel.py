@@ -32,9 +32,6 @@ class Engine(Protocol):
     def gather(self, tree: PyTree) -> PyTree:
         """Returns a placed tree with one array a leaf, maybe cut: what is evaluated and saved."""
 
-    def fetch(self, tree: PyTree) -> PyTree:
-        """Returns what a program over placed arrays gave, whole, as NumPy arrays on every process."""
-
     def place_batch(self, batch: Batch) -> Batch:
         """Cuts the batch axis over the devices; `batch` is this process's part of the global batch."""
 
@@ -75,9 +72,6 @@ class JitEngine:
     def gather(self, tree: PyTree) -> PyTree:
         return tree
 
-    def fetch(self, tree: PyTree) -> PyTree:
-        return _fetch(tree)
-
     def place_batch(self, batch: Batch) -> Batch:
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(self._batched, x), dict(batch))
 
@@ -109,9 +103,6 @@ class PmapEngine:
     def gather(self, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda x: x[0], tree)
 
-    def fetch(self, tree: PyTree) -> PyTree:
-        return _fetch(tree)
-
     def place_batch(self, batch: Batch) -> Batch:
         devices = jax.local_device_count()
         return jax.tree.map(lambda x: x.reshape(devices, -1, *x.shape[1:]), dict(batch))
@@ -123,7 +114,8 @@ class PmapEngine:
         return jax.pmap(step, self.layout.axis_name, donate_argnums=(0,), out_axes=(0, None))
 
 
-def _fetch(tree: PyTree) -> PyTree:
+def fetch(tree: PyTree) -> PyTree:
+    """Returns what a program over placed arrays gave, whole, as NumPy arrays on every process."""
     return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
 
 

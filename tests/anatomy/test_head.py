@@ -104,7 +104,7 @@ def test_damaged_files_are_told(tmp_path, head):
 
 @pytest.mark.slow
 def test_rendered_hands_are_told_apart_and_fingers_counted(head, detector):
-    records = list(malformed_records([f"eval:{number}" for number in range(64)], 0, 192, Failures()))
+    records = list(malformed_records([f"eval:{number}" for number in range(400)], 0, 192, Failures()))
     right, counted, six = [], [], []
     for record in records:
         image = decode_image(record.image, record.id)
@@ -119,7 +119,7 @@ def test_rendered_hands_are_told_apart_and_fingers_counted(head, detector):
             six.append(COUNTS[int(reading.counts.argmax())])
     assert len(right) > 40 and np.mean(right) > RIGHT
     assert len(counted) > 15 and np.mean(counted) > COUNTED
-    assert six.count(6) >= len(six) / 2
+    assert six.count(6) > len(six) / 2
 
 
 def test_complaints_make_a_hand_implausible(head, detector):
