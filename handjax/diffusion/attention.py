@@ -6,8 +6,10 @@ GPU    cuDNN's flash attention for half precision
 else   all scores at once, in blocks when they would fill the memory
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -15,17 +17,33 @@ import jax.numpy as jnp
 from jax.extend.backend import get_backend
 from jaxtyping import Array, Float
 
+from handjax.diffusion.mesh import batch_a_device
 from handjax.diffusion.splash import fits_splash, splash_attention
 
 # Scores that need no blocks anywhere.
 FEW_SCORES = 2**16
 # Scores of a block on CPUs: 8 MiB. Smaller blocks pay more for their start than they gain by staying in cache.
 BLOCK_SCORES = 2**21
-# Scores that accelerators may hold at once: 1 GiB, and a quarter of it as a block.
+# Scores that an accelerator may hold at once: 1 GiB, and a quarter of it as a block.
 MOST_SCORES = 2**28
 ACCELERATOR_BLOCK_SCORES = 2**26
 # Later GPUs than Ampere take up to 256; no long sequence of Stable Diffusion needs it.
 CUDNN_MOST_DIM = 128
+
+_plainly = contextvars.ContextVar("_plainly", default=False)
+
+
+@contextlib.contextmanager
+def plain_attention_everywhere() -> Iterator[None]:
+    """Within it `attention` is traced as two plain matrix products, whose operations can be counted.
+
+    The compiler's count knows nothing of kernels, and takes the body of a loop for one run of it.
+    """
+    before = _plainly.set(True)
+    try:
+        yield
+    finally:
+        _plainly.reset(before)
 
 
 def attention(
@@ -46,7 +64,7 @@ def attention(
         The attended values in the dtype of `v`.
     """
     batch, queries, heads, _ = q.shape
-    if batch * heads * queries * k.shape[1] <= FEW_SCORES:
+    if _plainly.get() or batch * heads * queries * k.shape[1] <= FEW_SCORES:
         return plain_attention(q, k, v, bias)
     # Only the branch of the platform that the program is lowered for is compiled.
     return jax.lax.platform_dependent(q, k, v, bias, **implementations(q, k, bias))
@@ -61,6 +79,7 @@ def implementations(q: Any, k: Any, bias: Any) -> dict[str, Callable[..., Array]
         bias: None without.
     """
     batch, queries, heads, _ = q.shape
+    batch = batch_a_device(batch)
     in_blocks = functools.partial(blocked_attention, block_scores=ACCELERATOR_BLOCK_SCORES)
     many = batch * heads * queries * k.shape[1] > MOST_SCORES
     chosen: dict[str, Callable[..., Any]] = {

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import jax
 from jax.experimental.pallas.ops.tpu import splash_attention as splash
-from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float
+
+from handjax.diffusion.mesh import batch_and_heads
 
 # Lengths are cut into blocks of a multiple of a TPU's 128 lanes.
 LANES = 128
@@ -30,7 +31,7 @@ def splash_attention(
     v: Float[Array, "batch keys heads dim"],
     interpret: bool = False,
 ) -> Float[Array, "batch queries heads dim"]:
-    """Computes softmax(q·kᵀ/√dim)·v on TPUs, the batch cut over the mesh that `jax.set_mesh` has set.
+    """Computes softmax(q·kᵀ/√dim)·v on TPUs, batch and heads cut over the mesh that `jax.set_mesh` has set.
 
     Args:
         q: queries, `fits_splash` of them.
@@ -43,12 +44,11 @@ def splash_attention(
         by_head = (a.swapaxes(1, 2) for a in (q * q.shape[-1] ** -0.5, k, v))
         return jax.vmap(_kernel(q.shape[2], q.shape[1], k.shape[1], interpret))(*by_head).swapaxes(1, 2)
 
-    mesh = jax.sharding.get_abstract_mesh()
-    if not mesh.auto_axes:
+    if not jax.sharding.get_abstract_mesh().auto_axes:
         return on_one_device(q, k, v)
-    batch = PartitionSpec(mesh.auto_axes if len(q) % mesh.size == 0 else None)
+    cut = batch_and_heads(len(q), q.shape[2])
     # Kernels do not say over which axes their results vary, hence no check of it.
-    return jax.shard_map(on_one_device, in_specs=batch, out_specs=batch, check_vma=False)(q, k, v)
+    return jax.shard_map(on_one_device, in_specs=cut, out_specs=cut, check_vma=False)(q, k, v)
 
 
 def _kernel(heads: int, queries: int, keys: int, interpret: bool) -> Callable[..., Array]:

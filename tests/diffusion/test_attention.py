@@ -13,6 +13,7 @@ from handjax.diffusion.attention import (
     blocked_attention,
     implementations,
     plain_attention,
+    plain_attention_everywhere,
 )
 from handjax.diffusion.splash import splash_attention
 
@@ -137,3 +138,19 @@ def test_accelerators_never_hold_more_scores_than_the_bound():
     few, many = (jax.ShapeDtypeStruct((1, tokens, 1, 512), jnp.float32) for tokens in (4096, 65536))
     assert implementations(few, few, None)["default"] is plain_attention
     assert implementations(many, many, None)["default"].keywords == {"block_scores": ACCELERATOR_BLOCK_SCORES}
+
+
+def test_plainly_traced_attention_has_no_loop_and_all_its_operations():
+    q, k = (jax.ShapeDtypeStruct((2, 2048, 4, 16), jnp.float32) for _ in range(2))
+
+    def cost():
+        lowered = jax.jit(lambda q, k: attention(q, k, k)).trace(q, k).lower(lowering_platforms=("cpu",))
+        return "while" in lowered.as_text(), lowered.cost_analysis()["flops"]
+
+    with plain_attention_everywhere():
+        looped, flops = cost()
+    assert not looped
+    # two products over all pairs of tokens; the softmax adds some operations a pair
+    products = 2 * 2 * 2 * 4 * 2048**2 * 16
+    assert products < flops < 1.2 * products
+    assert cost()[0]
