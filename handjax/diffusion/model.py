@@ -28,6 +28,7 @@ from handjax.diffusion.folder import (
 from handjax.diffusion.hub import download, is_repository
 from handjax.diffusion.networks import MODULES, Part
 from handjax.diffusion.schedules import NoiseSchedule
+from handjax.diffusion.shapes import SHAPES_ONLY, read_settings, read_shapes
 from handjax.diffusion.taesd import TAESD, Autoencoder, load_taesd
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tiling import decode_tiled, encode_tiled
@@ -38,6 +39,7 @@ from handjax.files import write_json
 
 ASSETS = Path(__file__).parents[1] / "assets"
 INPAINTING_CHANNELS = 9
+TINY = "tiny_inpainting"
 # Of a picture that the autoencoder takes whole: 1024². One four times as large would need over 10 GiB.
 MOST_PIXELS = 2**20
 
@@ -124,7 +126,8 @@ def load_stable_diffusion(
     Args:
         name: a folder in the layout of diffusers, with weights of any precision, whole or in shards; a single-file
             checkpoint (`handjax.diffusion.single_file` says where its sizes come from); the name of a model in the
-            assets; or one on the Hugging Face hub (`ORGANISATION/MODEL`), which is downloaded.
+            assets; or one on the Hugging Face hub (`ORGANISATION/MODEL`), which is downloaded. After "shapes:", a
+            folder or a name of `handjax.diffusion.shapes.PUBLISHED` gives shapes in place of weights.
         dtype: of the weights in memory and of the computation.
         vae: another model, or an autoencoder alone as a folder or file, whose autoencoder takes the place of this
             one's; a tiny one (TAESD) decodes in a fraction of the time.
@@ -137,6 +140,8 @@ def load_stable_diffusion(
         WeightsError: the model is missing, incomplete or damaged, or of another architecture.
         BackendError: the weights are pickled and PyTorch is not installed.
     """
+    if str(name).startswith(SHAPES_ONLY):
+        return _without_weights(str(name).removeprefix(SHAPES_ONLY), dtype)
     source = _locate(name)
     if not source.is_file() and not (source / INDEX).is_file():
         raise WeightsError(
@@ -167,6 +172,23 @@ def load_stable_diffusion(
         text_encoder=text_encoder,
         schedule=schedule,
         tokenizer=Tokenizer(str(settings / TOKENIZER), text_encoder.config.max_position_embeddings),
+    )
+
+
+def _without_weights(name: str, dtype: DTypeLike) -> StableDiffusion:
+    source = find_model(name)
+    networks = read_shapes(source, name, dtype)
+    schedule, tokenizer = read_settings(source, ASSETS / TINY)
+    text_encoder, text_shapes = networks["text_encoder"]
+    return StableDiffusion(
+        unet_params=networks["unet"][1],
+        vae_params=networks["vae"][1],
+        text_params=text_shapes,
+        unet=networks["unet"][0],
+        vae=networks["vae"][0],
+        text_encoder=text_encoder,
+        schedule=schedule,
+        tokenizer=Tokenizer(str(tokenizer), text_encoder.config.max_position_embeddings),
     )
 
 
