@@ -19,6 +19,7 @@ from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.sampling import guided_denoise, sample
 from handjax.diffusion.schedules import NoiseSchedule
+from handjax.training.roofline import chip_of
 from launch.memory import return_memory_after_compiling
 from launch.peers import FULL, SIZES, Arrays, Part, flax_variables, load_torch, to_tensors
 from launch.timing import interleaved, summary
@@ -35,8 +36,6 @@ SCHEDULE = {
     "set_alpha_to_one": False,
     "steps_offset": 1,
 }
-# Dense bfloat16 operations a second, from the makers' data sheets.
-PEAK_FLOPS = {"A100": 312e12, "H100": 989e12, "H200": 989e12}
 
 
 def bench_sd(runs: int) -> Iterator[dict[str, Any]]:
@@ -221,6 +220,5 @@ def count_flops(call: Callable[[], Any]) -> int:
 
 def utilisation(flops_per_second: float) -> float | None:
     """The share of the device's peak, None where that is not known."""
-    kind = jax.devices()[0].device_kind
-    peak = next((peak for name, peak in PEAK_FLOPS.items() if name in kind), None)
-    return None if peak is None else flops_per_second / peak
+    chip = chip_of(jax.devices()[0].device_kind)
+    return None if chip is None else flops_per_second / chip.flops

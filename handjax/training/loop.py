@@ -27,7 +27,7 @@ from handjax.training.parallel import Engine, make_engine
 from handjax.training.preemption import Preempted, PreemptionWatch
 from handjax.training.remat import remat_policy
 from handjax.training.state import TrainState, create_state
-from handjax.training.step import Metrics, TrainStep, make_train_step
+from handjax.training.step import Layout, Metrics, TrainStep, make_train_step
 from handjax.training.task import Batch, PyTree, Task, check_batch
 
 log = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Make
 
 def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
     engine = make_engine(config.parallel, config.batch_size, config.accumulation)
-    step, tx = _make_step(config, task, engine)
+    step, tx = make_step(config, task, engine.layout)
     frozen = task.frozen()
     data = iter(make_loader("train"))
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
@@ -99,9 +99,10 @@ def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Mak
     return state
 
 
-def _make_step(
-    config: ml_collections.FrozenConfigDict, task: Task, engine: Engine
+def make_step(
+    config: ml_collections.FrozenConfigDict, task: Task, layout: Layout
 ) -> tuple[TrainStep, optax.GradientTransformation]:
+    """Makes the step of a recipe, and the optimiser that its state is made with."""
     tx, schedule = make_optimizer(config.optim, config.steps)
     step = make_train_step(
         task,
@@ -110,7 +111,7 @@ def _make_step(
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
         remat=remat_policy(config.parallel.remat),
-        layout=engine.layout,
+        layout=layout,
     )
     return step, tx
 

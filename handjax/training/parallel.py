@@ -1,5 +1,6 @@
 """Two ways to run the pure step on the devices: jit over a mesh, or pmap."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -77,6 +78,18 @@ class JitEngine:
 
     place_held_out = place_batch
 
+    def place_shapes(self, state: PyTree, frozen: PyTree, batch: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+        """What `place`, `place_frozen` and `place_batch` do, to shapes in place of arrays."""
+        placed = (
+            (state, shardings(state, self.mesh)),
+            (frozen, shardings(frozen, self.mesh) if self._shard_frozen else _everywhere(frozen, self._whole)),
+            (batch, _everywhere(batch, self._batched)),
+        )
+        state, frozen, batch = (
+            jax.tree.map(lambda x, cut: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=cut), *pair) for pair in placed
+        )
+        return state, frozen, batch
+
     def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
         def run(state: TrainState, frozen: PyTree, batch: Batch) -> Any:
             # Kernels that the compiler cannot cut learn from it how the devices share the batch.
@@ -84,6 +97,10 @@ class JitEngine:
                 return step(state, frozen, batch)
 
         return jax.jit(run, donate_argnums=(0,), out_shardings=(shardings(state, self.mesh), self._whole))
+
+
+def _everywhere(tree: PyTree, sharding: NamedSharding) -> PyTree:
+    return jax.tree.map(lambda _: sharding, tree)
 
 
 class PmapEngine:
@@ -119,13 +136,19 @@ def fetch(tree: PyTree) -> PyTree:
     return multihost_utils.process_allgather(tree, tiled=True) if jax.process_count() > 1 else jax.device_get(tree)
 
 
-def make_engine(parallel: ml_collections.ConfigDict, batch_size: int, accumulation: int) -> Engine:
+def make_engine(
+    parallel: ml_collections.ConfigDict,
+    batch_size: int,
+    accumulation: int,
+    devices: Sequence[jax.Device] | None = None,
+) -> Engine:
     """Makes the engine that a recipe's `parallel` section describes.
 
     Args:
       parallel: `mode` ("jit" or "pmap"), the mesh's `data`, `fsdp` and `model`, and `frozen` ("whole" or "sharded").
       batch_size: of all devices together.
       accumulation: micro-batches of a step.
+      devices: all of this job's by default.
 
     Raises:
       ConfigError: an unknown word, a mesh that is not that of the devices, or a batch that cannot be cut evenly.
@@ -133,7 +156,8 @@ def make_engine(parallel: ml_collections.ConfigDict, batch_size: int, accumulati
     for name, known in (("mode", ("jit", "pmap")), ("frozen", ("whole", "sharded"))):
         if parallel[name] not in known:
             raise ConfigError(f"parallel.{name}={parallel[name]!r} is unknown; use {known[0]!r} or {known[1]!r}")
-    sizes = mesh_sizes({axis: parallel[axis] for axis in AXES}, jax.device_count())
+    count = jax.device_count() if devices is None else len(devices)
+    sizes = mesh_sizes({axis: parallel[axis] for axis in AXES}, count)
     shard_frozen = parallel["frozen"] == "sharded"
     shards = sizes[DATA] * sizes[FSDP]
     if batch_size % (shards * accumulation):
@@ -147,7 +171,7 @@ def make_engine(parallel: ml_collections.ConfigDict, batch_size: int, accumulati
             "lower parallel.model"
         )
     if parallel["mode"] == "jit":
-        return JitEngine(make_mesh(sizes), shard_frozen=shard_frozen)
+        return JitEngine(make_mesh(sizes, devices), shard_frozen=shard_frozen)
     if sizes[FSDP] * sizes[MODEL] > 1 or shard_frozen:
         raise ConfigError(
             "parallel.mode='pmap' keeps all weights whole; leave out parallel.fsdp, parallel.model and parallel.frozen"
