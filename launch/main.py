@@ -14,6 +14,7 @@ HELPERS = {
     "bench_rasterize",
     "bench_sd",
     "command",
+    "compile_text",
     "evaluate_distance",
     "generator",
     "guidance",
@@ -26,6 +27,7 @@ HELPERS = {
     "score_report",
     "score_text",
     "timing",
+    "topologies",
 }
 
 
