@@ -21,5 +21,9 @@ class CheckpointError(UserError):
     """A training checkpoint that cannot be restored into this run."""
 
 
+class DivergedError(UserError):
+    """A training run whose losses are no numbers any more, or far too large."""
+
+
 class BackendError(UserError):
     """An optional package or system library that the chosen backend needs and this machine lacks."""

@@ -15,7 +15,6 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict, FrozenConfigDict
 
-from handjax.diffusion.attention import plain_attention_everywhere
 from handjax.diffusion.shapes import SHAPES_ONLY
 from handjax.errors import ConfigError, UserError
 from handjax.tasks import make_task
@@ -24,8 +23,8 @@ from handjax.training.collectives import read_collectives
 from handjax.training.config import OVERRIDE_PREFIX, apply_overrides, flatten, load_config
 from handjax.training.program import Tensor, argument_elements, hbm_traffic, largest_tensors
 from handjax.training.roofline import GIB, TERA, chip_of, roofline
-from handjax.training.task import Task
 from launch import command, compile_text
+from launch.flops import count_flops
 from launch.topologies import devices_of
 
 # Batches a device that a sweep without fields tries, smallest first.
@@ -139,7 +138,8 @@ def compile_and_measure(
     seconds = time.perf_counter() - lowered_at
     if save is not None and not isinstance(compiled, ahead.TooLarge):
         ahead.save_step(compiled, save)
-    model_flops, executed_flops = _flops(config, task)
+    model_flops = count_flops(config, task)
+    executed_flops = count_flops(config, task, recomputed=True) if ahead.recomputes(config) else model_flops
     item = {
         "chips": len(devices),
         "device_kind": devices[0].device_kind,
@@ -167,13 +167,6 @@ def without_weights(config: FrozenConfigDict) -> FrozenConfigDict:
     changed = ConfigDict(config)
     changed.model = SHAPES_ONLY + config.model
     return FrozenConfigDict(changed)
-
-
-def _flops(config: FrozenConfigDict, task: Task) -> tuple[float, float]:
-    """Operations of the step as the paper's arithmetic has them, and as they are executed."""
-    with plain_attention_everywhere():
-        flops = ahead.count_flops(config, task, recomputed=False)
-        return flops, ahead.count_flops(config, task, recomputed=True) if ahead.recomputes(config) else flops
 
 
 def _too_large(reason: ahead.TooLarge) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from handjax.training.task import Task
 from launch import command
 from launch.command import PREEMPTED_STATUS
 from launch.distributed import add_process_arguments, is_one_of_several, is_supervised, join, supervise
+from launch.flops import count_flops
 
 
 def main() -> int | None:
@@ -59,7 +60,7 @@ def main() -> int | None:
     except OSError as error:
         raise InputError(f"{workdir}: cannot be a folder ({error.strerror}); use another --workdir") from error
     try:
-        train(config, task, lambda split: make_loader(split=split), workdir)
+        train(config, task, lambda split: make_loader(split=split), workdir, lambda: count_flops(config, task))
     except Preempted as ending:
         print(ending, file=sys.stderr)
         return PREEMPTED_STATUS

@@ -4,7 +4,8 @@ import contextlib
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+import platform
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from handjax.errors import CheckpointError
+from handjax.training.clock import Clock
 from handjax.training.config import flatten
 from handjax.training.state import TrainState
 from handjax.training.task import PyTree
@@ -22,39 +25,64 @@ from handjax.training.task import PyTree
 log = logging.getLogger(__name__)
 
 # Fields that may change between restarts: they decide what is shown, kept and where it is computed, not what is learnt.
-FREE_FIELDS = frozenset({"log_every", "eval_every", "eval_batches", "preview_every", "checkpoint", "parallel"})
+FREE_FIELDS = frozenset(
+    {"log_every", "eval_every", "eval_batches", "preview_every", "checkpoint", "parallel"}
+    | {"layer_stats", "profile", "wandb"}
+)
 
 
 class Checkpoints:
     """Saves and restores a run.
 
-    Items of a checkpoint: params, opt_state, ema, model_state (those that are not empty), data (the iterator's
-    position) and meta (step, seed, recipe, hash of the frozen weights). Frozen weights are not saved.
+    Items of a checkpoint: params, opt_state, ema, model_state (those that are not empty), health, data (the iterator's
+    position) and meta (step, seed, recipe, hash of the frozen weights, versions, time). Frozen weights are not saved.
+
+    Every process reads its own rows of the same global batches, so one position is that of all, and any number of
+    processes may go on from it.
     """
 
     def __init__(self, folder: Path, config: ml_collections.FrozenConfigDict, frozen_hash: str):
         self._folder = folder
-        self._meta = {"config": _identity(config), "frozen": frozen_hash, "seed": config.seed}
+        self._best = config.checkpoint.best
+        self._meta = {"config": _identity(config), "frozen": frozen_hash, "seed": config.seed, "versions": _versions()}
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=config.checkpoint.keep, cleanup_tmp_directories=True, enable_async_checkpointing=True
+            preservation_policy=_what_is_kept(config.checkpoint),
+            cleanup_tmp_directories=True,
+            enable_async_checkpointing=True,
         )
         self._manager = ocp.CheckpointManager(folder.absolute(), options=options)
 
-    def save(self, step: int, state: TrainState, data: grain.DatasetIterator) -> None:
-        """Starts to save; the arrays are copied before it returns, the writing goes on in the background."""
-        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
-        meta = ocp.args.JsonSave(self._meta | {"step": step})
-        position = grain.checkpoint.CheckpointSave(data)
-        with self._writing():
-            self._manager.save(step, args=ocp.args.Composite(meta=meta, data=position, **items))
+    def save(
+        self, step: int, state: TrainState, data: grain.DatasetIterator, clock: Clock, report: Mapping[str, float]
+    ) -> None:
+        """Starts to save; the arrays are copied before it returns, the writing goes on in the background.
 
-    def restore(self, state: TrainState, data: grain.DatasetIterator) -> TrainState:
+        Args:
+          step: number of completed steps.
+          state: after it.
+          data: iterator, whose position is kept.
+          clock: whose time is kept.
+          report: of this step, for `checkpoint.best`.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
+        items = {name: ocp.args.StandardSave(tree) for name, tree in _items(state).items()}
+        meta = ocp.args.JsonSave(self._meta | {"step": step, "clock": clock.get_state()})
+        position = ocp.args.JsonSave(data.get_state())
+        measured = {name: report[name] for name in (self._best,) if name in report}
+        with self._writing():
+            args = ocp.args.Composite(meta=meta, data=position, **items)
+            self._manager.save(step, args=args, metrics=measured or None)
+
+    def restore(self, state: TrainState, data: grain.DatasetIterator, clock: Clock) -> TrainState:
         """Restores the newest readable checkpoint.
 
         Args:
           state: a state of this run's shapes, returned as it is when there is no checkpoint; arrays are read onto the
             devices that hold it, cut as it is, however they were cut when they were saved.
           data: iterator, moved in place to the position after the restored step.
+          clock: goes on, in place, from the restored step.
 
         Returns:
           The restored state.
@@ -65,7 +93,7 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                restored = self._read(step, state, data)
+                restored = self._read(step, state, data, clock)
             except (ValueError, KeyError, OSError) as error:
                 log.warning("checkpoint of step %d in %s is unreadable (%s)", step, self._folder, _first_line(error))
                 continue
@@ -102,12 +130,13 @@ class Checkpoints:
                 "command again, it goes on from the checkpoint before"
             ) from error
 
-    def _read(self, step: int, state: TrainState, data: grain.DatasetIterator) -> TrainState:
+    def _read(self, step: int, state: TrainState, data: grain.DatasetIterator, clock: Clock) -> TrainState:
         meta = self._manager.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
         self._check(step, meta)
         args = {name: ocp.args.StandardRestore(_shapes(tree)) for name, tree in _items(state).items()}
-        position = grain.checkpoint.CheckpointRestore(data)
-        restored = self._manager.restore(step, args=ocp.args.Composite(data=position, **args))
+        restored = self._manager.restore(step, args=ocp.args.Composite(data=ocp.args.JsonRestore(), **args))
+        data.set_state(restored["data"])
+        clock.set_state(meta["clock"])
         return state.replace(step=jax.numpy.asarray(step, state.step.dtype), **{name: restored[name] for name in args})
 
     def _check(self, step: int, meta: dict[str, Any]) -> None:
@@ -170,9 +199,28 @@ def content_hash(tree: PyTree) -> str:
     return digest.hexdigest()
 
 
+def _what_is_kept(checkpoint: ml_collections.FrozenConfigDict) -> policies.AnyPreservationPolicy:
+    kept: list[policies.PreservationPolicy] = [policies.LatestN(checkpoint.keep)]
+    if checkpoint.keep_every:
+        kept.append(policies.EveryNSteps(checkpoint.keep_every))
+    if checkpoint.best:
+        smallest = policies.BestN(
+            n=1,
+            get_metric_fn=lambda values: values[checkpoint.best],
+            reverse=True,
+            keep_checkpoints_without_metrics=False,
+        )
+        kept.append(smallest)
+    return policies.AnyPreservationPolicy(kept)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), "jax": jax.__version__, "orbax-checkpoint": ocp.__version__}
+
+
 def _items(state: TrainState) -> dict[str, PyTree]:
     """The parts of a state that hold arrays; step and seed are in the metadata."""
-    parts = {name: getattr(state, name) for name in ("params", "opt_state", "ema", "model_state")}
+    parts = {name: getattr(state, name) for name in ("params", "opt_state", "ema", "model_state", "health")}
     return {name: tree for name, tree in parts.items() if jax.tree.leaves(tree)}
 
 

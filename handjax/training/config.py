@@ -25,6 +25,8 @@ POSITIVE_FIELDS = (
     "eval_batches",
     "checkpoint.every",
     "checkpoint.keep",
+    "guard.stop_after",
+    "profile.steps",
 )
 
 
@@ -44,7 +46,20 @@ def default_config() -> ml_collections.ConfigDict:
             "eval_batches": 4,
             "preview_every": 500,  # 0: never
             "debug": False,
-            "checkpoint": {"every": 500, "keep": 3},
+            "init_from": "",  # --workdir of another run, whose parameters this one begins with
+            "guard": {
+                "spike": 10.0,  # a loss this many times its average leaves the step out; 0: only what is no number
+                "stop_after": 20,  # steps left out in a row
+            },
+            "layer_stats": False,  # also reports norms of each layer
+            "wandb": "",  # project of Weights & Biases that is reported to as well
+            "profile": {"at": 0, "steps": 5},  # a trace from this step on; 0: only on SIGUSR1
+            "checkpoint": {
+                "every": 500,
+                "keep": 3,  # newest ones
+                "keep_every": 0,  # those of every so many steps are kept as well
+                "best": "",  # as is that with the smallest of this number of the report, as eval/loss
+            },
             "optim": {
                 "lr": 5e-5,
                 "schedule": "constant",  # or "cosine": down to 0 at `steps`

@@ -4,7 +4,6 @@ import contextlib
 import itertools
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,14 +17,20 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 
 from handjax.errors import ConfigError
 from handjax.files import write_json
-from handjax.training.checkpoints import Checkpoints, content_hash
+from handjax.training.between import BetweenSteps
+from handjax.training.checkpoints import Checkpoints, content_hash, restore_params
+from handjax.training.clock import Clock
+from handjax.training.config import flatten
 from handjax.training.debug import checked, debugging, log_shapes
 from handjax.training.evaluation import HeldOut
+from handjax.training.guard import Guard, stop_if_diverged
 from handjax.training.metrics import MetricsWriter
 from handjax.training.optimizer import make_optimizer
-from handjax.training.parallel import Engine, make_engine
+from handjax.training.parallel import make_engine
 from handjax.training.preemption import Preempted, PreemptionWatch
+from handjax.training.profiling import Profiler
 from handjax.training.remat import remat_policy
+from handjax.training.roofline import chip_of
 from handjax.training.state import TrainState, create_state
 from handjax.training.step import Layout, Metrics, TrainStep, make_train_step
 from handjax.training.task import Batch, PyTree, Task, check_batch
@@ -38,14 +43,21 @@ MakeLoader = Callable[[str], grain.IterDataset]
 FROZEN_DTYPES = ("", "float32", "bfloat16")
 
 
-def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
+def train(
+    config: ml_collections.FrozenConfigDict,
+    task: Task,
+    make_loader: MakeLoader,
+    workdir: Path,
+    count_flops: Callable[[], float] | None = None,
+) -> TrainState:
     """Trains a task up to `config.steps`, from the newest checkpoint in `workdir` if there is one.
 
     Args:
       config: a recipe from `load_config`.
       task: the objective.
-      make_loader: gives the batches; the iterator of "train" is saved with the checkpoints.
-      workdir: receives metrics.jsonl, checkpoints/, previews/, tensorboard/ and config.json.
+      make_loader: gives the batches; the position of the iterator of "train" is saved with the checkpoints.
+      workdir: receives metrics.jsonl, checkpoints/, previews/, tensorboard/, profile/ and config.json.
+      count_flops: counts the operations of a step, for the MFU; asked where the chips' peak is published.
 
     Returns:
       The final state.
@@ -53,25 +65,35 @@ def train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Make
     Raises:
       ConfigError: a field that does not fit.
       CheckpointError: `workdir` holds another run, or a checkpoint cannot be written.
+      DivergedError: too many steps in a row were left out by the guard.
       Preempted: the run was asked to end; the step it was at is saved.
     """
     if not config.debug:
-        return _train(config, task, make_loader, workdir)
+        return _train(config, task, make_loader, workdir, count_flops)
     with debugging(config) as short:
-        return _train(short, task, make_loader, workdir)
+        return _train(short, task, make_loader, workdir, count_flops)
 
 
-def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: MakeLoader, workdir: Path) -> TrainState:
+def _train(
+    config: ml_collections.FrozenConfigDict,
+    task: Task,
+    make_loader: MakeLoader,
+    workdir: Path,
+    count_flops: Callable[[], float] | None,
+) -> TrainState:
     engine = make_engine(config.parallel, config.batch_size, config.accumulation)
     step, tx = make_step(config, task, engine.layout)
     frozen = task.frozen()
-    data = iter(make_loader("train"))
+    data, clock = iter(make_loader("train")), Clock(config.batch_size)
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
-    with PreemptionWatch() as preemption, contextlib.closing(checkpoints):
+    profiler = Profiler(workdir / "profile", config.profile.at, config.profile.steps)
+    with PreemptionWatch() as preemption, profiler, contextlib.closing(checkpoints):
         state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0, constrain=engine.layout.constrain)
-        state = checkpoints.restore(state, data)
-        run_step: TrainStep = engine.compile(step, state)
+        state = checkpoints.restore(state, data, clock)
         resumed = int(state.step)
+        if config.init_from and not resumed:
+            state = _begin_with(state, Path(config.init_from))
+        run_step: TrainStep = engine.compile(step, state)
         log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
         if jax.process_index() == 0:
             write_json(workdir / "config.json", config.to_dict())
@@ -80,23 +102,48 @@ def _train(config: ml_collections.FrozenConfigDict, task: Task, make_loader: Mak
             log_shapes(engine.gather(state), task.batch_spec())
             run_step = checked(run_step)
         held_out = HeldOut(task, engine, frozen, _held_out_batches(config, make_loader))
-        with contextlib.closing(MetricsWriter(workdir, resumed + 1 if resumed else 0)) as metrics:
-            between = _BetweenSteps(config, engine, held_out, checkpoints, metrics, data)
+        first_reported = resumed + 1 if resumed else 0
+        with contextlib.closing(MetricsWriter(workdir, first_reported, config.wandb, flatten(config))) as metrics:
+            between = BetweenSteps(config, engine, held_out, checkpoints, metrics, data, clock)
             if not resumed:
                 between(0, state, {})
-            running = None
-            for number, batch in _progress(data, resumed, config.steps):
+            running: Metrics = {}
+            for number, batch in _progress(data, resumed, config.steps, clock):
                 check_batch(batch, task.batch_spec(), config.batch_size // jax.process_count())
+                profiler.before(number)
                 state, values = run_step(state, frozen, engine.place_batch(batch))
-                jax.block_until_ready(running)  # the devices have one step in hand, never a queue of them
+                profiler.after(number, values)
+                if running:
+                    stop_if_diverged(config.guard.stop_after, number - 1, running)  # waits for the step before, so that
+                    clock.step_done()  # the devices have one step in hand, never a queue of them
+                else:
+                    _first_step(clock, values, count_flops)
                 running = values
                 ending = preemption.asked(number)
                 between(number, state, values, ending)
                 if ending:
                     checkpoints.wait()
                     raise Preempted(number)
+            if running:
+                stop_if_diverged(config.guard.stop_after, config.steps, running)
     log.info("step %d reached; results in %s", int(engine.gather(state.step)), workdir)
     return state
+
+
+def _begin_with(state: TrainState, workdir: Path) -> TrainState:
+    """Takes the parameters of another run's newest checkpoint."""
+    step, params = restore_params(workdir, state.params)
+    log.info("beginning with the parameters of %s, step %d", workdir, step)
+    return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+
+
+def _first_step(clock: Clock, values: Metrics, count_flops: Callable[[], float] | None) -> None:
+    """Operations are counted while the devices have their first step in hand."""
+    chip = chip_of(jax.devices()[0].device_kind)
+    flops = count_flops() if count_flops and chip else 0.0
+    jax.block_until_ready(values)
+    clock.first_step_done(flops / chip.flops / jax.device_count() if chip else 0.0)
+    log.info("the first step is done")
 
 
 def make_step(
@@ -111,6 +158,8 @@ def make_step(
         accumulation=config.accumulation,
         ema_decay=config.ema_decay,
         remat=remat_policy(config.parallel.remat),
+        guard=Guard(config.guard.spike),
+        with_layers=config.layer_stats,
         layout=layout,
     )
     return step, tx
@@ -129,61 +178,15 @@ def cast_frozen(frozen: PyTree, dtype: str) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, frozen)
 
 
-class _BetweenSteps:
-    """What happens when a step is done: reports, evaluation, previews, checkpoints."""
-
-    def __init__(
-        self,
-        config: ml_collections.FrozenConfigDict,
-        engine: Engine,
-        held_out: HeldOut,
-        checkpoints: Checkpoints,
-        metrics: MetricsWriter,
-        data: grain.DatasetIterator,
-    ):
-        self._config = config
-        self._engine = engine
-        self._held_out = held_out
-        self._checkpoints = checkpoints
-        self._metrics = metrics
-        self._data = data
-        self._steps_since_report, self._last_report = 0, time.monotonic()
-
-    def __call__(self, step: int, state: TrainState, values: Metrics, ending: bool = False) -> None:
-        """`step` is the number of completed steps, `values` what the last reported; one that is `ending` is saved."""
-        self._checkpoints.wait()  # a save overlaps with one step, so that a kill repeats at most one interval
-        report: dict[str, float] = {}
-        self._steps_since_report += bool(values)
-        if values and self._due(step, self._config.log_every):
-            report |= {name: float(value) for name, value in values.items()}
-            report["examples_per_second"] = self._rate()
-        if self._due(step, self._config.eval_every):
-            report |= self._held_out.evaluate(state)
-        if report:
-            self._metrics.write(step, report)
-            log.info("step %d  %s", step, "  ".join(f"{name} {value:.4g}" for name, value in report.items()))
-        if self._due(step, self._config.preview_every):
-            self._metrics.write_previews(step, self._held_out.preview(state))
-        if step and (ending or self._due(step, self._config.checkpoint.every)):
-            self._checkpoints.save(step, self._engine.gather(state), self._data)
-        if report:
-            self._steps_since_report, self._last_report = 0, time.monotonic()
-
-    def _due(self, step: int, every: int) -> bool:
-        return every > 0 and (step % every == 0 or step == self._config.steps)
-
-    def _rate(self) -> float:
-        """Of the steps since the last report; the first one includes compilation."""
-        return self._steps_since_report * self._config.batch_size / (time.monotonic() - self._last_report)
-
-
-def _progress(data: grain.DatasetIterator, done: int, steps: int) -> Iterator[tuple[int, Batch]]:
+def _progress(data: grain.DatasetIterator, done: int, steps: int, clock: Clock) -> Iterator[tuple[int, Batch]]:
     """Yields (step number, batch) for the steps that are left, under a progress bar on stderr."""
     interval = 0.5 if sys.stderr.isatty() else 10.0
     bar = tqdm(initial=done, total=steps, unit="step", mininterval=interval, disable=jax.process_index() > 0)
     with logging_redirect_tqdm([logging.getLogger("handjax")]), bar:
         for number in range(done + 1, steps + 1):
-            yield number, next(data)
+            with clock.waiting():
+                batch = next(data)
+            yield number, batch
             bar.update()
 
 

@@ -1,55 +1,142 @@
-"""What a run reports: metrics.jsonl, TensorBoard and preview pictures."""
+"""What a run reports, and to whom: metrics.jsonl, preview pictures, TensorBoard, Weights & Biases."""
 
+import importlib.util
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 import tensorboardX
 
+from handjax.errors import ConfigError
 from handjax.files import atomic_write
 from handjax.images import write_image
 
 
-class MetricsWriter:
-    """Appends to WORKDIR/metrics.jsonl and to the TensorBoard file beside it.
+class Writer(Protocol):
+    """Receives the reports of a run."""
 
-    Older lines from `first_step` on are dropped: an interrupted run reported them, and they will be reported again.
-    Of several processes only the first one writes.
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Takes the numbers of a step."""
+
+    def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Takes the pictures of a step, uint8 [height, width, 3] by name."""
+
+    def close(self) -> None:
+        """Writes what is not written yet."""
+
+
+class MetricsWriter:
+    """Hands each report to every writer; of several processes only the first one writes.
+
+    Args:
+      workdir: of the run.
+      first_step: what is reported from this step on replaces older reports, of an interrupted run.
+      wandb: project of Weights & Biases, "" for none.
+      config: the recipe, flat, for those who show it.
+
+    Raises:
+      ConfigError: `wandb` without its package.
+    """
+
+    def __init__(self, workdir: Path, first_step: int, wandb: str = "", config: Mapping[str, Any] | None = None):
+        self._writers: list[Writer] = []
+        if wandb and importlib.util.find_spec("wandb") is None:
+            raise ConfigError(f"wandb={wandb!r} wants the package: pip install wandb, or leave the field empty")
+        if jax.process_index() > 0:
+            return
+        self._writers = [Folder(workdir, first_step), TensorBoard(workdir / "tensorboard", first_step)]
+        if wandb:
+            self._writers.append(WeightsAndBiases(workdir, wandb, config or {}))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Reports numbers."""
+        for writer in self._writers:
+            writer.write(step, values)
+
+    def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        """Reports pictures."""
+        for writer in self._writers:
+            writer.write_previews(step, pictures)
+
+    def close(self) -> None:
+        """Ends all writers."""
+        for writer in self._writers:
+            writer.close()
+
+
+class Folder:
+    """WORKDIR/metrics.jsonl, one line {"step": …, name: value, …} a report, and WORKDIR/previews/step_000100_NAME.png.
+
+    A number that is none (NaN, infinity) becomes null, because JSON has no word for it.
     """
 
     def __init__(self, workdir: Path, first_step: int):
-        self._writes = jax.process_index() == 0
-        if not self._writes:
-            return
         path = workdir / "metrics.jsonl"
         _drop_from(path, first_step)
         self._file = path.open("a")
-        self._board = tensorboardX.SummaryWriter(str(workdir / "tensorboard"), purge_step=first_step)
         self._previews = workdir / "previews"
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Writes one line: {"step": …, name: value, …}."""
-        if not self._writes:
-            return
-        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        finite = {name: value if math.isfinite(value) else None for name, value in values.items()}
+        self._file.write(json.dumps({"step": step, **finite}) + "\n")
         self._file.flush()
-        for name, value in values.items():
-            self._board.add_scalar(name, value, step)
 
     def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
-        """Writes WORKDIR/previews/step_000100_NAME.png."""
-        if not self._writes:
-            return
         for name, picture in pictures.items():
             write_image(self._previews / f"step_{step:06d}_{name}.png", np.asarray(picture))
 
     def close(self) -> None:
-        if not self._writes:
-            return
         self._file.close()
+
+
+class TensorBoard:
+    """Event files for TensorBoard."""
+
+    def __init__(self, folder: Path, first_step: int):
+        self._board = tensorboardX.SummaryWriter(str(folder), purge_step=first_step)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+
+    def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        for name, picture in pictures.items():
+            self._board.add_image(name, np.asarray(picture), step, dataformats="HWC")
+
+    def close(self) -> None:
         self._board.close()
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases, the same one after a restart; `WANDB_MODE=offline` keeps it in WORKDIR/wandb."""
+
+    def __init__(self, workdir: Path, project: str, config: Mapping[str, Any]):
+        import wandb  # an optional package
+
+        self._wandb = wandb
+        name = workdir / "wandb_id.txt"
+        if not name.exists():
+            with atomic_write(name) as temporary:
+                temporary.write_text(wandb.util.generate_id())
+        self._run = wandb.init(
+            project=project, id=name.read_text(), resume="allow", dir=workdir, name=workdir.name, config=dict(config)
+        )
+        # its own count of reports only grows, ours goes back to the checkpoint
+        self._run.define_metric("*", step_metric="step")
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log({"step": step, **values})
+
+    def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
+        images = {f"previews/{name}": self._wandb.Image(np.asarray(picture)) for name, picture in pictures.items()}
+        self._run.log({"step": step, **images})
+
+    def close(self) -> None:
+        self._run.finish()
 
 
 def _drop_from(path: Path, step: int) -> None:

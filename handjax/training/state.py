@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Int, Key, UInt32
 
+from handjax.training.guard import Health
 from handjax.training.task import PyTree, Task
 
 # Independent streams of random numbers under one seed.
@@ -24,6 +25,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: optimiser state.
       ema: exponential moving average of `params`, or None.
       model_state: what the task changes without gradients.
+      health: what the guard against bad steps remembers.
       seed: uint32 [].
 
     Fields have no array types, because tree functions also make states of shapes and of shardings.
@@ -34,6 +36,7 @@ class TrainState(flax.struct.PyTreeNode):
     opt_state: PyTree
     ema: PyTree
     model_state: PyTree
+    health: PyTree
     seed: PyTree
 
     @property
@@ -74,6 +77,7 @@ def create_state(
         opt_state=tx.init(params),  # not jitted: it would make whole moments of cut parameters
         ema=jax.tree.map(jnp.copy, params) if with_ema else None,
         model_state=model_state,
+        health=Health.start(),
         seed=jnp.asarray(seed, jnp.uint32),
     )
     return constrain(state)

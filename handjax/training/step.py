@@ -6,13 +6,15 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
+from handjax.training.guard import FINITE_ONLY, Guard, choose
+from handjax.training.layer_stats import layer_stats
 from handjax.training.remat import Policy
 from handjax.training.state import TrainState, step_keys
 from handjax.training.task import Batch, PyTree, Task
 
-Metrics = dict[str, Float[Array, ""]]
+Metrics = dict[str, Shaped[Array, ""]]
 TrainStep = Callable[[TrainState, PyTree, Batch], tuple[TrainState, Metrics]]
 
 
@@ -43,6 +45,8 @@ def make_train_step(
     accumulation: int = 1,
     ema_decay: float = 0.0,
     remat: Policy | None = None,
+    guard: Guard = FINITE_ONLY,
+    with_layers: bool = False,
     layout: Layout = Layout(),
 ) -> TrainStep:
     """Makes `step(state, frozen, batch) -> (state, metrics)`.
@@ -58,11 +62,13 @@ def make_train_step(
       accumulation: number of micro-batches the batch is cut into.
       ema_decay: of the moving average of the parameters; unused when the state has none.
       remat: what of the forward pass is kept for the gradient; None keeps everything.
+      guard: leaves out steps that would spoil the run; they count as completed and change nothing but `health`.
+      with_layers: also reports every layer.
       layout: how the step's arrays lie on the devices.
 
     Returns:
       A pure function; differentiates with respect to the trainable parameters only. `metrics` has "loss", every
-      named loss and metric as a mean, "grad_norm" (before clipping) and "lr".
+      named loss and metric as a mean, "grad_norm" (before clipping), "lr", "skipped" and "skipped_in_a_row".
     """
 
     axis_name = layout.axis_name
@@ -94,15 +100,23 @@ def make_train_step(
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         shards = accumulation * (1 if axis_name is None else jax.lax.axis_size(axis_name))
+        grad_norm = optax.global_norm(grads)
+        keep, health = guard.judge(state.health, losses["loss"], grad_norm)
+        changed = {
+            "params": params,
+            "opt_state": opt_state,
+            "ema": None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema_decay),
+            "model_state": jax.tree.map(lambda total: _divide(total, shards), model_states),
+        }
         new_state = state.replace(
             step=state.step + 1,
-            params=params,
-            opt_state=opt_state,
-            ema=None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema_decay),
-            model_state=jax.tree.map(lambda total: _divide(total, shards), model_states),
+            health=health,
+            **{name: choose(keep, tree, getattr(state, name)) for name, tree in changed.items()},
         )
-        diagnostics = {"grad_norm": optax.global_norm(grads), "lr": jnp.asarray(schedule(state.step))}
-        return new_state, losses | {name: mean(*term) for name, term in terms.items()} | diagnostics
+        metrics = losses | {name: mean(*term) for name, term in terms.items()}
+        metrics |= {"grad_norm": grad_norm, "lr": jnp.asarray(schedule(state.step - state.health.skipped))}
+        metrics |= {"skipped": health.skipped, "skipped_in_a_row": health.in_a_row}
+        return new_state, metrics | (layer_stats(state.params, grads, updates) if with_layers else {})
 
     return step
 

@@ -1,7 +1,6 @@
 """Several processes on one machine train as one, end together, and say why."""
 
 import argparse
-import json
 import os
 import signal
 import socket
@@ -18,6 +17,7 @@ from handjax.images import read_image
 from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
 from launch.distributed import LOST_STATUS, add_process_arguments, is_one_of_several
 from tests.e2e.faults import newest
+from tests.training.reports import read_reports
 
 DEVICES = 2
 PEER_TIMEOUT = 10
@@ -50,13 +50,6 @@ def until_saved(workdir: Path, process: subprocess.Popen) -> None:
         time.sleep(0.05)
 
 
-def reports(workdir: Path) -> list[dict[str, float]]:
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    for line in lines:
-        line.pop("examples_per_second", None)
-    return lines
-
-
 # weights of 400 x 400 are cut over "fsdp", which spans the processes
 @pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_processes_train_as_one(tmp_path, count):
@@ -65,7 +58,7 @@ def test_processes_train_as_one(tmp_path, count):
     assert job.wait() == [0] * count
     one = start(tmp_path / "one", count * DEVICES, *fields)
     assert one.wait(120) == 0
-    together, alone = (reports(tmp_path / name) for name in ("several", "one"))
+    together, alone = (read_reports(tmp_path / name) for name in ("several", "one"))
     assert [line["step"] for line in together] == [0, *range(5, 41, 5)]
     for line, expected in zip(together, alone, strict=True):
         assert line == pytest.approx(expected, rel=2e-5, abs=1e-5)

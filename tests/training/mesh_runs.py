@@ -19,6 +19,7 @@ import optax
 
 from handjax.training import sharding
 from handjax.training.checkpoints import Checkpoints
+from handjax.training.clock import Clock
 from handjax.training.collectives import collectives
 from handjax.training.config import default_config, load_config
 from handjax.training.parallel import make_engine
@@ -126,13 +127,13 @@ def data() -> grain.DatasetIterator:
 def move(folder: Path, state: TrainState) -> dict[str, Any]:
     """Saves a state of the first way, restores it in the others."""
     with open_checkpoints(folder) as checkpoints:
-        checkpoints.save(2, engine_of(MOVED[0]).gather(state), data())
+        checkpoints.save(2, engine_of(MOVED[0]).gather(state), data(), Clock(8), {})
     moved = {}
     for name in MOVED[1:]:
         engine = engine_of(name)
         fresh = create_state(TASK, ADAM, 0, with_ema=True, constrain=engine.layout.constrain)
         with open_checkpoints(folder) as checkpoints:
-            restored = engine.place(checkpoints.restore(fresh, data()))
+            restored = engine.place(checkpoints.restore(fresh, data(), Clock(8)))
         leaves = jax.tree_util.tree_leaves_with_path(restored)
         specs = {path_name(path): list(leaf.sharding.spec) for path, leaf in leaves}
         moved[name] = {"errors": differences(engine.gather(restored), state), "specs": specs}

@@ -11,6 +11,7 @@ import pytest
 
 from handjax.errors import CheckpointError
 from handjax.training.checkpoints import Checkpoints, content_hash, restore_params
+from handjax.training.clock import Clock
 from handjax.training.config import load_config
 from handjax.training.state import create_state
 from tests.training import toy_task
@@ -38,7 +39,7 @@ def _save(folder, *steps: int):
         for done in range(1, max(steps) + 1):
             next(data)
             if done in steps:
-                checkpoints.save(done, _state(done), data)
+                checkpoints.save(done, _state(done), data, Clock(8), {})
         return next(data)
 
 
@@ -50,7 +51,7 @@ def test_state_and_data_position_come_back_exactly(tmp_path):
     following = _save(tmp_path, 1, 3)
     data = _data()
     with _open(tmp_path / "checkpoints") as checkpoints:
-        restored = checkpoints.restore(_state(0), data)
+        restored = checkpoints.restore(_state(0), data, Clock(8))
     for name in ("step", "params", "opt_state", "ema", "model_state"):
         _assert_same(getattr(restored, name), getattr(_state(3), name))
     _assert_same(next(data), following)
@@ -59,7 +60,7 @@ def test_state_and_data_position_come_back_exactly(tmp_path):
 def test_no_checkpoint_leaves_the_state_as_it_is(tmp_path):
     state = _state(0)
     with _open(tmp_path / "checkpoints") as checkpoints:
-        assert checkpoints.restore(state, _data()) is state
+        assert checkpoints.restore(state, _data(), Clock(8)) is state
 
 
 def test_parameters_alone_can_be_read(tmp_path):
@@ -88,7 +89,7 @@ def test_another_run_is_refused(tmp_path, overrides, frozen, expected):
         _open(tmp_path / "checkpoints", other, frozen) as checkpoints,
         pytest.raises(CheckpointError, match=expected) as caught,
     ):
-        checkpoints.restore(_state(0), _data())
+        checkpoints.restore(_state(0), _data(), Clock(8))
     assert "\n" not in str(caught.value)
 
 
@@ -96,7 +97,7 @@ def test_what_is_shown_and_how_long_may_change(tmp_path):
     _save(tmp_path, 1)
     other = load_config("tests/training/toy_config.py", ["--config.steps=99", "--config.log_every=1"])
     with _open(tmp_path / "checkpoints", other) as checkpoints:
-        assert int(checkpoints.restore(_state(0), _data()).step) == 1
+        assert int(checkpoints.restore(_state(0), _data(), Clock(8)).step) == 1
 
 
 def test_truncated_newest_checkpoint_is_reported_and_the_one_before_used(tmp_path, caplog):
@@ -106,10 +107,10 @@ def test_truncated_newest_checkpoint_is_reported_and_the_one_before_used(tmp_pat
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with _open(tmp_path / "checkpoints") as checkpoints, caplog.at_level(logging.WARNING, "handjax"):
         data = _data()
-        assert int(checkpoints.restore(_state(0), data).step) == 1
+        assert int(checkpoints.restore(_state(0), data, Clock(8)).step) == 1
         assert "checkpoint of step 2" in caplog.text
         next(data)
-        checkpoints.save(2, _state(2), data)
+        checkpoints.save(2, _state(2), data, Clock(8), {})
     step, params = restore_params(tmp_path, _state(0).params)
     assert step == 2
     _assert_same(params, _state(2).ema)
@@ -122,7 +123,7 @@ def test_only_unreadable_checkpoints_stop_the_run(tmp_path):
         _open(tmp_path / "checkpoints") as checkpoints,
         pytest.raises(CheckpointError, match=r"no checkpoint of \[1\] can be read"),
     ):
-        checkpoints.restore(_state(0), _data())
+        checkpoints.restore(_state(0), _data(), Clock(8))
 
 
 def test_hash_sees_values_names_and_types():

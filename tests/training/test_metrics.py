@@ -1,10 +1,15 @@
 """metrics.jsonl stays one line a step through interruptions."""
 
 import contextlib
+import importlib.util
 import json
+import math
 
 import numpy as np
+import pytest
+from tensorboardX.proto.event_pb2 import Event
 
+from handjax.errors import ConfigError
 from handjax.images import read_image
 from handjax.training.metrics import MetricsWriter
 
@@ -32,3 +37,56 @@ def test_previews_are_named_by_step(tmp_path):
     with contextlib.closing(MetricsWriter(tmp_path, 0)) as writer:
         writer.write_previews(100, {"result": picture})
     np.testing.assert_array_equal(read_image(tmp_path / "previews" / "step_000100_result.png"), picture)
+
+
+def test_what_is_no_number_is_null(tmp_path):
+    with contextlib.closing(MetricsWriter(tmp_path, 0)) as writer:
+        writer.write(1, {"loss": math.nan, "grad_norm": math.inf, "lr": 0.5})
+    assert json.loads((tmp_path / "metrics.jsonl").read_text()) == {
+        "step": 1,
+        "loss": None,
+        "grad_norm": None,
+        "lr": 0.5,
+    }
+
+
+def test_tensorboard_gets_numbers_and_pictures(tmp_path):
+    picture = np.full((4, 4, 3), 200, np.uint8)
+    with contextlib.closing(MetricsWriter(tmp_path, 0)) as writer:
+        writer.write(7, {"loss": 0.25})
+        writer.write_previews(7, {"result": picture})
+    (path,) = (tmp_path / "tensorboard").iterdir()
+    events = list(_records(path.read_bytes(), Event))
+    values = [(event.step, value) for event in events for value in event.summary.value]
+    assert [(step, value.simple_value) for step, value in values if value.tag == "loss"] == [(7, 0.25)]
+    assert [value.image.width for _, value in values if value.tag == "result"] == [4]
+
+
+def _records(data: bytes, kind):
+    """TFRecords: length, its checksum, the record, its checksum."""
+    while data:
+        length = int.from_bytes(data[:8], "little")
+        yield kind.FromString(data[12 : 12 + length])
+        data = data[16 + length :]
+
+
+def test_weights_and_biases_without_its_package_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="wandb='hands' wants the package: pip install wandb"):
+        MetricsWriter(tmp_path, 0, wandb="hands")
+
+
+@pytest.mark.skipif(importlib.util.find_spec("wandb") is None, reason="the optional package wandb is not installed")
+def test_weights_and_biases_keeps_one_run_through_a_restart(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    for first in (0, 3):
+        with contextlib.closing(MetricsWriter(tmp_path, first, "hands", {"optim.lr": 0.1})) as writer:
+            writer.write(first + 1, {"loss": 0.5})
+            writer.write_previews(first + 1, {"result": np.zeros((4, 4, 3), np.uint8)})
+    identity = (tmp_path / "wandb_id.txt").read_text()
+    runs = list((tmp_path / "wandb").glob("offline-run-*"))
+    assert len(runs) == 2 and all(run.name.endswith(identity) for run in runs)
+    for run in runs:
+        (log,) = run.glob("*.wandb")
+        assert b"loss" in log.read_bytes()
+        assert len(list(run.rglob("*.png"))) == 1
