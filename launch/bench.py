@@ -71,6 +71,8 @@ def describe(item: dict[str, Any]) -> str:
         line += f" ({item['part']} of {item['of']})"
     if "wanted" in item:
         line += f", wanted {item['wanted']:g}"
+    if "ratio_bound" in item:
+        line += f", at most {item['ratio_bound']:g}"
     if "bound" in item:
         line += f", at most {item['bound']:g} {item['unit']}"
     if "peak_gib" in item:
@@ -123,6 +125,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
+    "training": ("launch.bench_training", "bench_training", ("orbax-checkpoint", "array-record")),
 }
 
 

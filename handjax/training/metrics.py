@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -121,7 +122,7 @@ class WeightsAndBiases:
         name = workdir / "wandb_id.txt"
         if not name.exists():
             with atomic_write(name) as temporary:
-                temporary.write_text(wandb.util.generate_id())
+                temporary.write_text(secrets.token_hex(8))
         self._run = wandb.init(
             project=project, id=name.read_text(), resume="allow", dir=workdir, name=workdir.name, config=dict(config)
         )
