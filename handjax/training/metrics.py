@@ -46,7 +46,7 @@ class MetricsWriter:
     def __init__(self, workdir: Path, first_step: int, wandb: str = "", config: Mapping[str, Any] | None = None):
         self._writers: list[Writer] = []
         if wandb and importlib.util.find_spec("wandb") is None:
-            raise ConfigError(f"wandb={wandb!r} wants the package: pip install wandb, or leave the field empty")
+            raise ConfigError(f"wandb={wandb!r} wants a package: pip install 'handjax[wandb]', or leave the field empty")
         if jax.process_index() > 0:
             return
         self._writers = [Folder(workdir, first_step), TensorBoard(workdir / "tensorboard", first_step)]

@@ -72,7 +72,7 @@ def _records(data: bytes, kind):
 
 def test_weights_and_biases_without_its_package_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ConfigError, match="wandb='hands' wants the package: pip install wandb"):
+    with pytest.raises(ConfigError, match="wandb='hands' wants a package: pip install"):
         MetricsWriter(tmp_path, 0, wandb="hands")
 
 
