@@ -19,6 +19,8 @@ from launch.memory import return_memory_after_compiling
 USER_ERROR_STATUS = 2
 PREEMPTED_STATUS = 75
 """EX_TEMPFAIL of sysexits.h: not wrong, try again."""
+INTERRUPTED_STATUS = 130
+"""By Ctrl-C, as shells have it."""
 
 
 def run(main: Callable[[], int | None]) -> None:
@@ -31,7 +33,7 @@ def run(main: Callable[[], int | None]) -> None:
         sys.exit(USER_ERROR_STATUS)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(INTERRUPTED_STATUS)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -9,12 +9,13 @@ import sys
 import jax
 
 from handjax.errors import ConfigError
-from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
+from handjax.training.stall import STALLED_STATUS
+from launch.command import INTERRUPTED_STATUS, PREEMPTED_STATUS, USER_ERROR_STATUS
 
 PEER_TIMEOUT = 100
 """Seconds without a sign of life after which a process counts as dead or hung, and the others end."""
-LOST_STATUS = 70
-"""EX_SOFTWARE of sysexits.h: a process was lost; the same command goes on."""
+LOST_STATUS = STALLED_STATUS
+"""A process was lost; the same command goes on."""
 _CHILD = "HANDJAX_SUPERVISED"
 
 
@@ -59,8 +60,11 @@ def join(arguments: argparse.Namespace) -> None:
             arguments.processes,
             arguments.process,
             heartbeat_timeout_seconds=arguments.peer_timeout,
+            shutdown_timeout_seconds=arguments.peer_timeout,  # of a process that ends alone, by an error of its own
         )
     except ValueError as error:
+        if arguments.coordinator:
+            raise ConfigError(f"--coordinator {arguments.coordinator}: {error}; write HOST:PORT") from error
         raise ConfigError(
             "--distributed: no Cloud TPU, Slurm, Kubernetes or Open MPI is found; "
             "give --coordinator, --processes and --process"
@@ -82,15 +86,15 @@ def supervise(module: str) -> int:
       The child's status, or `LOST_STATUS`.
     """
     child = subprocess.Popen([sys.executable, "-m", module, *sys.argv[1:]], env=os.environ | {_CHILD: "1"})
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, lambda number, frame: child.send_signal(number))
     status = child.wait()
-    if status in (0, USER_ERROR_STATUS, PREEMPTED_STATUS):
+    if status in (0, USER_ERROR_STATUS, PREEMPTED_STATUS, INTERRUPTED_STATUS):
         return status
     how = f"signal {-status}" if status < 0 else f"status {status}"
     print(
-        f"error: a process of this job died or hung, and this one ended with it ({how}); start all processes again "
-        "with the same command, the run goes on from its newest checkpoint",
+        f"error: a process of this job died or hung, and this one ended with it ({how}; a traceback above tells why); "
+        "start all processes again with the same command, the run goes on from its newest checkpoint",
         file=sys.stderr,
     )
     return LOST_STATUS

@@ -3,6 +3,7 @@
 import logging
 
 import grain
+import jax
 import ml_collections
 
 from handjax.errors import ConfigError
@@ -42,6 +43,8 @@ class BetweenSteps:
         """`step` is the number of completed steps, `values` what the last reported; one that is `ending` is saved."""
         self._checkpoints.wait()  # a save overlaps with one step, so that a kill repeats at most one interval
         report: dict[str, float] = {}
+        if self._due(step, self._config.eval_every) or self._due(step, self._config.preview_every):
+            jax.block_until_ready(values)  # evaluation would wait for the step, and the clock not count it
         if values and self._due(step, self._config.log_every):
             report |= {name: float(value) for name, value in values.items()}
             report |= self._clock.report() | device_memory()

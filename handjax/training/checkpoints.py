@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import platform
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ import jax
 import ml_collections
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.experimental import multihost_utils
 from orbax.checkpoint.checkpoint_managers import preservation_policy as policies
 
 from handjax.errors import CheckpointError
@@ -27,8 +30,11 @@ log = logging.getLogger(__name__)
 # Fields that may change between restarts: they decide what is shown, kept and where it is computed, not what is learnt.
 FREE_FIELDS = frozenset(
     {"log_every", "eval_every", "eval_batches", "preview_every", "checkpoint", "parallel"}
-    | {"layer_stats", "profile", "wandb"}
+    | {"guard.stop_after", "layer_stats", "profile", "stall_after", "wandb"}
 )
+
+UNREADABLE = "unreadable_"
+"""Begins the name of a folder that was a checkpoint."""
 
 
 class Checkpoints:
@@ -93,18 +99,30 @@ class Checkpoints:
         steps = sorted(self._manager.all_steps(), reverse=True)
         for step in steps:
             try:
-                restored = self._read(step, state, data, clock)
+                restored, reason = self._read(step, state, data, clock), ""
             except (ValueError, KeyError, OSError) as error:
-                log.warning("checkpoint of step %d in %s is unreadable (%s)", step, self._folder, _first_line(error))
-                continue
-            for unreadable in steps[: steps.index(step)]:
-                self._manager.delete(unreadable)
-            return restored
+                restored, reason = state, _first_line(error)
+            if _all_processes(not reason):
+                self._put_aside(steps[: steps.index(step)])
+                return restored
+            log.warning(
+                "checkpoint of step %d in %s is unreadable (%s)", step, self._folder, reason or "for another process"
+            )
         if steps:
             raise CheckpointError(
                 f"{self._folder}: no checkpoint of {steps} can be read; remove the folder or use another --workdir"
             )
         return state
+
+    def _put_aside(self, steps: list[int]) -> None:
+        """What cannot be read now makes room for what will be saved; it is renamed, for it may be whole after all."""
+        if jax.process_index() == 0:
+            for step in steps:
+                folder = self._folder / f"{UNREADABLE}{step}"
+                shutil.rmtree(folder, ignore_errors=True)
+                (self._folder / str(step)).rename(folder)
+        _all_processes(True)
+        self._manager.reload()
 
     def wait(self) -> None:
         """Waits until what `save` started is on disk.
@@ -151,26 +169,35 @@ class Checkpoints:
             raise CheckpointError(f"{here} was trained on other frozen weights than this run; {advice}")
 
 
-def restore_params(workdir: Path, like: PyTree) -> tuple[int, PyTree]:
+def restore_params(workdir: Path, like: PyTree, frozen_hash: str | None = None) -> tuple[int, PyTree]:
     """Reads the parameters worth keeping (the moving average where there is one) of a run's newest checkpoint.
 
     Args:
       workdir: of the run.
       like: a tree of arrays of the same shapes and dtypes, as `Task.init` gives.
+      frozen_hash: of the frozen weights that the run must have had; with it, the parameters come cut as `like`, else
+        whole on one device.
 
     Returns:
       The step and the parameters.
 
     Raises:
-      CheckpointError: there is no checkpoint, or it holds other parameters.
+      CheckpointError: there is no checkpoint, or it holds other parameters or those of other frozen weights.
     """
     step, items = _newest(workdir)
-    return step, _read_item(items / "ema" if (items / "ema").exists() else items / "params", like)
+    item = items / "ema" if (items / "ema").exists() else items / "params"
+    if frozen_hash is None:
+        return step, _read_item(item, _on_one_device(like))
+    if json.loads((items / "meta" / "metadata").read_text())["frozen"] != frozen_hash:
+        raise CheckpointError(f"{items}: trained on other frozen weights than this run's; use a run on the same model")
+    return step, _read_item(item, _shapes(like))
 
 
 def restore_model_state(workdir: Path, like: PyTree) -> PyTree:
     """Reads the model state of a run's newest checkpoint; arguments and errors as for `restore_params`."""
-    return _read_item(_newest(workdir)[1] / "model_state", like) if jax.tree.leaves(like) else like
+    if not jax.tree.leaves(like):
+        return like
+    return _read_item(_newest(workdir)[1] / "model_state", _on_one_device(like))
 
 
 def _newest(workdir: Path) -> tuple[int, Path]:
@@ -181,10 +208,10 @@ def _newest(workdir: Path) -> tuple[int, Path]:
     return max(steps), folder / str(max(steps))
 
 
-def _read_item(item: Path, like: PyTree) -> PyTree:
+def _read_item(item: Path, shapes: PyTree) -> PyTree:
     try:
         with contextlib.closing(ocp.StandardCheckpointer()) as checkpointer:
-            return checkpointer.restore(item, _on_one_device(like))
+            return checkpointer.restore(item, shapes)
     except (ValueError, KeyError, OSError) as error:
         raise CheckpointError(f"{item}: not what this task has trained ({_first_line(error)})") from error
 
@@ -200,18 +227,22 @@ def content_hash(tree: PyTree) -> str:
 
 
 def _what_is_kept(checkpoint: ml_collections.FrozenConfigDict) -> policies.AnyPreservationPolicy:
+    def smallness(values: Mapping[str, float]) -> float:
+        value = values.get(checkpoint.best, math.inf)  # the field may have been another when the run began
+        return -math.inf if math.isnan(value) else -value
+
     kept: list[policies.PreservationPolicy] = [policies.LatestN(checkpoint.keep)]
     if checkpoint.keep_every:
         kept.append(policies.EveryNSteps(checkpoint.keep_every))
     if checkpoint.best:
-        smallest = policies.BestN(
-            n=1,
-            get_metric_fn=lambda values: values[checkpoint.best],
-            reverse=True,
-            keep_checkpoints_without_metrics=False,
-        )
+        smallest = policies.BestN(n=1, get_metric_fn=smallness, keep_checkpoints_without_metrics=False)
         kept.append(smallest)
     return policies.AnyPreservationPolicy(kept)
+
+
+def _all_processes(well: bool) -> bool:
+    """Whether all is well on every process, which each of them asks."""
+    return bool(np.all(multihost_utils.process_allgather(np.asarray(well))))
 
 
 def _versions() -> dict[str, str]:
@@ -248,5 +279,5 @@ def _first_line(error: Exception) -> str:
 def _identity(config: ml_collections.FrozenConfigDict) -> dict[str, Any]:
     """The fields a checkpoint depends on, flat; a constant schedule may be trained on for more steps."""
     free = FREE_FIELDS | ({"steps"} if config.optim.schedule == "constant" else set())
-    fields = {name: value for name, value in flatten(config).items() if name.split(".")[0] not in free}
+    fields = {name: value for name, value in flatten(config).items() if not {name, name.split(".")[0]} & free}
     return json.loads(json.dumps(fields))

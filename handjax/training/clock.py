@@ -81,8 +81,9 @@ class Clock:
         return figures | ({"mfu": self._at_peak / seconds} if self._at_peak else {})
 
     def get_state(self) -> dict[str, float]:
-        """What a checkpoint keeps."""
-        return {"started": self._started, "productive": self._productive}
+        """What a checkpoint keeps; the steps since the last report count."""
+        since = 0.0 if self._since is None else self._now() - self._since - self._aside - self._waited
+        return {"started": self._started, "productive": self._productive + since}
 
     def set_state(self, state: dict[str, float]) -> None:
         """Goes on from what a checkpoint has kept."""

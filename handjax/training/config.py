@@ -51,6 +51,7 @@ def default_config() -> ml_collections.ConfigDict:
                 "spike": 10.0,  # a loss this many times its average leaves the step out; 0: only what is no number
                 "stop_after": 20,  # steps left out in a row
             },
+            "stall_after": 1800.0,  # seconds without a step, after which one of several processes ends itself; 0: never
             "layer_stats": False,  # also reports norms of each layer
             "wandb": "",  # project of Weights & Biases that is reported to as well
             "profile": {"at": 0, "steps": 5},  # a trace from this step on; 0: only on SIGUSR1

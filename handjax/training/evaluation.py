@@ -20,8 +20,8 @@ class HeldOut:
         self._engine = engine
         self._frozen = engine.gather(frozen)
         self._batches = batches
-        self._evaluate = _with_fixed_noise(task.evaluate)
-        self._preview = _with_fixed_noise(task.preview)
+        self._evaluate = engine.jit(_with_fixed_noise(task.evaluate))
+        self._preview = engine.jit(_with_fixed_noise(task.preview))
 
     def evaluate(self, state: TrainState) -> dict[str, float]:
         """Returns "eval/NAME" -> mean over all held-out examples; "eval/loss" is the objective."""
@@ -42,9 +42,9 @@ class HeldOut:
 
 
 def _with_fixed_noise(method: Callable) -> Callable:
-    """Jits a task's method with keys that depend on the seed and the example only, never on the step."""
+    """Gives a task's method keys that depend on the seed and the example only, never on the step."""
 
     def run(params, frozen, model_state, batch, seed):
         return method(params, frozen, model_state, batch, held_out_keys(seed, batch_index(batch)))
 
-    return jax.jit(run)
+    return run

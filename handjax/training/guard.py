@@ -46,7 +46,7 @@ class Guard:
     """Decides about each step.
 
     Args:
-      spike: a loss above this many times its moving average is left out; 0 never does.
+      spike: a loss above this many times its moving average, if that is positive, is left out; 0 never does.
     """
 
     spike: float = 0.0
@@ -58,7 +58,7 @@ class Guard:
         keep = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
         if self.spike:
             usual = health.average / (1 - DECAY ** jnp.maximum(health.kept, 1).astype(jnp.float32))
-            keep &= (health.kept < SETTLING_STEPS) | (loss <= self.spike * usual)
+            keep &= (health.kept < SETTLING_STEPS) | (usual <= 0) | (loss <= self.spike * usual)
         average = DECAY * health.average + (1 - DECAY) * loss
         kept = health.replace(in_a_row=jnp.zeros_like(health.in_a_row), kept=health.kept + 1, average=average)
         left_out = health.replace(skipped=health.skipped + 1, in_a_row=health.in_a_row + 1)
@@ -83,7 +83,7 @@ def stop_if_diverged(stop_after: int, step: int, values: Mapping[str, Shaped[Arr
     skipped = int(values["skipped_in_a_row"])
     if skipped >= stop_after:
         raise DivergedError(
-            f"steps {step - skipped + 1} to {step} were left out, because the loss or gradient was no number or the "
-            f"loss a spike (the last was {float(values['loss']):.4g}); the weights are as before: lower optim.lr, look "
-            "at the data, or raise guard.stop_after"
+            f"steps {step - skipped + 1} to {step} were left out, because the loss or gradient was no number or the loss "
+            f"a spike (the last was {float(values['loss']):.4g}); the weights are as before: look at the data, raise "
+            "guard.stop_after, or begin a new run with --config.init_from of this one and a lower optim.lr"
         )

@@ -31,6 +31,7 @@ from handjax.training.preemption import Preempted, PreemptionWatch
 from handjax.training.profiling import Profiler
 from handjax.training.remat import remat_policy
 from handjax.training.roofline import chip_of
+from handjax.training.stall import StallWatch
 from handjax.training.state import TrainState, create_state
 from handjax.training.step import Layout, Metrics, TrainStep, make_train_step
 from handjax.training.task import Batch, PyTree, Task, check_batch
@@ -87,12 +88,13 @@ def _train(
     data, clock = iter(make_loader("train")), Clock(config.batch_size)
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
     profiler = Profiler(workdir / "profile", config.profile.at, config.profile.steps)
-    with PreemptionWatch() as preemption, profiler, contextlib.closing(checkpoints):
+    stall = StallWatch(config.stall_after if jax.process_count() > 1 else 0.0)
+    with PreemptionWatch() as preemption, profiler, stall, contextlib.closing(checkpoints):
         state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0, constrain=engine.layout.constrain)
         state = checkpoints.restore(state, data, clock)
         resumed = int(state.step)
         if config.init_from and not resumed:
-            state = _begin_with(state, Path(config.init_from))
+            state = _begin_with(state, Path(config.init_from), content_hash(frozen))
         run_step: TrainStep = engine.compile(step, state)
         log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
         if jax.process_index() == 0:
@@ -121,6 +123,7 @@ def _train(
                 running = values
                 ending = preemption.asked(number)
                 between(number, state, values, ending)
+                stall.step_done()
                 if ending:
                     checkpoints.wait()
                     raise Preempted(number)
@@ -130,9 +133,9 @@ def _train(
     return state
 
 
-def _begin_with(state: TrainState, workdir: Path) -> TrainState:
-    """Takes the parameters of another run's newest checkpoint."""
-    step, params = restore_params(workdir, state.params)
+def _begin_with(state: TrainState, workdir: Path, frozen_hash: str) -> TrainState:
+    """Takes the parameters of another run's newest checkpoint, cut as the state is."""
+    step, params = restore_params(workdir, state.params, frozen_hash=frozen_hash)
     log.info("beginning with the parameters of %s, step %d", workdir, step)
     return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
 

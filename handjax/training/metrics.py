@@ -1,10 +1,11 @@
 """What a run reports, and to whom: metrics.jsonl, preview pictures, TensorBoard, Weights & Biases."""
 
+import contextlib
 import importlib.util
 import json
 import math
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 import tensorboardX
 
-from handjax.errors import ConfigError
+from handjax.errors import ConfigError, InputError
 from handjax.files import atomic_write
 from handjax.images import write_image
 
@@ -41,12 +42,16 @@ class MetricsWriter:
 
     Raises:
       ConfigError: `wandb` without its package.
+      InputError: of the methods, when there is no room, say.
     """
 
     def __init__(self, workdir: Path, first_step: int, wandb: str = "", config: Mapping[str, Any] | None = None):
+        self._workdir = workdir
         self._writers: list[Writer] = []
         if wandb and importlib.util.find_spec("wandb") is None:
-            raise ConfigError(f"wandb={wandb!r} wants a package: pip install 'handjax[wandb]', or leave the field empty")
+            raise ConfigError(
+                f"wandb={wandb!r} wants a package: pip install 'handjax[wandb]', or leave the field empty"
+            )
         if jax.process_index() > 0:
             return
         self._writers = [Folder(workdir, first_step), TensorBoard(workdir / "tensorboard", first_step)]
@@ -55,13 +60,25 @@ class MetricsWriter:
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Reports numbers."""
-        for writer in self._writers:
-            writer.write(step, values)
+        with self._reporting():
+            for writer in self._writers:
+                writer.write(step, values)
 
     def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         """Reports pictures."""
-        for writer in self._writers:
-            writer.write_previews(step, pictures)
+        with self._reporting():
+            for writer in self._writers:
+                writer.write_previews(step, pictures)
+
+    @contextlib.contextmanager
+    def _reporting(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise InputError(
+                f"{self._workdir}: a report cannot be written ({error.strerror}); make room and run the same command "
+                "again, it goes on from its newest checkpoint"
+            ) from error
 
     def close(self) -> None:
         """Ends all writers."""

@@ -1,6 +1,6 @@
 """Two ways to run the pure step on the devices: jit over a mesh, or pmap."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import jax
@@ -12,7 +12,6 @@ from jax.stages import Wrapped
 
 from handjax.errors import ConfigError
 from handjax.training.sharding import AXES, BATCH_AXES, DATA, FSDP, MODEL, make_mesh, mesh_sizes, shardings
-from handjax.training.state import TrainState
 from handjax.training.step import Layout, TrainStep
 from handjax.training.task import Batch, PyTree
 
@@ -38,6 +37,9 @@ class Engine(Protocol):
 
     def place_held_out(self, batch: Batch) -> Batch:
         """Puts a batch beside gathered weights."""
+
+    def jit(self, function: Callable, **options: Any) -> Wrapped:
+        """`jax.jit` for gathered arrays."""
 
     def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
         """Returns the step for placed arguments; it reuses the memory of the state it is given.
@@ -90,13 +92,16 @@ class JitEngine:
         )
         return state, frozen, batch
 
-    def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
-        def run(state: TrainState, frozen: PyTree, batch: Batch) -> Any:
+    def jit(self, function: Callable, **options: Any) -> Wrapped:
+        def run(*arguments: PyTree) -> Any:
             # Kernels that the compiler cannot cut learn from it how the devices share the batch.
             with jax.sharding.use_abstract_mesh(self.mesh.abstract_mesh):
-                return step(state, frozen, batch)
+                return function(*arguments)
 
-        return jax.jit(run, donate_argnums=(0,), out_shardings=(shardings(state, self.mesh), self._whole))
+        return jax.jit(run, **options)
+
+    def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
+        return self.jit(step, donate_argnums=(0,), out_shardings=(shardings(state, self.mesh), self._whole))
 
 
 def _everywhere(tree: PyTree, sharding: NamedSharding) -> PyTree:
@@ -126,6 +131,9 @@ class PmapEngine:
 
     def place_held_out(self, batch: Batch) -> Batch:
         return jax.device_put(dict(batch))
+
+    def jit(self, function: Callable, **options: Any) -> Wrapped:
+        return jax.jit(function, **options)
 
     def compile(self, step: TrainStep, state: PyTree) -> Wrapped:
         return jax.pmap(step, self.layout.axis_name, donate_argnums=(0,), out_axes=(0, None))
@@ -172,6 +180,8 @@ def make_engine(
         )
     if parallel["mode"] == "jit":
         return JitEngine(make_mesh(sizes, devices), shard_frozen=shard_frozen)
+    if jax.process_count() > 1:
+        raise ConfigError("parallel.mode='pmap' is for the devices of one process; use parallel.mode='jit' for several")
     if sizes[FSDP] * sizes[MODEL] > 1 or shard_frozen:
         raise ConfigError(
             "parallel.mode='pmap' keeps all weights whole; leave out parallel.fsdp, parallel.model and parallel.frozen"

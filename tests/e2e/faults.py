@@ -1,7 +1,8 @@
 """Training under faults: `python -m tests.e2e.faults --kills 50 --terms 10`, in short form a test.
 
 A run is killed at random times, also while it saves, and asked to end; a checkpoint is cut short, a disk is full. Every
-time it must go on, repeat at most one interval, and end with the very bits of the run that was left alone.
+time it must go on, repeat at most one interval, and end with the very bits of the run that was left alone. Of two
+processes one is lost: the other ends as well, with a clear line.
 """
 
 import argparse
@@ -28,6 +29,8 @@ from handjax.training.checkpoints import restore_params
 from handjax.training.config import load_config
 from launch import command
 from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
+from tests.e2e.jobs import lose_a_process
+from tests.training.reports import read_reports
 
 SMALLEST_FILE = 200_000
 """Bytes that a file may have where the disk is full: metrics fit, the weights of `FULL` do not."""
@@ -98,7 +101,7 @@ class FaultyRun:
         self._resumed(done.stderr)
 
     def _strike(self, number: signal.Signals, status: int, saving: bool, delay: float) -> str:
-        before, log = newest(self.workdir), self.workdir / "log"
+        before, log = self._written(), self.workdir / "log"
         with log.open("w") as stream:
             process = subprocess.Popen(self.recipe.command(self.workdir), stderr=stream)
 
@@ -107,7 +110,7 @@ class FaultyRun:
                     assert process.poll() is None, log.read_text()[-2000:]
                     time.sleep(0.002)
 
-            until(lambda: newest(self.workdir) != before)
+            until(lambda: self._written() != before and newest(self.workdir) >= before[0])
             if saving:
                 until(lambda: any((self.workdir / "checkpoints").glob("*tmp*")))
             else:
@@ -115,6 +118,12 @@ class FaultyRun:
             process.send_signal(number)
             assert process.wait() == status, log.read_text()[-2000:]
         return log.read_text()
+
+    def _written(self) -> tuple[int, int]:
+        """The newest checkpoint and when it was written; one that was cut short is written again."""
+        step = newest(self.workdir)
+        folder = self.workdir / "checkpoints" / str(step)
+        return step, folder.stat().st_mtime_ns if step else 0
 
     def _resumed(self, log: str) -> None:
         """At most one interval is repeated; the newest checkpoint may be one step ahead of the last report."""
@@ -161,7 +170,8 @@ def check_same(recipe: Recipe, *workdirs: Path) -> None:
     ends = [restore_params(workdir, like) for workdir in workdirs]
     assert [step for step, _ in ends] == [config.steps] * len(workdirs)
     jax.tree.map(np.testing.assert_array_equal, *(params for _, params in ends))
-    assert len({tuple(reported(workdir)) for workdir in workdirs}) == 1
+    first, *others = (read_reports(workdir) for workdir in workdirs)
+    assert all(other == first for other in others)
 
 
 def check_faults(recipe: Recipe, folder: Path, kills: int, terms: int, longest: float) -> dict[str, int]:
@@ -194,7 +204,8 @@ def main() -> None:
         recipe = Recipe.toy(steps)
         counts = check_faults(recipe, Path(folder), arguments.kills, arguments.terms, longest=0.8)
         fill_disk(Recipe.toy(steps=100), Path(folder) / "full")
-    counts |= {"disk full": 1}
+        lose_a_process(Path(folder) / "lost")
+    counts |= {"disk full": 1, "lost process": 1}
     print(json.dumps(counts))
     if arguments.out:
         write_json(arguments.out, {"counts": counts, "steps": steps, **command.environment("orbax-checkpoint")})

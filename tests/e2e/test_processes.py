@@ -1,13 +1,7 @@
 """Several processes on one machine train as one, end together, and say why."""
 
 import argparse
-import os
 import signal
-import socket
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,37 +11,8 @@ from handjax.images import read_image
 from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
 from launch.distributed import LOST_STATUS, add_process_arguments, is_one_of_several
 from tests.e2e.faults import newest
+from tests.e2e.jobs import DEVICES, Job, lose_a_process, start, until_saved
 from tests.training.reports import read_reports
-
-DEVICES = 2
-PEER_TIMEOUT = 10
-
-
-class Job:
-    """`count` processes of as many devices each, which train into one folder."""
-
-    def __init__(self, workdir: Path, count: int, *fields: str, devices: int = DEVICES):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            address = f"localhost:{free.getsockname()[1]}"
-        command = ["--coordinator", address, "--processes", str(count), "--peer-timeout", str(PEER_TIMEOUT)]
-        self.processes = [start(workdir, devices, *command, "--process", str(k), *fields) for k in range(count)]
-
-    def wait(self) -> list[int]:
-        return [process.wait(120) for process in self.processes]
-
-
-def start(workdir: Path, devices: int, *more: str) -> subprocess.Popen:
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
-    command = [sys.executable, "-m", "launch.train", "--config", "tests/training/toy_config.py:slow"]
-    command += ["--workdir", str(workdir), *more]
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-
-
-def until_saved(workdir: Path, process: subprocess.Popen) -> None:
-    while newest(workdir) == 0:
-        assert process.poll() is None
-        time.sleep(0.05)
 
 
 # weights of 400 x 400 are cut over "fsdp", which spans the processes
@@ -105,15 +70,7 @@ def test_all_end_when_one_is_asked_to_and_go_on_together(tmp_path):
 
 
 def test_a_dead_process_ends_the_others(tmp_path):
-    job = Job(tmp_path / "run", 2, "--config.steps=4000", "--config.eval_every=0", "--config.preview_every=0")
-    until_saved(tmp_path / "run", job.processes[0])
-    children = subprocess.run(["pgrep", "-P", str(job.processes[1].pid)], capture_output=True, text=True).stdout.split()
-    os.kill(int(children[0]), signal.SIGKILL)
-    start_of_end = time.monotonic()
-    assert job.wait() == [LOST_STATUS] * 2
-    assert time.monotonic() - start_of_end < 3 * PEER_TIMEOUT
-    last = job.processes[0].stderr.read().strip().splitlines()[-1]
-    assert last.startswith("error: a process of this job died or hung") and "newest checkpoint" in last
+    lose_a_process(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
@@ -137,3 +94,16 @@ def test_a_job_that_nobody_started_is_one_line(tmp_path):
     error = process.communicate(timeout=60)[1].strip()
     assert process.returncode == USER_ERROR_STATUS
     assert error.startswith("error: ") and "no Cloud TPU" in error and "\n" not in error
+
+
+def test_a_hung_process_ends_all(tmp_path):
+    hang = tmp_path / "hang"
+    fields = ["--config.steps=4000", "--config.eval_every=0", "--config.preview_every=0", "--config.stall_after=15"]
+    job = Job(tmp_path / "run", 2, *fields, f"--config.data.hang={hang}")
+    until_saved(tmp_path / "run", job.processes[0])
+    hang.touch()  # the loaders stand still, the signs of life go on: what a file system that does not answer looks like
+    assert job.wait() == [LOST_STATUS] * 2
+    for process in job.processes:
+        said = process.stderr.read()
+        assert "no step was done for 15 s" in said
+        assert said.strip().splitlines()[-1].startswith("error: a process of this job died or hung")

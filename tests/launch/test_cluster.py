@@ -12,6 +12,7 @@ import yaml
 
 import launch
 from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
+from launch.distributed import LOST_STATUS
 
 FOLDER = Path(launch.__file__).parent / "cluster"
 TRAIN = """#!/usr/bin/env bash
@@ -19,7 +20,7 @@ echo "$@" > "$HERE/asked"
 trap 'exit 75' TERM
 touch "$HERE/running"
 [ -e "$HERE/finish" ] && exit 0
-[ -e "$HERE/fail" ] && exit 2
+for status in 2 70 143; do [ -e "$HERE/$status" ] && exit $status; done
 while true; do sleep 0.05; done
 """
 
@@ -27,15 +28,21 @@ while true; do sleep 0.05; done
 @pytest.fixture
 def slurm(tmp_path):
     """A folder with a `python` that trains until it is asked to end, and a `scontrol` that writes down what it does."""
-    for name, text in (("python", TRAIN), ("scontrol", '#!/usr/bin/env bash\necho "$@" > "$HERE/scontrol.log"\n')):
+    for name, text in (
+        ("python", TRAIN),
+        ("srun", '#!/usr/bin/env bash\ntouch "$HERE/several"\nexec "$@"\n'),
+        ("scontrol", '#!/usr/bin/env bash\necho "$@" > "$HERE/scontrol.log"\n'),
+    ):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
     job = {"SLURM_JOB_NAME": "hands", "SLURM_JOB_ID": "17", "HERE": str(tmp_path)}
     environment = os.environ | job | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 
-    def start(*arguments):
+    def start(*arguments, nodes="1"):
         script = ["bash", str(FOLDER / "slurm.sbatch"), *arguments]
-        return subprocess.Popen(script, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        return subprocess.Popen(
+            script, env=environment | {"SLURM_NNODES": nodes}, cwd=tmp_path, stderr=subprocess.PIPE, text=True
+        )
 
     return tmp_path, start
 
@@ -53,12 +60,29 @@ def test_slurm_hands_on_the_signal_and_queues_the_job_again(slurm):
     assert (folder / "asked").read_text() == asked
 
 
-@pytest.mark.parametrize(("file", "status"), [("finish", 0), ("fail", USER_ERROR_STATUS)])
+@pytest.mark.parametrize(("file", "status"), [("finish", 0), (str(USER_ERROR_STATUS), USER_ERROR_STATUS)])
 def test_slurm_does_not_queue_again_what_is_done_or_wrong(slurm, file, status):
     folder, start = slurm
     (folder / file).touch()
     assert start("sgm.py").wait(20) == status
     assert not (folder / "scontrol.log").exists()
+
+
+@pytest.mark.parametrize("status", [LOST_STATUS, 128 + signal.SIGTERM])
+def test_slurm_queues_again_what_lost_a_node_or_was_ended_early(slurm, status):
+    folder, start = slurm
+    (folder / str(status)).touch()
+    assert start("sgm.py").wait(20) == status
+    assert (folder / "scontrol.log").read_text() == "requeue 17\n"
+
+
+def test_slurm_starts_a_process_a_node(slurm):
+    folder, start = slurm
+    (folder / "finish").touch()
+    assert start("sgm.py", "--config.steps=5", nodes="4").wait(20) == 0
+    assert (folder / "several").exists()
+    asked = "-m launch.train --config sgm.py --workdir runs/hands-17 --config.steps=5 --distributed\n"
+    assert (folder / "asked").read_text() == asked
 
 
 def test_slurm_wants_a_recipe(slurm):
@@ -67,15 +91,42 @@ def test_slurm_wants_a_recipe(slurm):
     assert "give a recipe" in job.communicate()[1] and job.returncode == 1
 
 
-def test_the_kubernetes_job_is_valid():
-    job = yaml.safe_load((FOLDER / "kubernetes.yaml").read_text())
-    validate.validate(job, "1.31", strict=True)
+EARLY = 128 + signal.SIGTERM
+
+
+@pytest.mark.parametrize(
+    ("file", "ignored"),
+    [
+        ("kubernetes.yaml", (PREEMPTED_STATUS, EARLY)),
+        ("kubernetes_nodes.yaml", (LOST_STATUS, PREEMPTED_STATUS, EARLY)),
+    ],
+)
+def test_the_kubernetes_jobs_are_valid(file, ignored):
+    *services, job = yaml.safe_load_all((FOLDER / file).read_text())
+    for document in (*services, job):
+        validate.validate(document, "1.31", strict=True)
     rules = {
         tuple(rule["onExitCodes"]["values"]): rule["action"]
         for rule in job["spec"]["podFailurePolicy"]["rules"]
         if "onExitCodes" in rule
     }
-    assert rules == {(PREEMPTED_STATUS,): "Ignore", (USER_ERROR_STATUS,): "FailJob"}
+    assert rules == {ignored: "Ignore", (USER_ERROR_STATUS,): "FailJob"}
     del job["spec"]["template"]["spec"]["containers"][0]["name"]
     with pytest.raises(validate.ValidationError):
         validate.validate(job, "1.31", strict=True)
+
+
+def test_the_processes_of_several_nodes_find_each_other():
+    service, job = yaml.safe_load_all((FOLDER / "kubernetes_nodes.yaml").read_text())
+    pod = job["spec"]["template"]["spec"]
+    arguments = pod["containers"][0]["args"]
+    host, port = arguments[arguments.index("--coordinator") + 1].split(":")
+    # an indexed job names its pods JOB-INDEX, the service gives them addresses
+    assert host == f"{job['metadata']['name']}-0.{pod['subdomain']}" and pod["subdomain"] == service["metadata"]["name"]
+    assert (
+        service["spec"]["selector"] == {"job-name": job["metadata"]["name"]} and service["spec"]["clusterIP"] == "None"
+    )
+    assert pod["containers"][0]["ports"] == [{"containerPort": int(port)}]
+    assert (
+        int(arguments[arguments.index("--processes") + 1]) == job["spec"]["completions"] == job["spec"]["parallelism"]
+    )

@@ -97,7 +97,7 @@ def test_a_small_recipe_on_four_devices():
     assert item["collective_gib"]["all-reduce"] * 2**30 == pytest.approx(sent, rel=0.05)
     # each product: x times parameters, x times target, gradient; on a quarter of eight examples
     assert item["tflop_per_chip"] * 1e12 > 3 * 2 * 8 * 6 * 6 / 4
-    assert item["hbm_arguments_gib"] * 2**30 == 4 * (4 * 42 + 6 + 36 + 2 * 2 * 6 + 4)
+    assert item["hbm_arguments_gib"] * 2**30 == 4 * (4 * 42 + 6 + 36 + 2 * 2 * 6 + 4 + 4)
     assert item["fits"] is None and item["mfu_bound"] is None
     text = compile_text.item(item)
     assert "no published figures of cpu" in text and "batch 8 (2 a chip)" in text
@@ -132,7 +132,7 @@ def test_for_a_tpu_slice():
     assert done.returncode == 0, done.stderr
     (item,) = json.loads(done.stdout)["items"]
     assert (item["chips"], item["device_kind"], item["fits"]) == (4, "TPU v5 lite", True)
-    assert item["argument_elements"] == {"f32": 4 * 42 + 6 + 36 + 2 * 2 * 6, "s32": 3, "u32": 1}
+    assert item["argument_elements"] == {"f32": 4 * 42 + 6 + 36 + 2 * 2 * 6 + 1, "s32": 6, "u32": 1}
     assert item["roofline_step_ms"] == max(item["compute_ms"], item["memory_ms"], item["network_ms"])
 
 
@@ -140,6 +140,12 @@ def test_for_a_tpu_slice():
 PUBLISHED = {"TPU v5 lite": (197, 16), "TPU v5": (459, 95), "TPU v6 lite": (918, 32)}
 UNET, TEXT = 859_535_364, 123_060_480
 REPORTS = json.loads(Path("docs/benchmarks/compile_sgm.json").read_text())["items"]
+
+
+def test_the_slices_and_batches_that_are_asked_for_are_committed():
+    compiled = {(item["topology"], item["batch_size"]) for item in REPORTS}
+    assert {("v5e:4x4", 128), ("v5e:16x16", 2048), ("v5p:2x2x2", 64), ("v6e:4x4", 128)} <= compiled
+    assert {("v5e:4x4", 8), ("v5p:2x2x2", 8), ("v6e:4x4", 8)} <= compiled
 
 
 @pytest.mark.parametrize("item", REPORTS, ids=lambda item: f"{item['topology']}-{item['batch_size']}")

@@ -13,6 +13,7 @@ from handjax.errors import CheckpointError
 from handjax.training.checkpoints import Checkpoints, content_hash, restore_params
 from handjax.training.clock import Clock
 from handjax.training.config import load_config
+from handjax.training.guard import Health
 from handjax.training.state import create_state
 from tests.training import toy_task
 
@@ -22,7 +23,8 @@ TASK = toy_task.make(CONFIG)
 
 def _state(step: int):
     state = create_state(TASK, optax.adam(0.1), step, with_ema=True)
-    return state.replace(step=jnp.int32(step), ema=jax.tree.map(lambda x: x + 1, state.params))
+    health = Health(skipped=jnp.int32(2), in_a_row=jnp.int32(1), kept=jnp.int32(step), average=jnp.float32(0.5))
+    return state.replace(step=jnp.int32(step), ema=jax.tree.map(lambda x: x + 1, state.params), health=health)
 
 
 def _data():
@@ -52,7 +54,7 @@ def test_state_and_data_position_come_back_exactly(tmp_path):
     data = _data()
     with _open(tmp_path / "checkpoints") as checkpoints:
         restored = checkpoints.restore(_state(0), data, Clock(8))
-    for name in ("step", "params", "opt_state", "ema", "model_state"):
+    for name in ("step", "params", "opt_state", "ema", "model_state", "health"):
         _assert_same(getattr(restored, name), getattr(_state(3), name))
     _assert_same(next(data), following)
 

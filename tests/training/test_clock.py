@@ -64,6 +64,16 @@ def test_goodput_goes_through_a_restart_and_lost_steps_do_not_count():
     assert again.report()["goodput"] == pytest.approx(20 / 100)
 
 
+def test_what_a_checkpoint_keeps_counts_the_steps_since_the_last_report():
+    time = Time()
+    clock = Clock(1, now=time, wall=time)
+    clock.first_step_done()
+    _steps(clock, time, 4, 0.5, 1.0)
+    with clock.aside():
+        time.seconds += 10.0
+    assert clock.get_state() == {"started": 100.0, "productive": 4.0}
+
+
 def test_no_use_of_chips_without_their_figures():
     time = Time()
     clock = Clock(1, now=time, wall=time)

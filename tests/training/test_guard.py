@@ -79,6 +79,10 @@ def test_no_spike_before_the_loss_has_settled_and_none_when_not_asked_for():
     assert all(_judge_all([1.0] * SETTLING_STEPS + [1e6], spike=0.0)[0])
 
 
+def test_losses_below_zero_have_no_spikes():
+    assert all(_judge_all([-1.0] * SETTLING_STEPS + [-0.5, 3.0], spike=10.0)[0])
+
+
 def test_too_many_in_a_row_end_the_run_with_their_numbers():
     values = {"skipped_in_a_row": jnp.int32(3), "loss": jnp.float32(np.nan)}
     stop_if_diverged(4, 10, values)

@@ -4,12 +4,13 @@ import contextlib
 import importlib.util
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from handjax.errors import ConfigError
+from handjax.errors import ConfigError, InputError
 from handjax.images import read_image
 from handjax.training.metrics import MetricsWriter
 
@@ -90,3 +91,12 @@ def test_weights_and_biases_keeps_one_run_through_a_restart(tmp_path, monkeypatc
         (log,) = run.glob("*.wandb")
         assert b"loss" in log.read_bytes()
         assert len(list(run.rglob("*.png"))) == 1
+
+
+def test_no_room_for_a_report_is_one_line(tmp_path):
+    writer = MetricsWriter(tmp_path, 0)
+    with Path("/dev/full").open("w") as full:
+        writer._writers[0]._file = full
+        with pytest.raises(InputError, match=r"a report cannot be written \(No space left on device\); make room"):
+            writer.write(1, {"loss": 0.5})
+        full.close = lambda: None  # what is left in its buffer

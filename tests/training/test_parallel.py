@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 
+import jax
 import ml_collections
 import numpy as np
 import pytest
@@ -72,6 +73,14 @@ def test_loop_with_jit_and_pmap_on_two_devices_agrees_with_one(tmp_path):
             assert other == pytest.approx(line, rel=1e-4, abs=1e-5)
 
 
+def test_pmap_is_for_one_process(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    parallel = default_config().parallel
+    parallel.mode = "pmap"
+    with pytest.raises(ConfigError, match="for the devices of one process; use parallel.mode='jit'"):
+        make_engine(parallel, 8, 1)
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_eight_devices_agree_with_one_to_rounding(eight, name):
     run = eight["runs"][name]
@@ -99,7 +108,7 @@ def test_gradients_are_cut_as_their_parameters(eight, name):
 
 
 def test_each_device_holds_its_share(eight):
-    whole = 4 * 4 * (MATRICES + BIASES) + 12  # parameters, two moments, average; step, count and seed
+    whole = 4 * 4 * (MATRICES + BIASES) + 12 + 16  # parameters, two moments, average; step, count and seed; guard
     for name, parts in (("8x1x1", 1), ("4x2x1", 2), ("2x2x2", 4), ("all", 4)):
         run = eight["runs"][name]
         assert run["state_bytes"] == whole - 16 * MATRICES * (parts - 1) // parts

@@ -23,6 +23,7 @@ def get_config(variant: str = "small") -> ml_collections.ConfigDict:
             "data": {
                 "loader": "tests.training.toy_task:make_loader",
                 "examples": 32,
+                "hang": "",
                 "delay": 0.005 if variant == "slow" else 0.0,
             },
         }

@@ -3,6 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, ClassVar
 
 import grain
@@ -53,11 +54,16 @@ def make(config: ml_collections.ConfigDict) -> ToyTask:
 
 
 def make_loader(data, *, batch_spec, batch_size, seed, split, process_index=0, process_count=1):
-    """Shuffled random vectors, each made from its index; `data.delay` seconds an example slow a run down."""
+    """Shuffled random vectors, each made from its index.
+
+    `data.delay` seconds an example slow a run down; it stands still while the file `data.hang` exists.
+    """
     features = batch_spec["x"].shape[0]
 
     def example(index):
         time.sleep(data.delay)
+        while data.hang and Path(data.hang).exists():
+            time.sleep(0.1)
         rng = np.random.default_rng((index, split == "eval"))
         x = rng.standard_normal(features, np.float32)
         return {"x": x, "mask": (rng.random(features) < 0.1 + 0.8 * (index % 2)).astype(np.float32)}
