@@ -83,7 +83,7 @@ def stop_if_diverged(stop_after: int, step: int, values: Mapping[str, Shaped[Arr
     skipped = int(values["skipped_in_a_row"])
     if skipped >= stop_after:
         raise DivergedError(
-            f"steps {step - skipped + 1} to {step} were left out, because the loss or gradient was no number or the loss "
-            f"a spike (the last was {float(values['loss']):.4g}); the weights are as before: look at the data, raise "
+            f"steps {step - skipped + 1} to {step} were left out, because the loss or gradient was no number or the "
+            f"loss a spike (it was {float(values['loss']):.4g}); the weights are as before: look at the data, raise "
             "guard.stop_after, or begin a new run with --config.init_from of this one and a lower optim.lr"
         )

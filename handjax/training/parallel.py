@@ -164,6 +164,8 @@ def make_engine(
     for name, known in (("mode", ("jit", "pmap")), ("frozen", ("whole", "sharded"))):
         if parallel[name] not in known:
             raise ConfigError(f"parallel.{name}={parallel[name]!r} is unknown; use {known[0]!r} or {known[1]!r}")
+    if parallel["mode"] == "pmap" and jax.process_count() > 1:
+        raise ConfigError("parallel.mode='pmap' is for the devices of one process; use parallel.mode='jit' for several")
     count = jax.device_count() if devices is None else len(devices)
     sizes = mesh_sizes({axis: parallel[axis] for axis in AXES}, count)
     shard_frozen = parallel["frozen"] == "sharded"
@@ -180,8 +182,6 @@ def make_engine(
         )
     if parallel["mode"] == "jit":
         return JitEngine(make_mesh(sizes, devices), shard_frozen=shard_frozen)
-    if jax.process_count() > 1:
-        raise ConfigError("parallel.mode='pmap' is for the devices of one process; use parallel.mode='jit' for several")
     if sizes[FSDP] * sizes[MODEL] > 1 or shard_frozen:
         raise ConfigError(
             "parallel.mode='pmap' keeps all weights whole; leave out parallel.fsdp, parallel.model and parallel.frozen"
