@@ -47,6 +47,8 @@ def main() -> int:
     parser.add_argument("--save", type=Path, metavar="FILE", help="writes the compiled step")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments, overrides = parser.parse_known_args()
+    if arguments.sweep is not None and arguments.save:
+        raise ConfigError("--save is for one compiled step; leave it out, or leave out --sweep")
     config = load_config(arguments.config, overrides)
     devices = devices_of(arguments.topology)
     report = command.Report("compile", arguments.json)

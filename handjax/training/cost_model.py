@@ -69,8 +69,9 @@ def fit(items: Sequence[Mapping[str, Any]]) -> CostModel:
         fixed, slope = np.linalg.lstsq(rows, np.ones(len(items)))[0]
         return Line(float(fixed), float(slope))
 
-    rings = np.asarray([2 * (item["chips"] - 1) / item["chips"] for item in items])
-    sent = np.asarray([sum(item["collective_gib"].values()) for item in items])
+    several = [item for item in items if item["chips"] > 1]  # one alone sends nothing
+    rings = np.asarray([2 * (item["chips"] - 1) / item["chips"] for item in several])
+    sent = np.asarray([sum(item["collective_gib"].values()) for item in several])
     return CostModel(
         memory=line("hbm_peak_gib"),
         traffic=line("hbm_traffic_gib"),

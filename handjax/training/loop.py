@@ -87,7 +87,8 @@ def _train(
     frozen = task.frozen()
     data, clock = iter(make_loader("train")), Clock(config.batch_size)
     checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
-    profiler = Profiler(workdir / "profile", config.profile.at, config.profile.steps)
+    # those of one machine would write to one file
+    profiler = Profiler(workdir / "profile" / f"process_{jax.process_index()}", config.profile.at, config.profile.steps)
     stall = StallWatch(config.stall_after if jax.process_count() > 1 else 0.0)
     with PreemptionWatch() as preemption, profiler, stall, contextlib.closing(checkpoints):
         state = create_state(task, tx, config.seed, with_ema=config.ema_decay > 0, constrain=engine.layout.constrain)

@@ -35,8 +35,9 @@ CHIPS = {
     "TPU v5 lite": Chip(197 * TERA, 16 * GIB, 819 * GIGA, 200 * GIGA, f"{CLOUD_TPU}/v5e"),
     "TPU v5": Chip(459 * TERA, 95 * GIB, 2765 * GIGA, 600 * GIGA, f"{CLOUD_TPU}/v5p"),
     "TPU v6 lite": Chip(918 * TERA, 32 * GIB, 1638 * GIGA, 400 * GIGA, f"{CLOUD_TPU}/tpu7x"),
-    "NVIDIA A100": Chip(312 * TERA, 80 * GIB, 2039 * GIGA, 300 * GIGA, "NVIDIA A100 data sheet (SXM, 80 GB)"),
-    "NVIDIA H100": Chip(989 * TERA, 80 * GIB, 3350 * GIGA, 450 * GIGA, "NVIDIA H100 data sheet (SXM, dense)"),
+    "NVIDIA A100-SXM4-40GB": Chip(312 * TERA, 40 * GIB, 1555 * GIGA, 300 * GIGA, "NVIDIA A100 data sheet (SXM)"),
+    "NVIDIA A100-SXM4-80GB": Chip(312 * TERA, 80 * GIB, 2039 * GIGA, 300 * GIGA, "NVIDIA A100 data sheet (SXM)"),
+    "NVIDIA H100 80GB HBM3": Chip(989 * TERA, 80 * GIB, 3350 * GIGA, 450 * GIGA, "NVIDIA H100 data sheet (SXM, dense)"),
     "NVIDIA H200": Chip(989 * TERA, 141 * GIGA, 4800 * GIGA, 450 * GIGA, "NVIDIA H200 data sheet (SXM, dense)"),
 }
 

@@ -71,9 +71,37 @@ def make_train_step(
       named loss and metric as a mean, "grad_norm" (before clipping), "lr", "skipped" and "skipped_in_a_row".
     """
 
-    axis_name = layout.axis_name
+    gradients = _make_gradients(task, accumulation, remat, layout)
 
     def step(state: TrainState, frozen: PyTree, batch: Batch) -> tuple[TrainState, Metrics]:
+        grads, metrics, model_state = gradients(state, frozen, batch)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        grad_norm = optax.global_norm(grads)
+        keep, health = guard.judge(state.health, metrics["loss"], grad_norm)
+        changed = {
+            "params": params,
+            "opt_state": opt_state,
+            "ema": None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema_decay),
+            "model_state": model_state,
+        }
+        new_state = state.replace(
+            step=state.step + 1,
+            health=health,
+            **{name: choose(keep, tree, getattr(state, name)) for name, tree in changed.items()},
+        )
+        metrics |= {"grad_norm": grad_norm, "lr": jnp.asarray(schedule(state.step - state.health.skipped))}
+        metrics |= {"skipped": health.skipped, "skipped_in_a_row": health.in_a_row}
+        return new_state, metrics | (layer_stats(state.params, grads, updates) if with_layers else {})
+
+    return step
+
+
+def _make_gradients(task: Task, accumulation: int, remat: Policy | None, layout: Layout) -> Callable:
+    """Makes `gradients(state, frozen, batch) -> (gradients, metrics, new model state)` of the whole batch."""
+    axis_name = layout.axis_name
+
+    def gradients(state: TrainState, frozen: PyTree, batch: Batch) -> tuple[PyTree, Metrics, PyTree]:
         parts = _split((batch, step_keys(state.seed, state.step, batch_index(batch, axis_name))), accumulation)
 
         def weights(part):
@@ -97,28 +125,11 @@ def make_train_step(
             return layout.constrain(grads), aux
 
         grads, (losses, terms, model_states) = _sum_over(gradient, parts, axis_name)
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
         shards = accumulation * (1 if axis_name is None else jax.lax.axis_size(axis_name))
-        grad_norm = optax.global_norm(grads)
-        keep, health = guard.judge(state.health, losses["loss"], grad_norm)
-        changed = {
-            "params": params,
-            "opt_state": opt_state,
-            "ema": None if state.ema is None else optax.incremental_update(params, state.ema, 1 - ema_decay),
-            "model_state": jax.tree.map(lambda total: _divide(total, shards), model_states),
-        }
-        new_state = state.replace(
-            step=state.step + 1,
-            health=health,
-            **{name: choose(keep, tree, getattr(state, name)) for name, tree in changed.items()},
-        )
-        metrics = losses | {name: mean(*term) for name, term in terms.items()}
-        metrics |= {"grad_norm": grad_norm, "lr": jnp.asarray(schedule(state.step - state.health.skipped))}
-        metrics |= {"skipped": health.skipped, "skipped_in_a_row": health.in_a_row}
-        return new_state, metrics | (layer_stats(state.params, grads, updates) if with_layers else {})
+        model_state = jax.tree.map(lambda total: _divide(total, shards), model_states)
+        return grads, losses | {name: mean(*term) for name, term in terms.items()}, model_state
 
-    return step
+    return gradients
 
 
 def batch_index(batch: Batch, axis_name: str | None = None) -> Int[Array, " batch"]:

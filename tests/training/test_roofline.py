@@ -43,4 +43,4 @@ def test_published_figures_agree_with_each_other():
     ridges = {name: chip.flops / chip.hbm_bandwidth for name, chip in CHIPS.items()}
     assert ridges["TPU v5 lite"] == pytest.approx(240, abs=1)
     assert ridges["TPU v6 lite"] == pytest.approx(560, abs=2)
-    assert ridges["NVIDIA H100"] == pytest.approx(295, abs=1)
+    assert ridges["NVIDIA H100 80GB HBM3"] == pytest.approx(295, abs=1)
