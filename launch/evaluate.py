@@ -1,7 +1,8 @@
-"""Measures a model on held-out pictures, or how far two folders of pictures are apart.
+"""Measures a model on held-out pictures, generated hands, or how far two folders of pictures are apart.
 
 `python -m launch.evaluate --suite inpainting --data RECORDS`
 `python -m launch.evaluate --suite distance --data PICTURES --reference PICTURES`
+`python -m launch.evaluate --suite hands --data PICTURES --reference PICTURES_OF_THE_SAME_NAMES`
 """
 
 import argparse
@@ -22,6 +23,7 @@ from handjax.inference.refine import Refiner, RepairSettings
 from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
 from launch.evaluate_distance import add_distance_arguments, evaluate_distance
+from launch.evaluate_hands import add_hands_arguments, evaluate_hands
 from launch.refine import add_model_arguments, load_refiner
 
 BATCH = 8
@@ -119,6 +121,7 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
 # What adds a suite's flags, and what runs it.
 SUITES = {
     "distance": (add_distance_arguments, evaluate_distance),
+    "hands": (add_hands_arguments, evaluate_hands),
     "inpainting": (add_repair_arguments, evaluate_repair),
 }
 

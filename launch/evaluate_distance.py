@@ -11,8 +11,9 @@ from tqdm import tqdm
 from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images
-from handjax.metrics.features import FeatureExtractor, effnet_lite0, picture_features
+from handjax.metrics.features import EXTRACTORS, FeatureExtractor, make_extractor, picture_features
 from handjax.metrics.frechet import Moments, frechet_distance, frechet_replicates
+from handjax.metrics.inception_score import SPLITS, inception_score
 from handjax.metrics.intervals import bootstrap_interval
 from handjax.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets, kernel_replicates
 from launch import command
@@ -27,6 +28,8 @@ def add_distance_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `evaluate_distance` reads."""
     parser.add_argument("--data", required=True, help="folder of pictures")
     parser.add_argument("--reference", required=True, help="folder of pictures to compare with")
+    parser.add_argument("--extractor", choices=EXTRACTORS, default=EXTRACTORS[0], help="whose features are compared")
+    parser.add_argument("--inception-weights", type=Path, metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth")
     parser.add_argument("--limit", type=int, help="number of pictures of each folder (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of resampling and of KID's subsets")
     parser.add_argument("--out", type=Path, help="folder for figures.json")
@@ -34,13 +37,16 @@ def add_distance_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> None:
-    """Prints both distances with their intervals and writes them to `arguments.out`; unreadable pictures are counted.
+    """Prints distances with intervals, and Inception scores where there are any, and writes them to `arguments.out`.
+
+    Unreadable pictures are counted.
 
     Raises:
         BackendError: the package with the network's weights is not installed.
+        ConfigError, WeightsError: as `make_extractor`.
         InputError: a folder has no or too few pictures.
     """
-    extractor = effnet_lite0()
+    extractor = make_extractor(arguments.extractor, arguments.inception_weights)
     paths = [find_images([folder])[: arguments.limit] for folder in (arguments.data, arguments.reference)]
     sets = [read_features(folder, extractor, report) for folder in paths]
     for (features, _), folder in zip(sets, (arguments.data, arguments.reference), strict=True):
@@ -53,12 +59,18 @@ def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> 
         "reference_unreadable": reference_unreadable,
         "features": features.shape[1],
     }
-    items = [item | counts for item in distances(features, reference, extractor.name, arguments.seed)]
+    items = [item | counts for item in distances(features, reference, extractor, arguments.seed)]
+    items += [item | counts for item in inception_scores(features, reference, extractor)]
     for item in items:
         report.item(item, describe(item))
     if arguments.out:
         names = {"data": Path(arguments.data).name, "reference": Path(arguments.reference).name}
-        settings = names | {"limit": arguments.limit, "seed": arguments.seed, "resamples": RESAMPLES}
+        settings = names | {
+            "extractor": arguments.extractor,
+            "limit": arguments.limit,
+            "seed": arguments.seed,
+            "resamples": RESAMPLES,
+        }
         kid = {"kid_subsets": SUBSETS, "kid_subset_size": SUBSET_SIZE}
         document = {"suite": "distance", "figures": items, "settings": settings | kid, **command.environment()}
         write_json(arguments.out / "figures.json", document)
@@ -92,14 +104,14 @@ def check_enough(count: int, folder: str) -> None:
 
 
 def distances(
-    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], name: str, seed: int
+    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], extractor: FeatureExtractor, seed: int
 ) -> list[dict[str, Any]]:
     """The items of the JSON contract.
 
     Args:
         features: of a set.
         reference: of the other.
-        name: of what made them.
+        extractor: what made them.
         seed: of resampling and of KID's subsets.
     """
     replicates = frechet_replicates(features, reference, seed, RESAMPLES)
@@ -108,18 +120,33 @@ def distances(
     kid = kernel_distance_of_subsets(features, reference, seed)
     kid_replicates = kernel_replicates(features, reference, seed, RESAMPLES)
     return [
-        {"name": f"{short} ({name})", "value": value, "interval_95": bootstrap_interval(value, replicates)}
-        for short, value, replicates in (("FD", fd, fd_replicates), ("KID", kid, kid_replicates))
+        {"name": f"{short} ({extractor.name})", "value": value, "interval_95": bootstrap_interval(value, replicates)}
+        for short, value, replicates in ((extractor.frechet, fd, fd_replicates), ("KID", kid, kid_replicates))
+    ]
+
+
+def inception_scores(
+    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], extractor: FeatureExtractor
+) -> list[dict[str, Any]]:
+    """Items of both sets' Inception scores, where the extractor has classes; arguments as `distances`."""
+    if extractor.classes is None:
+        return []
+    scores = [inception_score(rows @ extractor.classes) for rows in (features, reference)]
+    return [
+        {"name": f"IS{whose} ({extractor.name})", "value": mean, "deviation": deviation, "parts": SPLITS}
+        for whose, (mean, deviation) in zip(("", " of reference"), scores, strict=True)
     ]
 
 
 def describe(item: dict[str, Any]) -> str:
     """One line of figures."""
+    if "deviation" in item:
+        return f"{item['name']:18} {item['value']:.6g}, deviation of {item['parts']} parts {item['deviation']:.6g}"
     low, high = item["interval_95"]
     counts = f"{item['pictures']} pictures, {item['reference_pictures']} of reference"
     skipped = item["unreadable"] + item["reference_unreadable"]
     line = f"{item['name']:18} {item['value']:.6g} [{low:.6g}, {high:.6g}] of {counts}, {skipped} unreadable"
-    if item["name"].startswith("FD") and min(item["pictures"], item["reference_pictures"]) <= item["features"]:
+    if item["name"].startswith("F") and min(item["pictures"], item["reference_pictures"]) <= item["features"]:
         line += (
             f"; with no more pictures than features ({item['features']}) FD is much too large: compare it only with FD "
             "of as many pictures"

@@ -35,6 +35,14 @@ class Tokenizer:
         encoded = _load(self.folder)(list(prompts), padding="max_length", max_length=self.length, truncation=True)
         return np.asarray(encoded["input_ids"], np.int32)
 
+    def offsets(self, prompts: Sequence[str]) -> list[list[tuple[int, int]]]:
+        """Start and end in the prompt of each of its tokens, in characters; (0, 0) for start, end and padding.
+
+        Raises as `__call__`.
+        """
+        options = {"padding": "max_length", "max_length": self.length, "truncation": True}
+        return _load(self.folder)(list(prompts), return_offsets_mapping=True, **options)["offset_mapping"]
+
     def bare(self, text: str) -> list[int]:
         """Encodes a text of any length, without start, end and padding; raises as `__call__`."""
         return _load(self.folder)(text, add_special_tokens=False, verbose=False)["input_ids"]

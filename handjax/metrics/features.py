@@ -7,13 +7,17 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Num, UInt8
 
-from handjax.errors import InputError
+from handjax.errors import ConfigError, InputError
 from handjax.images import read_image
+from handjax.metrics.inception import InceptionV3, load_inception
+from handjax.metrics.resize import resize_clean, resize_tensorflow
 from handjax.perception.efficientnet import EfficientNetLite0, load_params, normalised, square
 
 BATCH = 32
+RESIZES = {"clean-fid": resize_clean, "torch-fidelity": resize_tensorflow}
+EXTRACTORS = ("effnet-lite0", *(f"inception:{resize}" for resize in RESIZES))
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,51 @@ class FeatureExtractor:
         name: stands behind the names of distances.
         prepare: brings a picture of any size to the one that `extract` takes.
         extract: features of prepared pictures.
+        frechet: how the Fréchet distance of these features is called.
+        classes: matrix that takes features to logits of classes; None where no Inception score is known of them.
     """
 
     name: str
-    prepare: Callable[[UInt8[np.ndarray, "height width 3"]], UInt8[np.ndarray, "size size 3"]]
-    extract: Callable[[UInt8[np.ndarray, "batch size size 3"]], Float[Array, "batch features"]]
+    prepare: Callable[[UInt8[np.ndarray, "height width 3"]], Num[np.ndarray, "size size 3"]]
+    extract: Callable[[Num[np.ndarray, "batch size size 3"]], Float[Array, "batch features"]]
+    frechet: str = "FD"
+    classes: Float[np.ndarray, "features classes"] | None = None
+
+
+def make_extractor(name: str, inception_weights: Path | None = None) -> FeatureExtractor:
+    """Makes one of `EXTRACTORS`.
+
+    Args:
+        name: "inception" is followed by the library whose resize it takes.
+        inception_weights: the published weights; for Inception only.
+
+    Raises:
+        ConfigError: no such name, or weights that are missing or not used.
+        BackendError: a package that it needs is not installed.
+        WeightsError: weights that are missing or damaged.
+    """
+    network, _, resize = name.partition(":")
+    if name not in EXTRACTORS:
+        raise ConfigError(f"extractor {name!r} is unknown; use one of {', '.join(EXTRACTORS)}")
+    if (network == "inception") != (inception_weights is not None):
+        raise ConfigError("Inception-v3, and nothing else, needs --inception-weights FILE")
+    return effnet_lite0() if inception_weights is None else inception(inception_weights, resize)
+
+
+def inception(weights: Path, resize: str) -> FeatureExtractor:
+    """The 2048 features of FID's Inception-v3, whose Fréchet distance is FID.
+
+    Args:
+        weights: the published file (`load_inception`).
+        resize: a name of `RESIZES`.
+
+    Raises:
+        WeightsError: the file is missing, damaged or of another network.
+    """
+    params, classes = load_inception(weights)
+    features, params = jax.jit(InceptionV3().apply), jax.device_put(params)
+    name = f"Inception-v3, {resize}'s resize"
+    return FeatureExtractor(name, RESIZES[resize], lambda images: features(params, images), "FID", classes)
 
 
 def effnet_lite0() -> FeatureExtractor:
@@ -51,7 +95,7 @@ def picture_features(
     Pictures are read beside the network, a batch ahead.
     """
 
-    def read(path: Path) -> UInt8[np.ndarray, "size size 3"] | InputError:
+    def read(path: Path) -> Num[np.ndarray, "size size 3"] | InputError:
         try:
             return extractor.prepare(read_image(path))
         except InputError as error:
@@ -67,7 +111,15 @@ def picture_features(
                 yield path, result if isinstance(result, InputError) else next(features)
 
 
-def _features(pictures: list[UInt8[np.ndarray, "size size 3"]], extractor: FeatureExtractor) -> np.ndarray:
+def image_features(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]], extractor: FeatureExtractor
+) -> Float[np.ndarray, "n features"]:
+    """Features of at least one picture, each of any size."""
+    prepared = [extractor.prepare(image) for image in images]
+    return np.concatenate([_features(prepared[i : i + BATCH], extractor) for i in range(0, len(prepared), BATCH)])
+
+
+def _features(pictures: list[Num[np.ndarray, "size size 3"]], extractor: FeatureExtractor) -> np.ndarray:
     """Features of up to `BATCH` pictures; the batch is filled up, so that there is one program."""
     if not pictures:
         return np.empty((0, 0), np.float32)

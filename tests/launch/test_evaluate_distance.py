@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy import linalg
 
-from handjax.errors import BackendError, InputError
+from handjax.errors import BackendError, ConfigError, InputError
 from handjax.images import write_image
 from handjax.metrics.features import FeatureExtractor
+from handjax.metrics.inception_score import inception_score
 from launch import evaluate, evaluate_distance
 
 
@@ -40,7 +41,7 @@ def _mean_colours(images):
 @pytest.fixture
 def small_extractor(monkeypatch):
     extractor = FeatureExtractor("Mean", lambda image: image[:48, :48], _mean_colours)
-    monkeypatch.setattr(evaluate_distance, "effnet_lite0", lambda: extractor)
+    monkeypatch.setattr(evaluate_distance, "make_extractor", lambda name, weights: extractor)
 
 
 def test_figures_counts_and_file(folders, run, small_extractor, tmp_path):
@@ -70,6 +71,31 @@ def test_figures_counts_and_file(folders, run, small_extractor, tmp_path):
     assert json.loads(run(*flags, "--json")[1].out)["items"] == document["items"]
 
 
+def test_inception_scores_of_an_extractor_with_classes(folders, run, monkeypatch):
+    made, real = folders
+    classes = np.eye(3, 4) / 50
+    extractor = FeatureExtractor("Mean", lambda image: image[:48, :48], _mean_colours, "FID", classes)
+    monkeypatch.setattr(evaluate_distance, "make_extractor", lambda name, weights: extractor)
+    _, output = run("--suite", "distance", "--data", made, "--reference", real, "--json")
+    fid, kid, score, of_reference = json.loads(output.out)["items"]
+    assert [fid["name"], kid["name"], score["name"]] == ["FID (Mean)", "KID (Mean)", "IS (Mean)"]
+    rng = np.random.default_rng(0)
+    means = np.stack([rng.integers(0, 200, (64, 48, 3), np.uint8)[:48].mean(axis=(0, 1)) for _ in range(30)])
+    assert (score["value"], score["deviation"]) == pytest.approx(inception_score(means @ classes), rel=1e-5)
+    assert of_reference["name"] == "IS of reference (Mean)" and of_reference["reference_pictures"] == 40
+    _, output = run("--suite", "distance", "--data", made, "--reference", real)
+    assert output.out.splitlines()[0].startswith("FID (Mean) ") and "deviation of 10 parts" in output.out
+
+
+@pytest.mark.parametrize(
+    "flags", [("--extractor", "inception:clean-fid"), ("--inception-weights", "inception.pth")], ids=["none", "unused"]
+)
+def test_inception_goes_with_its_weights(folders, run, flags):
+    made, real = folders
+    with pytest.raises(ConfigError, match="Inception-v3, and nothing else, needs --inception-weights FILE"):
+        run("--suite", "distance", "--data", made, "--reference", real, *flags)
+
+
 def test_lines_for_people(folders, run, small_extractor):
     made, real = folders
     (made / "broken.png").unlink()
@@ -90,7 +116,7 @@ def test_lines_for_people(folders, run, small_extractor):
         (["--suite", "distance", "--data", "a"], "the following arguments are required: --reference"),
         (["--suite", "inpainting", "--data", "a", "--reference", "b"], "unrecognized arguments: --reference b"),
         (["--suite", "distance", "--data", "a", "--reference", "b", "--steps", "3"], "unrecognized arguments: --steps"),
-        (["--data", "a"], "--suite is missing; give distance or inpainting"),
+        (["--data", "a"], "--suite is missing; give distance or hands or inpainting"),
     ],
 )
 def test_a_suite_takes_its_own_flags_only(run, capsys, flags, message):

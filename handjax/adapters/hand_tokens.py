@@ -1,0 +1,62 @@
+"""Which tokens of a caption are about hands, and the bias that draws cross-attention to them (SesaHand)."""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from handjax.diffusion.tokenizer import Tokenizer
+
+ALPHA = 2.0
+PARTS = r"hands?|fingers?|fingertips?|thumbs?|palms?|fists?|wrists?|knuckles?|gestures?"
+ACTIONS = (
+    r"beckoning|caressing|catching|clapping|clasping|clenching|clutching|cupping|fidgeting|flexing|gesturing|grabbing|"
+    r"grasping|gripping|handing|holding|kneading|knitting|patting|petting|picking|pinching|plucking|pointing|poking|"
+    r"pressing|reaching|saluting|scratching|signing|snapping|squeezing|stroking|texting|throwing|touching|typing|waving|"
+    r"writing"
+)
+# Words of another meaning: a hand of a clock or of cards is left in, for nothing in a caption tells it.
+OTHERS = (
+    r"palm (?:trees?|leaf|leaves|fronds?|oil)|thumb drives?|(?:on the|on one) other hand|(?:first|second)[- ]hand|"
+    r"(?:hand|finger)-(?:\w+ed|made|held|drawn|written|woven|sewn)"
+)
+HAND_WORDS = re.compile(rf"\b(?:(?P<other>{OTHERS})|{PARTS}|{ACTIONS})\b", re.IGNORECASE)
+
+
+def hand_words(caption: str) -> list[tuple[int, int]]:
+    """Finds hands, their parts and what they do.
+
+    Args:
+        caption: in English.
+
+    Returns:
+        Start and end of each word in characters, in order.
+
+    Source:
+        DECISIONS D4, by its word list.
+    """
+    return [match.span() for match in HAND_WORDS.finditer(caption) if not match["other"]]
+
+
+def hand_token_bias(
+    tokenizer: Tokenizer, captions: Sequence[str], alpha: float = ALPHA
+) -> Float[np.ndarray, "batch words"]:
+    """The bias B of cross-attention, the same for every query.
+
+    Args:
+        tokenizer: its own offsets say which tokens a word became; they count the start token.
+        captions: those longer than the tokenizer's length lose what is beyond it, words on hands too.
+        alpha: of tokens about hands.
+
+    Returns:
+        `alpha` at every piece of a word on hands, 0 elsewhere; a row of zeros where a caption has none.
+
+    Source:
+        SesaHand, third equation; DECISIONS D4.
+    """
+    bias = np.zeros((len(captions), tokenizer.length), np.float32)
+    for row, caption, offsets in zip(bias, captions, tokenizer.offsets(captions), strict=True):
+        for start, end in hand_words(caption):
+            row[[place for place, (first, last) in enumerate(offsets) if first < end and last > start]] = alpha
+    return bias

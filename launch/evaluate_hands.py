@@ -1,0 +1,112 @@
+"""Are generated hands those that were asked for? `python -m launch.evaluate --suite hands --data A --reference B`.
+
+Each picture of A is compared with the picture of the same name in B, such as the photograph that its conditions come
+from. Crops of both sets are cut at the reference's hands, 1.6 times their tight box, whether or not A shows a hand.
+"""
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from tqdm import tqdm
+
+from handjax.conditions.crops import box_side, crop_image, hand_box
+from handjax.errors import InputError
+from handjax.files import write_json
+from handjax.images import find_images, read_image
+from handjax.metrics.features import BATCH, image_features, make_extractor
+from handjax.metrics.hands import HandMatch, hand_figures
+from handjax.perception import DetectedHand, HandDetector
+from launch import command
+from launch.evaluate_distance import add_distance_arguments, check_enough, distances
+from launch.evaluate_distance import describe as describe_distance
+
+Image = UInt8[np.ndarray, "height width 3"]
+
+
+def add_hands_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `evaluate_hands` reads."""
+    add_distance_arguments(parser)
+    parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
+    parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")
+
+
+def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> None:
+    """Prints keypoint errors, confidence, presence and the distances of hand crops, and writes them to `arguments.out`.
+
+    Raises:
+        BackendError, ConfigError, WeightsError: as `make_extractor`.
+        InputError: a folder has no pictures, or too few hands for a distance.
+    """
+    extractor = make_extractor(arguments.extractor, arguments.inception_weights)
+    detector = HandDetector.load(arguments.backend, arguments.max_hands)
+    matches: list[HandMatch] = []
+    with_hand, pictures, crops = 0, 0, ([], [])
+    features: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for picture, reference in read_pairs(arguments.data, arguments.reference, arguments.limit, report):
+        found = detector.detect(picture)
+        with_hand, pictures = with_hand + bool(found), pictures + 1
+        for wanted in detector.detect(reference):
+            matches.append(match(wanted, found))
+            for image, cut in zip((picture, reference), crops, strict=True):
+                cut.append(crop_image(image, hand_box(wanted.keypoints)))
+        if len(crops[0]) >= BATCH:
+            for made, cut in zip(features, crops, strict=True):
+                made.append(image_features(cut, extractor))
+                cut.clear()
+    check_enough(len(matches), arguments.reference)
+    of_data, of_reference = (
+        np.concatenate([*made, *([image_features(cut, extractor)] if cut else [])])
+        for made, cut in zip(features, crops, strict=True)
+    )
+    items = hand_figures(matches, with_hand, pictures)
+    counts = {"pictures": len(of_data), "reference_pictures": len(of_reference), "features": of_data.shape[1]}
+    for item in distances(of_data, of_reference, extractor, arguments.seed):
+        short, rest = item["name"].split(" ", 1)
+        items.append(item | counts | {"name": f"{short}-H {rest}", "unreadable": 0, "reference_unreadable": 0})
+    for item in items:
+        report.item(item, describe_distance(item) if "features" in item else describe(item))
+    if arguments.out:
+        names = ("extractor", "limit", "seed", "backend", "max_hands")
+        settings = {name: getattr(arguments, name) for name in names}
+        folders = {"data": Path(arguments.data).name, "reference": Path(arguments.reference).name}
+        document = {"suite": "hands", "figures": items, "settings": folders | settings, **command.environment()}
+        write_json(arguments.out / "figures.json", document)
+
+
+def read_pairs(data: str, reference: str, limit: int | None, report: command.Report) -> Iterator[tuple[Image, Image]]:
+    """Yields pictures of one name and size; those that have no partner, or cannot be read, are reported."""
+    partners = {path.stem: path for path in find_images([reference])}
+    for path in tqdm(find_images([data])[:limit], "read", unit="picture", disable=None):
+        try:
+            if path.stem not in partners:
+                raise InputError(f"{path}: {reference} has no picture of this name; name both alike")
+            picture, wanted = read_image(path), read_image(partners[path.stem])
+            if picture.shape != wanted.shape:
+                sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (picture, wanted))
+                raise InputError(f"{path}: of another size than its reference ({sizes}); bring both to one")
+        except InputError as error:
+            report.error(str(path), error)
+        else:
+            yield picture, wanted
+
+
+def match(wanted: DetectedHand, found: list[DetectedHand]) -> HandMatch:
+    """Pairs a wanted hand with the found one whose keypoints are closest."""
+    places = wanted.keypoints[:, :2]
+    missed = HandMatch(places, wanted.world, box_side(places))
+    candidates = [
+        HandMatch(places, wanted.world, missed.side, hand.keypoints[:, :2], hand.world, hand.score) for hand in found
+    ]
+    return min(candidates, key=lambda candidate: candidate.distance, default=missed)
+
+
+def describe(item: dict) -> str:
+    """One line of a figure of hands."""
+    unit = "hands" if "hands" in item else "pictures"
+    if item["value"] is None:
+        return f"{item['name']:26} none of the hands was found"
+    low, high = item["interval_95"]
+    return f"{item['name']:26} {item['value']:.4g} [{low:.4g}, {high:.4g}] of {item[unit]} {unit}"

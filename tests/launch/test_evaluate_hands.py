@@ -1,0 +1,91 @@
+"""The suite on pictures whose hands a stand-in detector reads from their pixels."""
+
+import json
+import sys
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from handjax.images import write_image
+from handjax.metrics.features import FeatureExtractor
+from handjax.perception import DetectedHand
+from launch import evaluate, evaluate_hands
+
+SIDE = 64
+SHAPE = np.random.default_rng(3).uniform(0, 20, (21, 3)).astype(np.float32)
+
+
+def detect(image):
+    """A hand right of and below each white pixel."""
+    places = np.argwhere((image == 255).all(axis=-1))
+    return [
+        DetectedHand.from_landmarks("right", 0.8, SHAPE + np.float32([x, y, 0]), SHAPE / 100)
+        for y, x in places.tolist()
+    ]
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    extractor = FeatureExtractor("Mean", lambda image: image[:24, :24], lambda images: images.mean(axis=(1, 2)))
+    monkeypatch.setattr(evaluate_hands, "make_extractor", lambda name, weights: extractor)
+    monkeypatch.setattr(evaluate_hands.HandDetector, "load", lambda backend, most: SimpleNamespace(detect=detect))
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["launch.evaluate", "--suite", "hands", *map(str, arguments)])
+        return evaluate.main(), capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Forty pairs; a hand is moved by (3, 4) pixels in the first thirty and missing in the others."""
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        x, y = rng.integers(5, 30, 2)
+        for name, place in (("real", (y, x)), ("made", (y + 4, x + 3))):
+            image = rng.integers(0, 200, (SIDE, SIDE, 3), np.uint8)
+            if name == "real" or number < 30:
+                image[place] = 255
+            write_image(tmp_path / name / f"{number:02}.png", image)
+    return tmp_path / "made", tmp_path / "real"
+
+
+def test_figures_of_hands_and_of_their_crops(run, folders, tmp_path):
+    made, real = folders
+    write_image(made / "alone.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    for folder, side in ((made, SIDE), (real, SIDE // 2)):
+        write_image(folder / "resized.png", np.zeros((side, side, 3), np.uint8))
+    status, output = run("--data", made, "--reference", real, "--json", "--out", tmp_path / "out")
+    document = json.loads(output.out)
+    assert status == 2
+    alone, resized = (error["error"] for error in document["errors"])
+    assert "no picture of this name" in alone and "64x64 and 32x32" in resized
+    figures = {item["name"]: item for item in document["items"]}
+    assert figures["detection_rate"]["value"] == figures["hand_probability"]["value"] == 0.75
+    assert figures["mpjpe_2d_px_self"]["value"] == pytest.approx(5)
+    assert figures["mse_3d_cm2_self"]["value"] == 0
+    assert figures["hand_confidence_misses_0"]["value"] == pytest.approx(0.6)
+    assert figures["FD-H (Mean)"]["pictures"] == 40 and {"FD-H (Mean)", "KID-H (Mean)"} < set(figures)
+    assert json.loads((tmp_path / "out/figures.json").read_text())["figures"] == document["items"]
+
+
+def test_crops_are_cut_at_the_references_hands(run, folders):
+    """Pictures that differ outside the hands only have crops at no distance."""
+    _, real = folders
+    for path in list(real.iterdir()):
+        image = evaluate_hands.read_image(path)
+        image[60:, 60:] = 0
+        write_image(real.parent / "copy" / path.name, image)
+    _, output = run("--data", real.parent / "copy", "--reference", real, "--json")
+    figures = {item["name"]: item["value"] for item in json.loads(output.out)["items"]}
+    assert figures["FD-H (Mean)"] == pytest.approx(0, abs=1e-3) and figures["mpjpe_2d_px_self"] == 0
+
+
+def test_lines_for_people(run, folders):
+    made, real = folders
+    _, output = run("--data", made, "--reference", real)
+    lines = output.out.splitlines()
+    assert lines[0].startswith("detection_rate") and lines[0].endswith("of 40 hands")
+    assert lines[-1].startswith("KID-H (Mean)")

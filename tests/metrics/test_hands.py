@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from handjax.metrics.hands import HandMatch, hand_figures
+
+RNG = np.random.default_rng(0)
+WANTED, WORLD = RNG.uniform(0, 100, (21, 2)), RNG.uniform(-0.1, 0.1, (21, 3))
+
+
+def test_figures_are_means_over_the_hands_that_were_found():
+    missed = HandMatch(WANTED, WORLD, 50.0)
+    moved = HandMatch(WANTED, WORLD, 50.0, WANTED + [3, 4], WORLD + 0.02, 0.9)
+    further = HandMatch(WANTED, WORLD, 25.0, WANTED + [0, 10], WORLD, 0.7)
+    figures = {item["name"]: item for item in hand_figures([missed, moved, further], 3, 4)}
+    values = {name: item["value"] for name, item in figures.items()}
+    assert values == pytest.approx(
+        {
+            "detection_rate": 2 / 3,
+            "hand_probability": 3 / 4,
+            "mpjpe_2d_px_self": 7.5,
+            "mpjpe_2d_box_self": (0.1 + 0.4) / 2,
+            "mse_2d_px2_self": (12.5 + 50) / 2,
+            "mse_3d_cm2_self": 2.0,
+            "hand_confidence": 0.8,
+            "hand_confidence_misses_0": 1.6 / 3,
+        }
+    )
+    assert figures["hand_confidence"]["hands"] == 2 and figures["hand_probability"]["pictures"] == 4
+    low, high = figures["mpjpe_2d_px_self"]["interval_95"]
+    assert (low, high) == (5, 10)
+
+
+def test_where_no_hand_is_found_there_is_no_error():
+    figures = {item["name"]: item["value"] for item in hand_figures([HandMatch(WANTED, WORLD, 9.0)], 0, 1)}
+    assert figures["mpjpe_2d_px_self"] is None and figures["hand_confidence"] is None
+    assert figures["hand_confidence_misses_0"] == 0 and figures["detection_rate"] == 0
