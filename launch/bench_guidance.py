@@ -27,6 +27,7 @@ from handjax.metrics.frechet import Moments, frechet_distance
 from handjax.metrics.intervals import wilson_interval
 from handjax.metrics.kernel import kernel_distance_of_subsets
 from handjax.perception import HandDetector
+from handjax.perception.margin import add_margin
 from launch.generator import add_model_arguments, load_generator
 from launch.timing import interleaved, summary
 
@@ -35,8 +36,6 @@ SEED = 52_000
 SIDE = 96
 ASKED = ["--steps", "20", "--guidance-scale", "4", "--batch", "8"]
 WANTED_REDUCTION = 0.5
-MARGIN = 4
-"""The judge sees a picture with a margin of a quarter of its sides, made of its edge."""
 
 JUDGED: tuple[Verdict, ...] = ("plausible", "implausible")
 
@@ -58,7 +57,7 @@ class Verdicts:
 
 
 def make_judge() -> Judge:
-    """MediaPipe's own runtime finds and reads the hand, the learned head looks at the picture.
+    """MediaPipe's own runtime finds and reads the hand, with a margin; the learned head looks at the picture.
 
     Raises:
       BackendError: MediaPipe cannot be loaded on this machine.
@@ -66,8 +65,7 @@ def make_judge() -> Judge:
     detector, counter = HandDetector.load("mediapipe", max_hands=1), HeadCounter(HandHead.load())
 
     def judge(image: Image) -> Verdicts:
-        sides = [(side // MARGIN, side // MARGIN) for side in image.shape[:2]]
-        padded = np.pad(image, [*sides, (0, 0)], mode="edge")
+        padded = add_margin(image)
         hands = detector.detect(padded)
         if not hands:
             return Verdicts(None, None)

@@ -25,6 +25,7 @@ from handjax.inference.generate import Wish
 from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.perception.hand_json import hand_item
+from handjax.perception.margin import add_margin, detect_with_margin
 from launch import command
 from launch.generator import add_model_arguments, load_generator
 
@@ -40,15 +41,15 @@ def main() -> int:
     report = command.Report("generate", arguments.json)
     generator, provenance = load_generator(arguments)
     detector = HandDetector.load()
-    rank = anatomy_rank(detector, HeadCounter(HandHead.load()))
+    by_anatomy = anatomy_rank(detector, HeadCounter(HandHead.load()))
     with tqdm(total=len(wishes), desc="generate", unit="picture", disable=None) as bar:
         made = generator.steered(wishes)
         for candidates in zip(*[made] * arguments.best_of, strict=True):
-            (wish, image, told), chosen = choose(candidates, rank)
+            (wish, image, told), chosen = choose(candidates, lambda picture: by_anatomy(add_margin(picture)))
             item = dataclasses.asdict(wish) | {"provenance": provenance}
             output = arguments.out / file_name(wish)
             write_image(output, image, text={"handjax": json.dumps(item)})
-            hands = [hand_item(hand) for hand in detector.detect(image)]
+            hands = [hand_item(hand) for hand in detect_with_margin(detector, image)]
             guidance = provenance["guidance"] and provenance["guidance"] | told
             item |= {"output": str(output), "hands": hands, "guidance": guidance, "best_of": chosen}
             with bar.external_write_mode(file=sys.stdout):

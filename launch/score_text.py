@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from handjax.inference.score_pictures import ERROR, SCORED, Item
+from handjax.inference.score_pictures import DRAWING, ERROR, SCORED, Item
 from handjax.inference.score_summary import Tally
 from handjax.perception.retries import AT_ONCE
 
@@ -13,6 +13,8 @@ _ODDS = ("odds_ratio", "odds_low", "odds_high")
 def describe(item: Item) -> str:
     """A picture, or a clip's frame, and each of its hands in words."""
     name = item["input"] + (f" frame {item['frame']}" if "frame" in item else "")
+    if item["status"] == DRAWING:
+        return f"{name}: drawing, hands not judged: {len(item['hands'])}"
     if item["status"] != SCORED:
         return f"{name}: {item['status']}"
     notes = [*item["notes"], *found_note(item)]

@@ -24,13 +24,12 @@ from handjax.diffusion.sampling import Decode, Denoise, Guide, Repeats
 from handjax.diffusion.schedules import NoiseLevel, scales
 from handjax.perception.flax_backend import HandWeights, find_regions, read_hand
 from handjax.perception.landmarks import Hands, landmark_region
+from handjax.perception.margin import margins
 from handjax.perception.regions import Picture, Region
 from handjax.preview import from_model_range
 
 SURE_OF_SIDE = 0.9
 """Less sure, a hand counts as the side of the smaller penalty: taken for the other, every joint is bent backwards."""
-MARGIN = 4
-"""The palm detector sees a picture with a margin of a quarter of its sides, made of its edge: it wants room."""
 LEAST_PRESENCE = 1e-6
 
 
@@ -211,7 +210,7 @@ class AnatomyGuide:
 
     def _find(self, decode, latents: Float[Array, "h w c"]) -> tuple[Region, Bool[Array, " hands"]]:
         image = decode(latents[None])[0]
-        height, width = (side // MARGIN for side in image.shape[:2])
+        height, width = margins(image.shape)
         framed = jnp.pad(image, ((height, height), (width, width), (0, 0)), mode="edge")
         regions, found = find_regions(
             self.weights, _as_picture(framed), self.settings.hands, self.settings.min_presence

@@ -11,14 +11,12 @@ from jaxtyping import Float, UInt8
 from handjax.diffusion.inpainting import hide
 from handjax.inference.refine import MAX_KEYPOINT_ERROR, Refiner, closest_hand
 from handjax.metrics.intervals import bootstrap_mean_interval, wilson_interval
+from handjax.perception.margin import add_margin, origin
 from handjax.preview import from_model_range, sheet
 
 Batch = Mapping[str, np.ndarray]
 SHEET_BATCHES = 2
 """So many batches are shown in the sheet."""
-MARGIN = 4
-"""A crop gets a margin of a quarter of its side, made of its edge pixels, before the detector sees it: MediaPipe's palm
-detector wants room around a hand. Every variant is judged so."""
 
 
 def evaluate_inpainting(
@@ -63,9 +61,7 @@ def keypoint_error(
     refiner: Refiner, picture: UInt8[np.ndarray, "s s 3"], keypoints: Float[np.ndarray, "21 2"]
 ) -> float:
     """Distance of the closest hand's keypoints in a crop with a margin, share of the box; infinite where none is."""
-    margin = len(picture) // MARGIN
-    framed = np.pad(picture, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
-    return closest_hand(refiner.detector, framed, keypoints + margin)[0]
+    return closest_hand(refiner.detector, add_margin(picture), keypoints + origin(picture.shape))[0]
 
 
 def painted_variants(refiner: Refiner, batch: Batch, key: jax.Array) -> dict[str, UInt8[np.ndarray, "batch s s 3"]]:

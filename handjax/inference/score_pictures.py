@@ -15,7 +15,8 @@ from PIL import Image
 
 from handjax.errors import ConfigError, InputError
 from handjax.images import read_frames, read_image
-from handjax.inference.score import FingerCounter, HandScore, score_hand
+from handjax.inference.drawings import is_drawing
+from handjax.inference.score import FingerCounter, HandScore, score_hand, unjudged
 from handjax.perception import DetectedHand, HandTracker
 from handjax.perception.hand_json import hand_item, read_detections
 from handjax.perception.overlay import draw_thumbnail
@@ -24,8 +25,9 @@ from handjax.perception.retries import AT_ONCE, Found, SearchingDetector
 Item = dict[str, Any]
 Image8 = UInt8[np.ndarray, "height width 3"]
 
-SCORED, NO_HAND, NO_PICTURE, ERROR = "scored", "no hand found", "not a picture", "error"
-STATUSES = (SCORED, NO_HAND, NO_PICTURE, ERROR)
+SCORED, NO_HAND, DRAWING = "scored", "no hand found", "drawing"
+NO_PICTURE, ERROR = "not a picture", "error"
+STATUSES = (SCORED, NO_HAND, DRAWING, NO_PICTURE, ERROR)
 MANY_HANDS = "more than two hands"
 THUMBNAIL_SIDE = 112
 _QUALITY = 78
@@ -88,11 +90,12 @@ class PictureScorer:
         return items
 
     def _item(self, path: Path, image: Image8, hands: list[DetectedHand]) -> Item:
-        scores = [score_hand(image, hand, self.counter) for hand in hands]
+        drawing = is_drawing(image)
+        scores = [unjudged(hand) if drawing else score_hand(image, hand, self.counter) for hand in hands]
         height, width = image.shape[:2]
         item = {
             "input": str(path),
-            "status": SCORED if hands else NO_HAND,
+            "status": DRAWING if drawing else SCORED if hands else NO_HAND,
             "notes": [MANY_HANDS] if len(hands) > 2 else [],
             "width": width,
             "height": height,

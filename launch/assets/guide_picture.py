@@ -23,6 +23,7 @@ from handjax.inference.score import score_hand
 from handjax.perception import HandDetector
 from handjax.perception.detector import TASK_FILE
 from handjax.perception.flax_backend import load_weights
+from handjax.perception.margin import add_margin
 from launch import command
 
 PROMPTS = ("a photo of a left hand", "a photo of a right hand")
@@ -48,9 +49,8 @@ def main() -> None:
 
 
 def framed(image: UInt8[np.ndarray, "side side 3"], detector: HandDetector) -> UInt8[np.ndarray, "_ _ 3"]:
-    """The picture in the colour of its verdict; it is judged with a margin of a quarter of its sides."""
-    margin = SIDE // 4
-    wide = np.pad(image, ((margin, margin), (margin, margin), (0, 0)), mode="edge")
+    """The picture in the colour of its verdict; it is judged with a margin."""
+    wide = add_margin(image)
     hands = detector.detect(wide)
     color = COLORS.get(score_hand(wide, hands[0]).anatomy.verdict, GREY) if hands else GREY
     tile = np.empty((SIDE + 2 * FRAME, SIDE + 2 * FRAME, 3), np.uint8)

@@ -21,13 +21,15 @@ from handjax.inference.score import (
     FingerCount,
     score_hand,
 )
-from handjax.inference.score_pictures import ScoreOptions, score_item
+from handjax.inference.score_pictures import PictureScorer, ScoreOptions, score_item
 from handjax.inference.score_run import run
 from handjax.inference.score_sources import find_sources
 from handjax.inference.score_summary import Tally, compare
 from handjax.metrics.intervals import wilson_interval
 from handjax.perception import DetectedHand
+from launch.score_text import describe
 from tests.anatomy.spread_hand import as_detected, draw_spread_hand, fill_gap, remove_finger
+from tests.inference.drawn_hand import hand_of_shapes
 
 PICTURE = np.zeros((200, 300, 3), np.uint8)
 
@@ -155,7 +157,7 @@ def test_a_set_is_counted():
     tally.add(items([], status="no hand found"))
     tally.add(items([], status="error"))
     summary = tally.summary()
-    assert summary["pictures"] == {"scored": 21, "no hand found": 1, "not a picture": 0, "error": 1}
+    assert summary["pictures"] == {"scored": 21, "no hand found": 1, "drawing": 0, "not a picture": 0, "error": 1}
     assert (summary["hands"], summary["unknown"]) == (41, 1)
     strict = summary["implausible"]["strict"]
     assert (strict["count"], strict["of"], strict["share"]) == (3, 40, 0.075)
@@ -303,6 +305,26 @@ def test_results_come_in_order_from_any_number_of_workers_and_are_not_made_twice
     again = results("one", 1)
     assert detector() == 25 and len(again[3][0]["hands"]) == 1  # only the changed picture
     assert again[:3] + again[4:] == alone[:3] + alone[4:]
+
+
+def test_hands_of_drawings_are_told_but_not_judged(tmp_path, detector):
+    """The user's detector finds two hands where the first value leaves a rest of 2: in the drawing 242, and 2."""
+    write_image(tmp_path / "drawn.png", hand_of_shapes((255, 224, 189), (242, 242, 242)))
+    write_image(tmp_path / "grey.png", np.full((300, 300, 3), 242, np.uint8))
+    scorer = PictureScorer(ScoreOptions(detections="their_detector:detect"), lambda image, hand: FingerCount(5, {}))
+    (drawn,), (grey,) = (scorer.score(tmp_path / name) for name in ("drawn.png", "grey.png"))
+    assert (drawn["status"], grey["status"]) == ("drawing", "scored")
+    assert [hand["box"] for hand in drawn["hands"]] == [hand["box"] for hand in grey["hands"]]
+    for hand in drawn["hands"]:
+        assert (hand["verdict"], hand["paper_verdict"], hand["s_anat"], hand["fingers"]) == ("unknown",) * 2 + (
+            None,
+        ) * 2
+        assert hand["violations"] == hand["notes"] == [] and "finger_classes" not in hand
+    assert all(hand["s_anat"] is not None and hand["fingers"] == 5 for hand in grey["hands"])
+    assert describe(drawn).endswith("drawn.png: drawing, hands not judged: 2")
+    tally = Tally("a", "drawn")
+    tally.add([drawn])
+    assert tally.statuses["drawing"] == 1 and tally.rate("strict")["of"] == tally.rate("paper")["of"] == 0
 
 
 def test_options_that_contradict_each_other():

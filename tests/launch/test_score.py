@@ -19,6 +19,7 @@ from handjax.errors import ConfigError
 from handjax.images import read_image, write_image
 from handjax.perception import HandDetector
 from launch import score
+from tests.inference.drawn_hand import hand_of_shapes
 
 ROOT = Path(handjax.__file__).parents[1]
 PHOTOS = ROOT / "handjax" / "assets" / "photos"
@@ -75,6 +76,7 @@ def test_every_input_has_its_status(run, tmp_path):
     (tmp_path / "broken.png").write_bytes(b"no picture")
     (tmp_path / "notes.txt").write_text("no picture either")
     write_image(tmp_path / "wall.png", np.full((64, 64, 3), 200, np.uint8))
+    write_image(tmp_path / "drawn.png", hand_of_shapes((255, 224, 189), (255, 255, 255)))
     document = run(PHOTOS, tmp_path, tmp_path / "missing.png", status=2)
     items = {Path(item["input"]).name: item for item in document["items"]}
     assert [Path(error["input"]).name for error in document["errors"]] == ["broken.png", "missing.png"]
@@ -86,6 +88,7 @@ def test_every_input_has_its_status(run, tmp_path):
         "broken.png": "error",
         "notes.txt": "not a picture",
         "wall.png": "no hand found",
+        "drawn.png": "drawing",
         "missing.png": "error",
     }
     assert "not a picture" in items["broken.png"]["error"] and "no such file" in items["missing.png"]["error"]
