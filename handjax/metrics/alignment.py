@@ -1,6 +1,6 @@
 """Predicted points moved onto true ones before their distances count; any unit, one alignment a hand."""
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -11,12 +11,12 @@ Script = Literal["freihand", "hamer"]
 _FREIHAND_TINY = 1e-8
 
 
-def procrustes_align(prediction: Points, truth: Points, script: Script = "freihand") -> Points:
+def procrustes_align(prediction: Any, truth: Any, script: Script = "freihand") -> Any:
     """Moves, scales and turns each hand so that its points come nearest to the true ones in the mean square.
 
     Args:
-        prediction: predicted points.
-        truth: the points that they stand for.
+        prediction: predicted points [hands, points, 3]; of NumPy in float64 as the scripts have it, or of JAX.
+        truth: the points that they stand for, likewise.
         script: "freihand" may also mirror the hand, as the scripts of FreiHAND and HO-3D do; "hamer" never does.
 
     Returns:
@@ -26,15 +26,15 @@ def procrustes_align(prediction: Points, truth: Points, script: Script = "freiha
         lmb-freiburg/freihand:eval.py; `compute_similarity_transform` of geopavlakos/hamer:hamer/utils/pose_utils.py;
         DECISIONS H1.
     """
-    prediction, truth = prediction.astype(np.float64), truth.astype(np.float64)
+    xp = prediction.__array_namespace__()
     center = truth.mean(axis=1, keepdims=True)
     fixed, moving = truth - center, prediction - prediction.mean(axis=1, keepdims=True)
-    left, stretches, right = np.linalg.svd(moving.swapaxes(1, 2) @ fixed)
+    left, stretches, right = xp.linalg.svd(moving.swapaxes(1, 2) @ fixed)
     if script == "hamer":  # the least stretch pays for a turn in place of a mirror
-        sign = np.sign(np.linalg.det(left @ right))
-        stretches[:, -1] *= sign
-        left[:, :, -1] *= sign[:, None]
-    size = np.linalg.norm(moving, axis=(1, 2)) + (_FREIHAND_TINY if script == "freihand" else 0)
+        sign = xp.sign(xp.linalg.det(left @ right))
+        signs = xp.stack([xp.ones_like(sign), xp.ones_like(sign), sign], axis=1)
+        stretches, left = stretches * signs, left * signs[:, None]
+    size = xp.sqrt(xp.square(moving).sum(axis=(1, 2))) + (_FREIHAND_TINY if script == "freihand" else 0)
     gain = stretches.sum(axis=1) / size**2
     return gain[:, None, None] * moving @ left @ right + center
 
