@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from handjax.errors import WeightsError
-from handjax.hand.model import HandModel, Side
+from handjax.hand.model import HandModel, Side, load_open_hand
 from handjax.hand.topology import MANO_PARENTS, MANO_TIP_VERTICES
 from handjax.pickles import read_pickle
 
@@ -35,6 +35,15 @@ SHAPES_OF_ARRAYS = {
     "hands_mean": (45,),
 }
 """What a MANO file holds: 16 joints, 15 of which bend by 9 entries of a matrix or 3 of a vector (DECISIONS G1)."""
+
+
+def load_hand(path: str) -> HandModel:
+    """The hand that a recipe names: a user's MANO file, or the open right hand where the path is empty.
+
+    Raises:
+        WeightsError: as `load_mano`.
+    """
+    return load_mano(path) if path else load_open_hand("right")
 
 
 def load_mano(

@@ -1,0 +1,172 @@
+"""VQ-MANO: hand poses to discrete tokens and back."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from handjax.errors import ConfigError
+from handjax.hand.draw import draw_skeleton
+from handjax.hand.mano import load_hand
+from handjax.hand.model import HandModel, PosedHand, pose_hand_matrices
+from handjax.hand.rotations import axis_angle_to_matrix
+from handjax.metrics.alignment import procrustes_align
+from handjax.preview import sheet
+from handjax.recovery.quantizer import Quantizer, nearest_codes, perplexity, straight_through
+from handjax.recovery.tokenizer import Tokenizer, save_tokenizer
+from handjax.recovery.vq_mano import JOINTS, TOKEN_COUNTS, VQMano
+from handjax.training.task import Term, Terms
+
+PREVIEWS, PREVIEW_SIZE, PREVIEW_METRES = 8, 96, 0.3
+
+
+@dataclasses.dataclass(frozen=True)
+class VQManoTask:
+    """Reconstruction of rotations, vertices and joints, and commitment to the codes.
+
+    Args:
+        network: encoder and decoder.
+        quantizer: the codebook, whose averages are the model state.
+        hand: the hand model; open or MANO's.
+        rotation_weight: of the L1 error of rotation matrices, λ_θ.
+        vertex_weight: of the L1 error of vertices as seen from the wrist, centimetres, λ_V.
+        joint_weight: likewise of keypoints, λ_J.
+        commitment_weight: of the squared distance of latents from their codes, λ_α.
+
+    Source: MMHMR section 3.1, losses L_vq-mano and L_recon; DECISIONS F2, F3.
+    """
+
+    network: VQMano
+    quantizer: Quantizer
+    hand: HandModel
+    rotation_weight: float
+    vertex_weight: float
+    joint_weight: float
+    commitment_weight: float
+
+    @property
+    def loss_weights(self):
+        return {
+            "rotation": self.rotation_weight,
+            "vertex": self.vertex_weight,
+            "joint": self.joint_weight,
+            "commitment": self.commitment_weight,
+        }
+
+    @property
+    def exports(self):
+        return {"handjax": self._save}
+
+    def batch_spec(self):
+        pose = jax.ShapeDtypeStruct((JOINTS, 3), jnp.float32)
+        return {"pose": pose, "betas": jax.ShapeDtypeStruct(self.hand.shapedirs.shape[-1:], jnp.float32)}
+
+    def init(self, rng):
+        network_key, code_key = jax.random.split(rng)
+        params = jax.jit(self.network.init)(network_key, jnp.zeros((1, JOINTS, 3, 3)))["params"]
+        return params, {"vq": self.quantizer.init(code_key)}
+
+    def frozen(self):
+        return {"hand": self.hand}
+
+    def loss(self, trainable, frozen, state, batch, rng):
+        rotations = axis_angle_to_matrix(batch["pose"])
+        latents = self._encode(trainable, rotations)
+        codebook, counts = self.quantizer.revived(state["vq"])
+        indices = nearest_codes(latents, codebook)
+        codes = codebook[indices]
+        decoded = self._decode(trainable, straight_through(latents, codes))
+        losses = self._errors(frozen["hand"], decoded, rotations, batch["betas"])
+        losses["commitment"] = _sum(jnp.square(latents - codes).mean((1, 2)))
+        size = jnp.float32(len(rotations))
+        metrics = {
+            "perplexity": (size * perplexity(counts), size),
+            "usage": (size * (counts > self.quantizer.dead_below).mean(), size),
+        }
+        vq = self.quantizer.updated(state["vq"], jax.lax.stop_gradient(latents), indices, rng)
+        return losses, {"vq": vq}, metrics
+
+    def evaluate(self, trainable, frozen, state, batch, rng):
+        """Measures hard tokens, also by FreiHAND's metrics in millimetres."""
+        rotations = axis_angle_to_matrix(batch["pose"])
+        decoded = self._reconstruct(trainable, state, rotations)
+        terms = self._errors(frozen["hand"], decoded, rotations, batch["betas"])
+        made, truth = (_pose(frozen["hand"], turns, batch["betas"]) for turns in (decoded, rotations))
+        terms["pa_mpjpe_mm"] = _aligned_error(made.keypoints, truth.keypoints)
+        terms["pa_mpvpe_mm"] = _aligned_error(made.vertices, truth.vertices)
+        return terms
+
+    def preview(self, trainable, frozen, state, batch, rng):
+        """Draws skeletons beside their reconstructions."""
+        rotations, betas = axis_angle_to_matrix(batch["pose"][:PREVIEWS]), batch["betas"][:PREVIEWS]
+        decoded = self._reconstruct(trainable, state, rotations)
+
+        def draw(turns):
+            points = _pose(frozen["hand"], turns, betas).keypoints
+            pixels = (points - points[:, :1])[..., :2] / PREVIEW_METRES * PREVIEW_SIZE + PREVIEW_SIZE / 2
+            return jax.vmap(lambda places: draw_skeleton(places, PREVIEW_SIZE, PREVIEW_SIZE))(pixels)
+
+        return {"reconstruction": sheet(draw(rotations), draw(decoded))}
+
+    def _save(self, params, state, folder, dtype):
+        codebook, _ = self.quantizer.revived(state["vq"])
+        save_tokenizer(Tokenizer(self.network, params, codebook, self.hand.name), folder, dtype)
+
+    def _encode(self, params, rotations):
+        return self.network.apply({"params": params}, rotations, method="encode")
+
+    def _decode(self, params, latents):
+        return self.network.apply({"params": params}, latents, method="decode")
+
+    def _reconstruct(self, params, state, rotations):
+        codebook, _ = self.quantizer.revived(state["vq"])
+        return self._decode(params, codebook[nearest_codes(self._encode(params, rotations), codebook)])
+
+    def _errors(self, hand, decoded, rotations, betas) -> Terms:
+        made, truth = (_pose(hand, turns, betas) for turns in (decoded, rotations))
+        return {
+            "rotation": _sum(jnp.abs(decoded - rotations).mean((1, 2, 3))),
+            "vertex": _sum(_from_wrist_cm(made, truth, "vertices")),
+            "joint": _sum(_from_wrist_cm(made, truth, "keypoints")),
+        }
+
+
+def _pose(hand: HandModel, rotations: Float[Array, "batch 16 3 3"], betas: Float[Array, "batch S"]) -> PosedHand:
+    return jax.vmap(lambda turns, shape: pose_hand_matrices(hand, turns, shape, jnp.zeros(3)))(rotations, betas)
+
+
+def _from_wrist_cm(made: PosedHand, truth: PosedHand, part: str) -> Float[Array, " batch"]:
+    ours, theirs = (getattr(posed, part) - posed.keypoints[:, :1] for posed in (made, truth))
+    return 100 * jnp.abs(ours - theirs).mean((1, 2))
+
+
+def _aligned_error(made: Float[Array, "batch points 3"], truth: Float[Array, "batch points 3"]) -> Term:
+    return _sum(1000 * jnp.linalg.norm(procrustes_align(made, truth) - truth, axis=-1).mean(-1))
+
+
+def _sum(per_example: Float[Array, " batch"]) -> Term:
+    return per_example.sum(), jnp.float32(len(per_example))
+
+
+def make(config: Any) -> VQManoTask:
+    """Makes the task of a recipe with `network` (of `VQMano`), `quantizer` (of `Quantizer`), `loss` and
+    `data.hand_model`.
+
+    Raises:
+      ConfigError: a number of tokens that the joints cannot share.
+    """
+    if config.network.tokens not in TOKEN_COUNTS:
+        raise ConfigError(f"network.tokens={config.network.tokens} does not fit 16 joints; use one of {TOKEN_COUNTS}")
+    network = VQMano(**config.network, dim=config.quantizer.dim)
+    loss = config.loss
+    return VQManoTask(
+        network,
+        Quantizer(**config.quantizer),
+        load_hand(config.data.hand_model),
+        loss.rotation_weight,
+        loss.vertex_weight,
+        loss.joint_weight,
+        loss.commitment_weight,
+    )
