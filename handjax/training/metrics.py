@@ -5,13 +5,16 @@ import importlib.util
 import json
 import math
 import secrets
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import numpy as np
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2
 
 from handjax.errors import ConfigError, InputError
 from handjax.files import atomic_write
@@ -82,8 +85,9 @@ class MetricsWriter:
 
     def close(self) -> None:
         """Ends all writers."""
-        for writer in self._writers:
-            writer.close()
+        with self._reporting():
+            for writer in self._writers:
+                writer.close()
 
 
 class Folder:
@@ -112,21 +116,32 @@ class Folder:
 
 
 class TensorBoard:
-    """Event files for TensorBoard."""
+    """Event files for TensorBoard, written at once: tensorboardX's own writer waits for ever when its disk is full."""
 
     def __init__(self, folder: Path, first_step: int):
-        self._board = tensorboardX.SummaryWriter(str(folder), purge_step=first_step)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._events = EventsWriter(str(folder / "events"))
+        # hides what an interrupted run has reported from this step on
+        self._write(
+            event_pb2.Event(step=first_step, session_log=event_pb2.SessionLog(status=event_pb2.SessionLog.START))
+        )
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            self._board.add_scalar(name, value, step)
+            self._write(event_pb2.Event(step=step, summary=summary.scalar(name, value)))
 
     def write_previews(self, step: int, pictures: Mapping[str, np.ndarray]) -> None:
         for name, picture in pictures.items():
-            self._board.add_image(name, np.asarray(picture), step, dataformats="HWC")
+            image = summary.image(name, np.asarray(picture), dataformats="HWC")
+            self._write(event_pb2.Event(step=step, summary=image))
+
+    def _write(self, event: event_pb2.Event) -> None:
+        event.wall_time = time.time()
+        self._events.write_event(event)
+        self._events.flush()
 
     def close(self) -> None:
-        self._board.close()
+        self._events.close()
 
 
 class WeightsAndBiases:

@@ -4,13 +4,14 @@ import contextlib
 import importlib.util
 import json
 import math
-from pathlib import Path
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from tensorboardX.proto.event_pb2 import Event
 
-from handjax.errors import ConfigError, InputError
+from handjax.errors import ConfigError
 from handjax.images import read_image
 from handjax.training.metrics import MetricsWriter
 
@@ -93,10 +94,36 @@ def test_weights_and_biases_keeps_one_run_through_a_restart(tmp_path, monkeypatc
         assert len(list(run.rglob("*.png"))) == 1
 
 
-def test_no_room_for_a_report_is_one_line(tmp_path):
-    writer = MetricsWriter(tmp_path, 0)
-    with Path("/dev/full").open("w") as full:
-        writer._writers[0]._file = full
-        with pytest.raises(InputError, match=r"a report cannot be written \(No space left on device\); make room"):
-            writer.write(1, {"loss": 0.5})
-        full.close = lambda: None  # what is left in its buffer
+FULL = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from handjax.errors import InputError
+from handjax.training.metrics import MetricsWriter
+
+writer = MetricsWriter(Path(sys.argv[1]), 0)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4000, resource.RLIM_INFINITY))
+picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)  # 12 kB
+try:
+    if sys.argv[2] == "numbers":
+        for step in range(1000):
+            writer.write(step, {"loss": 0.5})
+    else:
+        writer.write_previews(0, {"result": picture})
+except InputError as error:
+    print(error)
+try:
+    writer.close()
+except InputError:
+    pass
+"""
+
+
+@pytest.mark.parametrize("what", ["numbers", "pictures"])
+def test_no_room_for_a_report_is_one_line(tmp_path, what):
+    done = subprocess.run([sys.executable, "-c", FULL, str(tmp_path), what], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith(
+        "a report cannot be written (File too large); make room and run the same command again, "
+        "it goes on from its newest checkpoint\n"
+    )
