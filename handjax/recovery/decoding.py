@@ -1,0 +1,94 @@
+"""Confidence-guided decoding: all tokens hidden at first, the surest kept in each iteration (MMHMR section 3.4)."""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from handjax.recovery.masking import hide_least_confident, masked_counts
+
+ITERATIONS = 5
+TOP_SHARE = 0.05
+"""Of the codes that tokens of text are drawn from (MMHMR D)."""
+
+Predict = Callable[[Int[Array, "batch L"]], Float[Array, "batch L K"]]
+Choose = Callable[[Key[Array, ""], Float[Array, "batch L K"]], Int[Array, "batch L"]]
+
+
+class Decoded(NamedTuple):
+    """Tokens and how sure they are.
+
+    Attributes:
+        tokens: indices of codes.
+        confidence: probability that each token had when it was kept.
+        log_likelihood: of all tokens, the sum of logarithms of these.
+        hidden: after each iteration, which tokens were hidden again.
+        mean_confidence: of the tokens predicted in each iteration (Fig. 9).
+    """
+
+    tokens: Int[Array, "batch L"]
+    confidence: Float[Array, "batch L"]
+    log_likelihood: Float[Array, " batch"]
+    hidden: Bool[Array, "T batch L"]
+    mean_confidence: Float[Array, "T batch"]
+
+
+def ranked(rank: int) -> Choose:
+    """Takes the token of a rank in place of the first: "Top-k-th" of Table 12; 1 is the most probable."""
+    return lambda key, logits: jax.lax.top_k(logits, rank)[1][..., -1]
+
+
+def among_the_likeliest(share: float = TOP_SHARE) -> Choose:
+    """Draws among the likeliest codes by their probabilities (DECISIONS F5)."""
+
+    def choose(key, logits):
+        values, indices = jax.lax.top_k(logits, math.ceil(share * logits.shape[-1]))
+        drawn = jax.random.categorical(key, values)
+        return jnp.take_along_axis(indices, drawn[..., None], axis=-1)[..., 0]
+
+    return choose
+
+
+BEST = ranked(1)
+
+
+def decode(
+    predict: Predict,
+    batch: int,
+    length: int,
+    codes: int,
+    key: Key[Array, ""],
+    choose: Choose = BEST,
+    iterations: int = ITERATIONS,
+) -> Decoded:
+    """Decodes tokens under one loop; what `predict` closes over is computed once.
+
+    Args:
+        predict: tokens, `codes` for hidden ones, to logits.
+        batch: number of pictures.
+        length: tokens of a pose.
+        codes: of the codebook.
+        key: of the choice.
+        choose: of logits a token.
+        iterations: T; more keep fewer tokens at a time (Table 6).
+    """
+
+    def iterate(carry, step):
+        tokens, confidence = carry
+        key, count = step
+        logits = predict(tokens)
+        known = tokens < codes
+        chosen = choose(key, logits)
+        probability = jnp.take_along_axis(jax.nn.softmax(logits), chosen[..., None], axis=-1)[..., 0]
+        chosen, sure = jnp.where(known, tokens, chosen), jnp.where(known, confidence, probability)
+        hidden = hide_least_confident(sure, known, count)
+        mean = jnp.where(known, 0, probability).sum(-1) / jnp.maximum((~known).sum(-1), 1)
+        return (jnp.where(hidden, codes, chosen), jnp.where(hidden, 0.0, sure)), (hidden, mean)
+
+    start = jnp.full((batch, length), codes), jnp.zeros((batch, length))
+    steps = jax.random.split(key, iterations), jnp.asarray(masked_counts(iterations, length))
+    (tokens, confidence), (hidden, means) = jax.lax.scan(iterate, start, steps)
+    return Decoded(tokens, confidence, jnp.log(confidence).sum(-1), hidden, means)

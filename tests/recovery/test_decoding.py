@@ -1,0 +1,65 @@
+"""Decoding against a loop over tokens in NumPy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handjax.recovery import decoding
+
+BATCH, LENGTH, CODES = 3, 16, 7
+TABLE = jax.random.normal(jax.random.key(0), (LENGTH, CODES + 1, LENGTH, CODES))
+
+
+def predict(tokens):
+    """Logits that depend on all tokens, hidden ones too."""
+    return 2 * jnp.stack([TABLE[jnp.arange(LENGTH), row].sum(0) for row in tokens]) / LENGTH**0.5
+
+
+def _decode(**options):
+    return decoding.decode(predict, BATCH, LENGTH, CODES, jax.random.key(1), **options)
+
+
+def _by_hand(iterations):
+    tokens, confidence = np.full((BATCH, LENGTH), CODES), np.zeros((BATCH, LENGTH))
+    for t in range(1, iterations + 1):
+        logits = np.float64(predict(jnp.asarray(tokens)))
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        count = int(max(0, np.floor(LENGTH * np.cos(np.pi * t / iterations / 2))))
+        for row in range(BATCH):
+            open_places = [i for i in range(LENGTH) if tokens[row, i] == CODES]
+            for i in open_places:
+                tokens[row, i], confidence[row, i] = shares[row, i].argmax(), shares[row, i].max()
+            for i in sorted(open_places, key=lambda i, row=row: confidence[row, i])[:count]:
+                tokens[row, i] = CODES
+    return tokens, confidence
+
+
+@pytest.mark.parametrize("iterations", [1, 3, 5, 10])
+def test_tokens_and_confidence_are_those_of_the_loop(iterations):
+    tokens, confidence = _by_hand(iterations)
+    decoded = _decode(iterations=iterations)
+    np.testing.assert_array_equal(decoded.tokens, tokens)
+    np.testing.assert_allclose(decoded.confidence, confidence, rtol=1e-4)
+    np.testing.assert_allclose(decoded.log_likelihood, np.log(confidence).sum(1), rtol=1e-4)
+    assert decoded.hidden.shape == (iterations, BATCH, LENGTH) and not decoded.hidden[-1].any()
+
+
+def test_kept_tokens_stay():
+    hidden = np.asarray(_decode().hidden)
+    assert (hidden[1:] <= hidden[:-1]).all()
+
+
+def test_a_lower_rank_is_less_confident():
+    first, third = _decode(iterations=1), _decode(iterations=1, choose=decoding.ranked(3))
+    logits = np.asarray(predict(jnp.full((BATCH, LENGTH), CODES)))
+    np.testing.assert_array_equal(third.tokens, np.argsort(-logits, axis=-1)[..., 2])
+    assert (third.confidence < first.confidence).all()
+
+
+def test_text_draws_among_the_likeliest_codes():
+    logits = jnp.broadcast_to(jnp.arange(2048.0) / 100, (500, 2048))
+    drawn = np.asarray(decoding.among_the_likeliest()(jax.random.key(0), logits))
+    assert drawn.min() >= 2048 - 103 and len(np.unique(drawn)) > 50
+    expected = np.exp(np.arange(1945, 2048) / 100)
+    assert drawn.mean() == pytest.approx((np.arange(1945, 2048) * expected).sum() / expected.sum(), abs=4)

@@ -1,0 +1,139 @@
+"""VQ-MANO as it is trained: its losses, its codebook over devices, its resumption."""
+
+import functools
+import itertools
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.poses import pose_maker
+from handjax.errors import ConfigError
+from handjax.hand.angles import angles_from_pose
+from handjax.hand.model import load_open_hand, pose_hand_matrices
+from handjax.hand.rotations import axis_angle_to_matrix
+from handjax.hand.topology import JOINT_LIMITS
+from handjax.metrics import alignment, keypoints
+from handjax.tasks import make_task, resolve
+from handjax.training.config import load_config
+from handjax.training.loop import train
+from tests.tasks.codebook_runs import RUNS, SMALL
+
+FIELDS = (*SMALL, "batch_size=16", "eval_every=0", "preview_every=0", "log_every=1", "checkpoint.every=3")
+
+
+def _config(*fields):
+    return load_config("vq_mano.py:tiny", [f"--config.{field}" for field in (*FIELDS, *fields)])
+
+
+def _load(config, task, split="train", **more):
+    loader = resolve(config.data.loader)
+    spec = task.batch_spec()
+    return loader(config.data, batch_spec=spec, batch_size=config.batch_size, seed=config.seed, split=split, **more)
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_task(_config())
+
+
+@pytest.fixture(scope="module")
+def batch(task):
+    return next(iter(_load(_config(), task)))
+
+
+@pytest.fixture(scope="module")
+def start(task):
+    params, state = task.init(jax.random.key(0))
+    return params, state, jax.random.split(jax.random.key(1), 16)
+
+
+def test_losses_are_those_of_the_paper(task, batch, start):
+    params, state, keys = start
+    losses, _, _ = jax.jit(task.loss)(params, task.frozen(), state, batch, keys)
+    truth = axis_angle_to_matrix(batch["pose"])
+    latents = np.float64(task.network.apply({"params": params}, truth, method="encode"))
+    codebook = np.float64(state["vq"]["sums"] / state["vq"]["counts"][:, None])
+    codes = codebook[np.linalg.norm(latents[:, :, None] - codebook, axis=-1).argmin(-1)]
+    decoded = task.network.apply({"params": params}, jnp.float32(codes), method="decode")
+    values = {name: float(total / weight) for name, (total, weight) in losses.items()}
+    assert values["commitment"] == pytest.approx(np.square(latents - codes).mean(), rel=1e-4)
+    assert values["rotation"] == pytest.approx(np.abs(np.float64(decoded) - truth).mean(), rel=1e-4)
+    assert task.loss_weights == {"rotation": 1.0, "vertex": 0.5, "joint": 0.3, "commitment": 0.02}
+
+
+def test_evaluation_in_millimetres_is_that_of_the_metrics(task, batch, start):
+    params, state, keys = start
+    terms = jax.jit(task.evaluate)(params, task.frozen(), state, batch, keys)
+    codebook, _ = task.quantizer.revived(state["vq"])
+    truth = axis_angle_to_matrix(batch["pose"])
+    latents = task.network.apply({"params": params}, truth, method="encode")
+    chosen = jnp.linalg.norm(latents[:, :, None] - codebook, axis=-1).argmin(-1)
+    decoded = task.network.apply({"params": params}, codebook[chosen], method="decode")
+    posed = [_posed(task.hand, turns, batch["betas"]) for turns in (decoded, truth)]
+    for name, part in (("pa_mpjpe_mm", "keypoints"), ("pa_mpvpe_mm", "vertices")):
+        made, right = (np.float64(getattr(hand, part)) for hand in posed)
+        expected = 1000 * keypoints.mean_position_error(alignment.procrustes_align(made, right), right)
+        assert float(terms[name][0] / terms[name][1]) == pytest.approx(expected, rel=1e-3)
+
+
+def _posed(hand, rotations, betas):
+    return jax.vmap(lambda turns, shape: pose_hand_matrices(hand, turns, shape, jnp.zeros(3)))(rotations, betas)
+
+
+def test_poses_are_within_the_limits_of_motion_and_the_same_again():
+    hand = load_open_hand()
+    poses = pose_maker(hand, 3)(np.arange(200))
+    angles = jax.vmap(functools.partial(angles_from_pose, hand))(jnp.asarray(poses["pose"]).at[:, 0].set(0))
+    low, high = np.moveaxis(JOINT_LIMITS, -1, 0)
+    assert ((angles >= low - 1e-3) & (angles <= high + 1e-3)).all()
+    again = pose_maker(hand, 3)(np.array([7, 2**32 - 1]))
+    np.testing.assert_allclose(again["pose"][0], poses["pose"][7], atol=1e-5)  # batches of other sizes round anew
+    assert not np.allclose(again["pose"][1], poses["pose"][199])
+    assert np.linalg.norm(poses["pose"][:, 0], axis=-1).mean() > 1.5  # turned every way: π/2 + 2/π on average
+
+
+def test_processes_share_the_batches_and_held_out_poses_are_fixed(task):
+    config = _config()
+    whole = next(itertools.islice(_load(config, task), 1, None))
+    parts = [next(itertools.islice(_load(config, task, process_index=p, process_count=2), 1, None)) for p in (0, 1)]
+    np.testing.assert_allclose(np.concatenate([part["pose"] for part in parts]), whole["pose"], atol=1e-5)
+    held_out = [next(iter(_load(_config(f"seed={seed}"), task, "eval")))["pose"] for seed in (0, 1)]
+    np.testing.assert_array_equal(*held_out)
+    assert not np.allclose(held_out[0], next(iter(_load(config, task)))["pose"])
+
+
+def test_eight_devices_keep_the_codebook_of_one():
+    # most of the time goes into compiling
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": "8", "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.tasks.codebook_runs"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report["devices"] == 8
+    assert min(report["moved"].values()) > 1e-3
+    for name in RUNS:
+        assert max(report[name].values()) < 2e-4, name
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
+    def run(folder, steps):
+        config = _config(f"steps={steps}", "optim.schedule=constant")
+        return train(config, task, lambda split: _load(config, task, split), tmp_path / folder)
+
+    alone = run("alone", 6)
+    run("cut", 3)
+    resumed = run("cut", 6)
+    assert int(resumed.step) == 6
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(alone))
+
+
+def test_tokens_that_joints_cannot_share_are_refused():
+    with pytest.raises(ConfigError, match="network.tokens=48 does not fit 16 joints"):
+        make_task(_config("network.tokens=48"))
