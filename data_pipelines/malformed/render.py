@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, Key
 from data_pipelines.malformed.mesh import COPIES, EditedHand, FingerMesh, FingerPlan, edit_hand
 from data_pipelines.scene import SUPERSAMPLING, halve, photograph, shade_arm
 from data_pipelines.skin import SkinMap, draw_skin
+from handjax.conditions.pictures import normalize_depth
 from handjax.hand.angles import pose_from_angles
 from handjax.hand.camera import PinholeCamera, project
 from handjax.hand.model import HandModel, pose_hand
@@ -41,12 +42,14 @@ class Arm:
 class MalformedScene(NamedTuple):
     """A rendered right hand; pictures in [0, 1], `size` pixels square.
 
-    `usual` are the keypoints of the hand that it would be without the edit, `seen` the share of the hand's pixels that
-    show the last two bones of each finger and copy, 5 and 6.
+    `depth` is the condition (`normalize_depth`) of the hand as it is, without its forearm. `usual` are the keypoints of
+    the hand that it would be without the edit, `seen` the share of the hand's pixels that show the last two bones of
+    each finger and copy, 5 and 6.
     """
 
     image: Float[Array, "size size 3"]
     mask: Float[Array, "size size"]
+    depth: Float[Array, "size size"]
     keypoints: Float[Array, "21 2"]
     keypoints_3d: Float[Array, "21 3"]
     usual: Float[Array, "21 2"]
@@ -84,13 +87,16 @@ def _render(key: Key[Array, ""], plan: FingerPlan, usual: Float[Array, "16 3"], 
     raster = rasterize(hand.vertices, hand.faces, fine, size * SUPERSAMPLING, size * SUPERSAMPLING)
     light = shade_arm(keys[4], raster, draw_skin(keys[5], arm.parts)[hand.source], hand.faces)
     cover = halve(raster.mask[..., None])
+    shown = _shown(hand, raster.face_index, arm)
+    coarse = slice(None, None, SUPERSAMPLING)
     return MalformedScene(
         image=photograph(keys[6], halve(light), cover, halve(raster.depth[..., None]), things=False),
         mask=cover[..., 0],
+        depth=normalize_depth(raster.depth[coarse, coarse], shown[coarse, coarse] > -2),
         keypoints=project(camera, hand.keypoints),
         keypoints_3d=hand.keypoints,
         usual=project(camera, _usual_keypoints(arm.forearm, usual, orientation, betas, translation)),
-        seen=_seen(hand, raster.face_index, arm),
+        seen=_seen(shown),
     )
 
 
@@ -117,10 +123,14 @@ def _camera_on_hand(key: Key[Array, ""], shown: Float[Array, "_ 3"], size: int) 
     return PinholeCamera(focal=jnp.stack([focal, focal]), center=size / 2 + moved - focal * (low + high) / 2)
 
 
-def _seen(hand: EditedHand, face_index: Int[Array, "height width"], arm: Arm) -> Float[Array, "7"]:
+def _shown(hand: EditedHand, face_index: Int[Array, "height width"], arm: Arm) -> Int[Array, "height width"]:
+    """What is seen of the hand: of each pixel the number in `hand.finger`, -2 on forearm and background."""
     forearm = (hand.faces >= arm.hand_vertices) & (hand.faces < arm.forearm.template.shape[0])
     finger = jnp.where(forearm.any(axis=1), -2, hand.finger)
-    shown = jnp.where(face_index >= 0, finger[jnp.maximum(face_index, 0)], -2)
+    return jnp.where(face_index >= 0, finger[jnp.maximum(face_index, 0)], -2)
+
+
+def _seen(shown: Int[Array, "height width"]) -> Float[Array, "7"]:
     pixels = (shown[..., None] == jnp.arange(FINGERS_AND_COPIES)).sum(axis=(0, 1))
     return pixels / jnp.maximum((shown > -2).sum(), 1)
 

@@ -96,7 +96,8 @@ def malformed_records(names: Iterable[str], seed: int, size: int, failures: Fail
       failures: receives the number of those whose edit is out of sight.
 
     Yields:
-      Records with picture, mask, keypoints of the hand without copies, side, edit, number of fingers and caption.
+      Records with picture, mask, depth, keypoints of the hand without copies, side, edit, number of fingers and
+      caption.
     """
     arm, rest = _arm()
     waiting = iter(names)
@@ -155,7 +156,7 @@ def _record(scene: dict[str, np.ndarray], edit: Edit, drawn: Drawn, seed: int, n
         return None
     side: Side = "left" if int(name.rpartition(":")[2]) % 2 else "right"
     flip, origin = (-1.0, scene["image"].shape[1]) if side == "left" else (1.0, 0.0)
-    image, mask = (scene[field][:, :: int(flip)] for field in ("image", "mask"))
+    image, mask, depth = (scene[field][:, :: int(flip)] for field in ("image", "mask", "depth"))
     ones = np.ones((21, 1), np.float32)
     return HandRecord(
         id=f"malformed-{seed}-{name.replace(':', '-')}",
@@ -164,6 +165,7 @@ def _record(scene: dict[str, np.ndarray], edit: Edit, drawn: Drawn, seed: int, n
         keypoints_3d=np.concatenate([scene["keypoints_3d"] * [flip, 1, 1], ones], axis=1).astype(np.float32),
         side=side,
         mask=png(mask),
+        depth=png(depth),
         edit=edit.name,
         fingers=count,
         caption=f"a rendered photo of {describe(edit, side, drawn.fingers, count)}",

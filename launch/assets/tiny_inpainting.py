@@ -3,7 +3,9 @@
     python -m launch.assets.tiny_inpainting --photos DIR --workdir DIR
 
 `DIR` holds a folder of photographs for each digit (Sign Language Digits Dataset, Apache-2.0). The stages are the
-commands a user has: precompute, train (autoencoder, inpainting, SGM), export, evaluate.
+commands a user has: precompute, train (autoencoder, inpainting, SGM), export, evaluate. With --malformed N the model
+also learns from rendered hands most of which are malformed, and from captions that say in what way; the carried weights
+were made without.
 """
 
 import argparse
@@ -40,11 +42,13 @@ def main() -> None:
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="photographs, a folder a digit")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="records and training runs")
     parser.add_argument("--rendered", type=int, default=2400, help="rendered hands beside the photographs")
+    parser.add_argument("--malformed", type=int, default=0, help="malformed and normal hands, to learn both poles from")
     parser.add_argument("--keep-vae", action="store_true", help="train on the autoencoder that is in the assets")
     arguments = parser.parse_args()
     work = arguments.workdir
     photos, rendered, encoded = work / "photos", work / "rendered", work / "encoded"
-    records = f"--config.data.path={photos}@{PHOTO_WEIGHT},{rendered}"
+    malformed = (work / "malformed",) if arguments.malformed else ()
+    records = f"--config.data.path={data_path(photos, rendered, *malformed)}"
 
     if not photos.exists():
         split = ("--eval-fraction", HELD_OUT)
@@ -53,6 +57,9 @@ def main() -> None:
         stage("precompute", *source, "--output", photos, *split, tolerated=command.USER_ERROR_STATUS)
     if not rendered.exists():
         stage("precompute", "--input", f"rendered:{arguments.rendered}", "--output", rendered)
+    for folder in malformed:
+        if not folder.exists():
+            stage("precompute", f"malformed:{arguments.malformed}", "--splits", "train", "--output", folder)
     if not arguments.keep_vae:
         (ASSET / INDEX).unlink(missing_ok=True)  # no whole model until the UNet fits the new autoencoder
         train_and_export("tiny_vae.py", work, "diffusers", ASSET, records)
@@ -65,6 +72,11 @@ def main() -> None:
     train_and_export("sgm.py:tiny", work, "torch", ASSET / "sgm", *latents, *SGM_OVERRIDES)
     (ASSET / "sgm" / PYTORCH_MODULE.name).unlink()  # the package has it already
     stage("evaluate", "--suite", "inpainting", "--data", photos, "--out", work / "evaluation")
+
+
+def data_path(photos: Path, *others: Path) -> str:
+    """What the recipes' `data.path` is: photographs weigh more than what is rendered."""
+    return ",".join([f"{photos}@{PHOTO_WEIGHT}", *map(str, others)])
 
 
 def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides: str) -> None:

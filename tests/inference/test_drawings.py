@@ -6,14 +6,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
+from scipy.ndimage import binary_dilation
 
 import handjax
-from handjax.images import read_image, resize
+from data_pipelines.rendered import rendered_records
+from handjax.images import decode_image, find_images, read_image, resize
 from handjax.inference import drawings
 from handjax.inference.drawings import is_drawing
 from tests.inference.drawn_hand import hand_of_shapes
 
 PHOTOS = sorted((Path(handjax.__file__).parent / "assets" / "photos").glob("*.jpg"))
+DIGITS = Path(__file__).parents[3] / "shared" / "samples" / "sign_digits"
 SKINS, PAPERS = ((255, 224, 189), (141, 85, 36)), ((255, 255, 255), (60, 140, 220), (20, 20, 20))
 
 
@@ -63,3 +66,24 @@ def test_what_common_colours_cover():
     image = np.broadcast_to(stripes[None, :, None], (40, 80, 3))
     assert drawings._covered(image.astype(int)) == pytest.approx(0.8)
     assert not is_drawing(image)
+
+
+@pytest.mark.skipif(not DIGITS.is_dir(), reason="the sample pictures (../shared/samples) are not here")
+@pytest.mark.slow
+def test_no_photograph_of_1683_is_taken_for_a_drawing():
+    photos = find_images([DIGITS])
+    assert len(photos) == 1683 and not any(is_drawing(read_image(path)) for path in photos)
+
+
+@pytest.mark.slow
+def test_rendered_hands_are_photographs_and_what_is_drawn_of_them_is_not():
+    """Skeletons, and cartoons of one skin colour with the outline of the hand."""
+    for number, record in enumerate(rendered_records(range(40), seed=11)):
+        image, mask, skeleton = (decode_image(png, record.id) for png in (record.image, record.mask, record.skeleton))
+        hand = mask[..., 0] > 127
+        cartoon = np.full(image.shape, PAPERS[number % 3], np.uint8)
+        cartoon[binary_dilation(hand, iterations=2)] = 0
+        cartoon[hand] = SKINS[number % 2]
+        assert (
+            not is_drawing(image) and is_drawing(skeleton) and is_drawing(cartoon) and is_drawing(as_jpeg(cartoon, 90))
+        )

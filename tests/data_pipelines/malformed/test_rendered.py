@@ -2,14 +2,21 @@ import io
 import json
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from ml_collections import FrozenConfigDict
 from PIL import Image
 
-from data_pipelines.malformed.edits import BY_NAME
+from configs.tiny_inpainting import get_config
+from data_pipelines.examples import ExampleMaker
+from data_pipelines.malformed.edits import BY_NAME, describe
 from data_pipelines.malformed.frozen import check_frozen, fingerprint, recipe_hash
 from data_pipelines.malformed.rendered import MalformedJob, malformed_records
+from data_pipelines.options import LoaderConfig
 from data_pipelines.precompute import Failures
+from handjax.diffusion.model import find_model
+from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import InputError
 
 SETS = Path(__file__).parents[3] / "docs" / "benchmarks" / "anatomy_sets.json"
@@ -52,6 +59,43 @@ def test_keypoints_lie_on_the_mask_that_is_mirrored_with_them(made):
             columns, rows = np.clip(record.keypoints_2d[:, :2].astype(int), 0, SIZE - 1).T
             inside.append((mask[rows, columns] > 100).mean())
     assert np.mean(inside) > 0.9
+
+
+@pytest.mark.slow
+def test_depth_is_of_the_hand_and_nearer_is_brighter(made):
+    """Keypoints in space, which are not made of the picture, tell how near each place is."""
+    correlations = []
+    for record in made[0]:
+        depth, mask = (np.asarray(Image.open(io.BytesIO(png))) for png in (record.depth, record.mask))
+        assert depth.max() == 255 and depth[depth > 0].min() == 51
+        assert (mask[depth > 0] > 0).all() and (depth > 0).sum() < (mask > 0).sum()
+        columns, rows = record.keypoints_2d[:, :2].astype(int).clip(0, SIZE - 1).T
+        on_hand = depth[rows, columns] > 0
+        if on_hand.sum() > 10 and record.edit not in ("missing_finger", "extra_joint"):
+            correlations.append(np.corrcoef(depth[rows, columns][on_hand], record.keypoints_3d[on_hand, 2])[0, 1])
+    assert len(correlations) > 10 and np.median(correlations) < -0.8
+
+
+@pytest.mark.slow
+def test_the_tiny_model_can_learn_from_them(made):
+    """An example has every field that is encoded, and a caption that says what is wrong."""
+    options = LoaderConfig.from_config(FrozenConfigDict({"path": "", **get_config().data, "image_size": SIZE}))
+    fields = ("image", "mask", "depth", "keypoints", "keypoints_valid", "box_side", "input_ids")
+    make = ExampleMaker(options, dict.fromkeys(fields, jax.ShapeDtypeStruct((), np.float32)), training=True)
+    examples = [make(record, np.random.default_rng(number)) for number, record in enumerate(made[0])]
+    assert all(example["image"].shape == (SIZE, SIZE, 3) and example["depth"].max() > 0.8 for example in examples)
+    captions = [record.caption for record in made[0] if record.edit != "none"]
+    assert len(captions) > 10 and all(" with " in caption or " whose " in caption for caption in captions)
+
+
+def test_no_caption_is_too_long_for_the_tiny_model():
+    """The longest that each edit can have: three fingers, of the longest names."""
+    config = get_config()
+    tokenizer = Tokenizer(str(find_model(config.data.tokenizer)), config.data.max_length)
+    captions = [f"a rendered photo of {describe(edit, 'right', (1, 2, 3), 6)}" for edit in BY_NAME.values()]
+    longest = max(len(tokenizer.bare(caption)) for caption in captions)
+    assert 15 < longest <= config.data.max_length - 2
+    assert len(np.unique(tokenizer(captions), axis=0)) == len({edit.words for edit in BY_NAME.values()})
 
 
 @pytest.mark.slow

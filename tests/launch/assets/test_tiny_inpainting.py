@@ -1,0 +1,43 @@
+"""Which commands make the tiny model; they are written down instead of run."""
+
+import sys
+
+import pytest
+
+from launch.assets import tiny_inpainting
+
+
+@pytest.fixture
+def stages(tmp_path, monkeypatch):
+    """Runs the script with arguments and gives the words of each command."""
+    assets = tmp_path / "assets"
+    (assets / "sgm").mkdir(parents=True)
+    monkeypatch.setattr(tiny_inpainting, "ASSET", assets)
+    monkeypatch.setattr(tiny_inpainting.shutil, "rmtree", lambda *_, **__: None)
+
+    def run(*arguments):
+        called = []
+
+        def stage(name, *words, **_):
+            called.append([name, *map(str, words)])
+            (assets / "sgm" / tiny_inpainting.PYTORCH_MODULE.name).touch()
+
+        monkeypatch.setattr(tiny_inpainting, "stage", stage)
+        paths = ("--photos", tmp_path / "digits", "--workdir", tmp_path / "work", "--keep-vae")
+        monkeypatch.setattr(sys, "argv", ["tiny_inpainting", *map(str, (*paths, *arguments))])
+        tiny_inpainting.main()
+        return called
+
+    return run
+
+
+def test_malformed_hands_are_a_source_of_their_own(stages, tmp_path):
+    work = tmp_path / "work"
+    plain, mixed = stages(), stages("--malformed", "800")
+    assert [words for words in plain if "malformed" in " ".join(words[1:]).replace(str(tmp_path), "")] == []
+    (added,) = (words for words in mixed if words not in plain and words[0] == "precompute")
+    assert added == ["precompute", "malformed:800", "--splits", "train", "--output", str(work / "malformed")]
+    path = f"--config.data.path={work / 'photos'}@3,{work / 'rendered'}"
+    encodings = [next(words for words in called if words[0] == "encode") for called in (plain, mixed)]
+    assert [words[3] for words in encodings] == [path, f"{path},{work / 'malformed'}"]
+    assert [words[0] for words in mixed].index("encode") > mixed.index(added)
