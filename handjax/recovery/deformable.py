@@ -87,7 +87,7 @@ class DeformableAttention(nn.Module):
             references: (x, y) of each query, in [0, 1] over the maps.
             values: of `values`.
         """
-        places = self.places(queries, references, [v.shape[1:3] for v in values])
+        places = self.places(queries, references, [(v.shape[1], v.shape[2]) for v in values])
         shape = (*queries.shape[:2], self.heads, self.levels * self.points)
         weights = jax.nn.softmax(self.attention_weights(queries).reshape(shape))
         samples = sample_maps(values, places)
