@@ -12,7 +12,7 @@ SIDE = 160
 """Pixels of the longer side at which pictures are looked at: thinned lines are still seen, and noise is averaged."""
 SHADES, COLORS, LEAST_COVERED = 16, 8, 0.9
 """Shades of each channel that are told apart; so many colours cover at least this share of a drawing."""
-JUST_SEEN, SHARP = 2, 24
+JUST_SEEN, SHARP = 6, 24
 """Levels of 255 from which neighbours differ at all, and from which that is an edge."""
 MOST_SOFT, LEAST_SHARP = 0.75, 0.01
 """Share of the differing neighbours that differ softly, as shading does; least share of all pixels that are edges."""
