@@ -5,8 +5,10 @@ from. Crops of both sets are cut at the reference's hands, 1.6 times their tight
 """
 
 import argparse
+import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,7 +19,7 @@ from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images, read_image
 from handjax.metrics.features import BATCH, image_features, make_extractor
-from handjax.metrics.hands import HandMatch, hand_figures
+from handjax.metrics.hands import FoundHand, HandMatch, hand_figures, keypoint_distance
 from handjax.perception import DetectedHand, HandDetector
 from launch import command
 from launch.evaluate_distance import add_distance_arguments, check_enough, distances
@@ -43,7 +45,8 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
     extractor = make_extractor(arguments.extractor, arguments.inception_weights)
     detector = HandDetector.load(arguments.backend, arguments.max_hands)
     matches: list[HandMatch] = []
-    with_hand, pictures, crops = 0, 0, ([], [])
+    with_hand, pictures = 0, 0
+    crops: tuple[list[Image], list[Image]] = ([], [])
     features: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for picture, reference in read_pairs(arguments.data, arguments.reference, arguments.limit, report):
         found = detector.detect(picture)
@@ -97,13 +100,12 @@ def match(wanted: DetectedHand, found: list[DetectedHand]) -> HandMatch:
     """Pairs a wanted hand with the found one whose keypoints are closest."""
     places = wanted.keypoints[:, :2]
     missed = HandMatch(places, wanted.world, box_side(places))
-    candidates = [
-        HandMatch(places, wanted.world, missed.side, hand.keypoints[:, :2], hand.world, hand.score) for hand in found
-    ]
-    return min(candidates, key=lambda candidate: candidate.distance, default=missed)
+    candidates = [FoundHand(hand.keypoints[:, :2], hand.world, hand.score) for hand in found]
+    closest = min(candidates, key=lambda hand: keypoint_distance(missed, hand), default=None)
+    return dataclasses.replace(missed, found=closest)
 
 
-def describe(item: dict) -> str:
+def describe(item: dict[str, Any]) -> str:
     """One line of a figure of hands."""
     unit = "hands" if "hands" in item else "pictures"
     if item["value"] is None:

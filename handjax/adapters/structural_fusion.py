@@ -58,7 +58,7 @@ def fuse_maps(maps: dict[int, list[Float[Array, "batch cells cells"]]]) -> Float
     Source:
         SesaHand, second equation; DECISIONS D2.
     """
-    total = sum(jnp.mean(jnp.stack(layers), axis=0) for layers in maps.values())
+    total = jnp.stack([jnp.stack(layers).mean(axis=0) for layers in maps.values()]).sum(axis=0)
     return total / total.sum(axis=-1, keepdims=True)
 
 

@@ -13,29 +13,34 @@ CENTIMETRES = 100.0
 
 
 @dataclasses.dataclass(frozen=True)
+class FoundHand:
+    """A hand in a generated picture: keypoints in pixels and, about its centre, in metres; the detector's score."""
+
+    keypoints: Float[np.ndarray, "21 2"]
+    world: Float[np.ndarray, "21 3"]
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
 class HandMatch:
-    """A hand that was wanted, and the one found in its place.
+    """A hand that was wanted, and the closest one that was found.
 
     Attributes:
-        wanted: keypoints, pixels.
-        wanted_world: keypoints about the hand's centre, metres.
+        keypoints: wanted, pixels.
+        world: wanted, about the hand's centre, metres.
         side: longer side of the tight box of the wanted keypoints, pixels.
-        found: keypoints of the closest hand; None where the picture has none.
-        found_world: likewise.
-        score: the detector's of the found hand; None likewise.
+        found: None where the picture has no hand.
     """
 
-    wanted: Float[np.ndarray, "21 2"]
-    wanted_world: Float[np.ndarray, "21 3"]
+    keypoints: Float[np.ndarray, "21 2"]
+    world: Float[np.ndarray, "21 3"]
     side: float
-    found: Float[np.ndarray, "21 2"] | None = None
-    found_world: Float[np.ndarray, "21 3"] | None = None
-    score: float | None = None
+    found: FoundHand | None = None
 
-    @property
-    def distance(self) -> float:
-        """Mean distance of the keypoints, pixels; only of a found hand."""
-        return float(np.linalg.norm(self.found - self.wanted, axis=1).mean())
+
+def keypoint_distance(match: HandMatch, found: FoundHand) -> float:
+    """Mean distance of the keypoints of a hand from the wanted ones, pixels."""
+    return float(np.linalg.norm(found.keypoints - match.keypoints, axis=1).mean())
 
 
 def hand_figures(matches: Sequence[HandMatch], pictures_with_hand: int, pictures: int) -> list[dict[str, Any]]:
@@ -54,19 +59,18 @@ def hand_figures(matches: Sequence[HandMatch], pictures_with_hand: int, pictures
         DECISIONS C7 (hand probability), H6 (MPJPE), H7 (hand confidence); MSE as SesaHand's table has it, whose units
         are not given: squared pixels, squared centimetres about the hand's centre, mean over coordinates.
     """
-    found = [match for match in matches if match.score is not None]
+    pairs = [(match, match.found) for match in matches if match.found is not None]
+    distances = [keypoint_distance(match, found) for match, found in pairs]
     errors = {
-        "mpjpe_2d_px_self": [match.distance for match in found],
-        "mpjpe_2d_box_self": [match.distance / match.side for match in found],
-        "mse_2d_px2_self": [np.square(match.found - match.wanted).mean() for match in found],
-        "mse_3d_cm2_self": [
-            np.square(CENTIMETRES * (match.found_world - match.wanted_world)).mean() for match in found
-        ],
-        "hand_confidence": [match.score for match in found],
-        "hand_confidence_misses_0": [match.score or 0.0 for match in matches],
+        "mpjpe_2d_px_self": distances,
+        "mpjpe_2d_box_self": [error / match.side for error, (match, _) in zip(distances, pairs, strict=True)],
+        "mse_2d_px2_self": [np.square(found.keypoints - match.keypoints).mean() for match, found in pairs],
+        "mse_3d_cm2_self": [np.square(CENTIMETRES * (found.world - match.world)).mean() for match, found in pairs],
+        "hand_confidence": [found.score for _, found in pairs],
+        "hand_confidence_misses_0": [match.found.score if match.found else 0.0 for match in matches],
     }
     return [
-        _share("detection_rate", len(found), len(matches), "hands"),
+        _share("detection_rate", len(pairs), len(matches), "hands"),
         _share("hand_probability", pictures_with_hand, pictures, "pictures"),
         *(_mean(name, np.array(values, np.float64)) for name, values in errors.items()),
     ]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from handjax.metrics.hands import HandMatch, hand_figures
+from handjax.metrics.hands import FoundHand, HandMatch, hand_figures
 
 RNG = np.random.default_rng(0)
 WANTED, WORLD = RNG.uniform(0, 100, (21, 2)), RNG.uniform(-0.1, 0.1, (21, 3))
@@ -9,8 +9,8 @@ WANTED, WORLD = RNG.uniform(0, 100, (21, 2)), RNG.uniform(-0.1, 0.1, (21, 3))
 
 def test_figures_are_means_over_the_hands_that_were_found():
     missed = HandMatch(WANTED, WORLD, 50.0)
-    moved = HandMatch(WANTED, WORLD, 50.0, WANTED + [3, 4], WORLD + 0.02, 0.9)
-    further = HandMatch(WANTED, WORLD, 25.0, WANTED + [0, 10], WORLD, 0.7)
+    moved = HandMatch(WANTED, WORLD, 50.0, FoundHand(WANTED + [3, 4], WORLD + 0.02, 0.9))
+    further = HandMatch(WANTED, WORLD, 25.0, FoundHand(WANTED + [0, 10], WORLD, 0.7))
     figures = {item["name"]: item for item in hand_figures([missed, moved, further], 3, 4)}
     values = {name: item["value"] for name, item in figures.items()}
     assert values == pytest.approx(
