@@ -33,8 +33,8 @@ from tests.e2e.jobs import lose_a_process
 from tests.training.reports import read_reports
 
 SMALLEST_FILE = 200_000
-"""Bytes that a file may have where the disk is full: metrics fit, the weights of `FULL` do not."""
-FULL = ["--config.features=400"]
+"""Bytes that a file may have where the disk is full: numbers fit, the weights of `FULL` do not."""
+FULL = ["--config.features=400", "--config.preview_every=0"]
 
 
 @dataclasses.dataclass(frozen=True)
