@@ -13,11 +13,11 @@ _ODDS = ("odds_ratio", "odds_low", "odds_high")
 def describe(item: Item) -> str:
     """A picture, or a clip's frame, and each of its hands in words."""
     name = item["input"] + (f" frame {item['frame']}" if "frame" in item else "")
-    if item["status"] == DRAWING:
-        return f"{name}: drawing, hands not judged: {len(item['hands'])}"
-    if item["status"] != SCORED:
+    if item["status"] not in (SCORED, DRAWING):
         return f"{name}: {item['status']}"
     notes = [*item["notes"], *found_note(item)]
+    if item["status"] == DRAWING:
+        notes.append("a drawing, while limits and looks were learnt from photographs")
     return f"{name}: " + "; ".join([*map(_describe_hand, item["hands"]), *notes])
 
 

@@ -141,11 +141,6 @@ def score_hand(
     return HandScore(hand, anatomy, count, outline, tuple(notes))
 
 
-def unjudged(hand: DetectedHand) -> HandScore:
-    """What is said of a hand that is not to be judged, as in a drawing: nothing but where it is."""
-    return HandScore(hand, UNKNOWN, None, None, ())
-
-
 def _outline(image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> Outline | None:
     box = hand_box(hand.keypoints)
     crop = crop_image(image, box, OUTLINE_SIDE)

@@ -16,7 +16,7 @@ from PIL import Image
 from handjax.errors import ConfigError, InputError
 from handjax.images import read_frames, read_image
 from handjax.inference.drawings import is_drawing
-from handjax.inference.score import FingerCounter, HandScore, score_hand, unjudged
+from handjax.inference.score import FingerCounter, HandScore, score_hand
 from handjax.perception import DetectedHand, HandTracker
 from handjax.perception.hand_json import hand_item, read_detections
 from handjax.perception.overlay import draw_thumbnail
@@ -90,12 +90,11 @@ class PictureScorer:
         return items
 
     def _item(self, path: Path, image: Image8, hands: list[DetectedHand]) -> Item:
-        drawing = is_drawing(image)
-        scores = [unjudged(hand) if drawing else score_hand(image, hand, self.counter) for hand in hands]
+        scores = [score_hand(image, hand, self.counter) for hand in hands]
         height, width = image.shape[:2]
         item = {
             "input": str(path),
-            "status": DRAWING if drawing else SCORED if hands else NO_HAND,
+            "status": (DRAWING if is_drawing(image) else SCORED) if hands else NO_HAND,
             "notes": [MANY_HANDS] if len(hands) > 2 else [],
             "width": width,
             "height": height,

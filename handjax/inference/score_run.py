@@ -18,7 +18,7 @@ import handjax
 from handjax.anatomy.head import ASSET, HandHead
 from handjax.anatomy.limits import LANDMARK_TOLERANCE, MOST_MISFIT
 from handjax.anatomy.scores import THRESHOLD
-from handjax.inference.drawings import LEAST_COVERED, MOST_SOFT
+from handjax.inference.drawings import RULE
 from handjax.inference.journal import Journal
 from handjax.inference.score import BORDER_MARGIN, SURE_OF_SIDE, TINY_SIDE, HeadCounter
 from handjax.inference.score_pictures import Item, PictureScorer, ScoreOptions
@@ -70,8 +70,7 @@ def provenance(options: ScoreOptions) -> dict[str, Any]:
         "sure_of_side": SURE_OF_SIDE,
         "border_margin": BORDER_MARGIN,
         "tiny_side": TINY_SIDE,
-        "drawing_covered": LEAST_COVERED,
-        "drawing_soft": MOST_SOFT,
+        "drawing_rule": RULE,
         **dataclasses.asdict(options),
     }
 

@@ -53,6 +53,18 @@ def test_the_same_shapes_in_light_are_none(skin, paper):
     assert not is_drawing((image * light + noise).clip(0, 255).astype(np.uint8))
 
 
+def test_grey_photographs_are_none():
+    for path in PHOTOS:
+        grey = np.asarray(Image.open(path).convert("L"))
+        for gain in (0.25, 0.5, 1.0):
+            assert not is_drawing(np.repeat((grey * gain).astype(np.uint8)[..., None], 3, -1))
+
+
+def test_grey_drawings_are():
+    for skin, paper in (((230,) * 3, (255,) * 3), ((120,) * 3, (20,) * 3)):
+        assert is_drawing(hand_of_shapes(skin, paper))
+
+
 def test_photographs_and_walls_are_none():
     for path in PHOTOS:
         assert not is_drawing(read_image(path)) and not is_drawing(resize(read_image(path), (64, 48)))
