@@ -17,7 +17,7 @@ setup: .venv/ready
 	touch $@
 
 demo: setup
-	$(BIN)/python -m launch.demo $(if $(PHOTOS),--photos $(PHOTOS))
+	$(BIN)/python -m launch.demo $(if $(PHOTOS),--photos "$(PHOTOS)")
 
 test: .venv/torch
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

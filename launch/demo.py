@@ -34,9 +34,13 @@ def main() -> int:
     arguments = parser.parse_args()
     out = arguments.out
 
-    shutil.rmtree(out / "run", ignore_errors=True)  # an earlier demo's, on other photos
+    if arguments.picture and not arguments.picture.is_file():
+        raise InputError(f"{arguments.picture}: no such file; give --picture another")
+    for stale in ("run", "photos"):  # an earlier demo's, on other photos
+        shutil.rmtree(out / stale, ignore_errors=True)
     # some photos may show no hand: status 2, but the rest is prepared
     launch("precompute", "--input", arguments.photos, "--output", out / "photos", tolerated=command.USER_ERROR_STATUS)
+    photos = photos_with_hands(arguments.photos, out / "photos")
     launch("precompute", "--input", f"rendered:{arguments.rendered}", "--output", out / "rendered")
     launch(
         "train",
@@ -47,7 +51,7 @@ def main() -> int:
     )
     losses = read_losses(out / "run" / "metrics.jsonl")
     plot_losses(losses, out / "loss.png")
-    pictures = [arguments.picture] if arguments.picture else photos_with_hands(arguments.photos, out / "photos")
+    pictures = [arguments.picture] if arguments.picture else photos
     before, after = repair_one(pictures[:REPAIRS_TRIED], out / "refined")
 
     first, last = losses[HELD_OUT_LOSS][0][1], losses[HELD_OUT_LOSS][-1][1]

@@ -6,12 +6,13 @@ from. Crops of both sets are cut at the reference's hands, 1.6 times their tight
 
 import argparse
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
 from handjax.conditions.crops import box_side, crop_image, hand_box
@@ -26,6 +27,8 @@ from launch.evaluate_distance import add_distance_arguments, check_enough, dista
 from launch.evaluate_distance import describe as describe_distance
 
 Image = UInt8[np.ndarray, "height width 3"]
+MASK = "_mask"
+"""Ends the names of masks."""
 
 
 def add_hands_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,8 +54,9 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
     for picture, reference in read_pairs(arguments.data, arguments.reference, arguments.limit, report):
         found = detector.detect(picture)
         with_hand, pictures = with_hand + bool(found), pictures + 1
-        for wanted in detector.detect(reference):
-            matches.append(match(wanted, found))
+        wanted_hands = detector.detect(reference)
+        matches += match(wanted_hands, found)
+        for wanted in wanted_hands:
             for image, cut in zip((picture, reference), crops, strict=True):
                 cut.append(crop_image(image, hand_box(wanted.keypoints)))
         if len(crops[0]) >= BATCH:
@@ -80,13 +84,18 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
 
 
 def read_pairs(data: str, reference: str, limit: int | None, report: command.Report) -> Iterator[tuple[Image, Image]]:
-    """Yields pictures of one name and size; those that have no partner, or cannot be read, are reported."""
-    partners = {path.stem: path for path in find_images([reference])}
-    for path in tqdm(find_images([data])[:limit], "read", unit="picture", disable=None):
+    """Yields pictures of one name and size; those that have no partner, or cannot be read, are reported.
+
+    Names are paths below the folders without their endings; what `launch.refine` writes beside its pictures, NAME_mask,
+    is left out.
+    """
+    partners = {_name(path, reference): path for path in find_images([reference])}
+    made = [path for path in find_images([data]) if not path.stem.endswith(MASK)]
+    for path in tqdm(made[:limit], "read", unit="picture", disable=None):
         try:
-            if path.stem not in partners:
+            if _name(path, data) not in partners:
                 raise InputError(f"{path}: {reference} has no picture of this name; name both alike")
-            picture, wanted = read_image(path), read_image(partners[path.stem])
+            picture, wanted = read_image(path), read_image(partners[_name(path, data)])
             if picture.shape != wanted.shape:
                 sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (picture, wanted))
                 raise InputError(f"{path}: of another size than its reference ({sizes}); bring both to one")
@@ -96,13 +105,19 @@ def read_pairs(data: str, reference: str, limit: int | None, report: command.Rep
             yield picture, wanted
 
 
-def match(wanted: DetectedHand, found: list[DetectedHand]) -> HandMatch:
-    """Pairs a wanted hand with the found one whose keypoints are closest."""
-    places = wanted.keypoints[:, :2]
-    missed = HandMatch(places, wanted.world, box_side(places))
+def _name(path: Path, folder: str) -> Path:
+    return (path.relative_to(folder) if path.is_relative_to(folder) else Path(path.name)).with_suffix("")
+
+
+def match(wanted: Sequence[DetectedHand], found: Sequence[DetectedHand]) -> list[HandMatch]:
+    """Pairs each wanted hand with one that was found, so that keypoints are closest in all; some may be missed."""
+    matches = [HandMatch(hand.keypoints[:, :2], hand.world, box_side(hand.keypoints[:, :2])) for hand in wanted]
     candidates = [FoundHand(hand.keypoints[:, :2], hand.world, hand.score) for hand in found]
-    closest = min(candidates, key=lambda hand: keypoint_distance(missed, hand), default=None)
-    return dataclasses.replace(missed, found=closest)
+    if matches and candidates:
+        distances = [[keypoint_distance(missed, hand) for hand in candidates] for missed in matches]
+        for row, column in zip(*linear_sum_assignment(distances), strict=True):
+            matches[row] = dataclasses.replace(matches[row], found=candidates[column])
+    return matches
 
 
 def describe(item: dict[str, Any]) -> str:

@@ -14,7 +14,10 @@ CENTIMETRES = 100.0
 
 @dataclasses.dataclass(frozen=True)
 class FoundHand:
-    """A hand in a generated picture: keypoints in pixels and, about its centre, in metres; the detector's score."""
+    """A hand in a generated picture: keypoints in pixels and, about its centre, in metres; the detector's score.
+
+    The score of MediaPipe's networks, ours and its own, is that of the side, 0.5 to 1.
+    """
 
     keypoints: Float[np.ndarray, "21 2"]
     world: Float[np.ndarray, "21 3"]
@@ -23,13 +26,13 @@ class FoundHand:
 
 @dataclasses.dataclass(frozen=True)
 class HandMatch:
-    """A hand that was wanted, and the closest one that was found.
+    """A hand that was wanted, and the one that was found for it.
 
     Attributes:
         keypoints: wanted, pixels.
         world: wanted, about the hand's centre, metres.
         side: longer side of the tight box of the wanted keypoints, pixels.
-        found: None where the picture has no hand.
+        found: None where the picture has none for it.
     """
 
     keypoints: Float[np.ndarray, "21 2"]

@@ -27,7 +27,7 @@ def detect(image):
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    extractor = FeatureExtractor("Mean", lambda image: image[:24, :24], lambda images: images.mean(axis=(1, 2)))
+    extractor = FeatureExtractor("Mean", lambda image: image, lambda images: images.mean(axis=(1, 2)))
     monkeypatch.setattr(evaluate_hands, "make_extractor", lambda name, weights: extractor)
     monkeypatch.setattr(evaluate_hands.HandDetector, "load", lambda backend, most: SimpleNamespace(detect=detect))
 
@@ -71,8 +71,39 @@ def test_figures_of_hands_and_of_their_crops(run, folders, tmp_path):
     assert json.loads((tmp_path / "out/figures.json").read_text())["figures"] == document["items"]
 
 
+def test_each_found_hand_is_that_of_one_wanted_hand(run, folders):
+    """Two hands are wanted and one is there, closer to the second; then both, the other way round."""
+    _, real = folders
+    for path in list(real.iterdir()):
+        number = int(path.stem)
+        wanted, made = (np.random.default_rng(9).integers(0, 200, (SIDE, SIDE, 3), np.uint8) for _ in range(2))
+        wanted[5, 5] = wanted[5, 35] = 255
+        made[5, 36] = 255
+        if number % 2:
+            made[5, 8] = 255
+        write_image(real.parent / "two" / path.name, wanted)
+        write_image(real.parent / "one" / path.name, made)
+    _, output = run("--data", real.parent / "one", "--reference", real.parent / "two", "--json")
+    figures = {item["name"]: item["value"] for item in json.loads(output.out)["items"]}
+    assert figures["detection_rate"] == 0.75 and figures["hand_probability"] == 1
+    assert figures["mpjpe_2d_px_self"] == pytest.approx((1 + 1 + 3) / 3)
+
+
+def test_pictures_are_paired_below_their_folders_and_masks_left_out(run, folders):
+    made, real = folders
+    for folder in (made, real):
+        for path in list(folder.iterdir()):
+            for below in ("a", "b"):
+                write_image(folder / below / path.name, evaluate_hands.read_image(path))
+                write_image(folder / below / f"{path.stem}_mask.png", np.zeros((SIDE, SIDE, 3), np.uint8))
+    status, output = run("--data", made, "--reference", real, "--json")
+    document = json.loads(output.out)
+    assert status == 0 and not document["errors"]
+    assert {item["name"]: item.get("pictures") for item in document["items"]}["hand_probability"] == 120
+
+
 def test_crops_are_cut_at_the_references_hands(run, folders):
-    """Pictures that differ outside the hands only have crops at no distance."""
+    """Pictures that differ outside the hands only have crops at no distance, whichever hands the pictures show."""
     _, real = folders
     for path in list(real.iterdir()):
         image = evaluate_hands.read_image(path).copy()

@@ -88,7 +88,7 @@ def test_every_input_has_its_status(run, tmp_path):
         "broken.png": "error",
         "notes.txt": "not a picture",
         "wall.png": "no hand found",
-        "drawn.png": "drawing",
+        "drawn.png": "no hand found",
         "missing.png": "error",
     }
     assert "not a picture" in items["broken.png"]["error"] and "no such file" in items["missing.png"]["error"]
