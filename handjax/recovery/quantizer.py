@@ -38,6 +38,11 @@ class Quantizer:
     decay: float = 0.99
     dead_below: float = 0.05
 
+    @property
+    def revived_count(self) -> float:
+        """What a code counts that begins anew: time enough to be chosen, some 70 steps."""
+        return 2 * self.dead_below
+
     def init(self, rng: Key[Array, ""]) -> Codes:
         """A random codebook that counts as dead, so that the first batch replaces what it does not use."""
         counts = jnp.full(self.codes, self.dead_below)
@@ -54,8 +59,7 @@ class Quantizer:
         dead = (codes["counts"] < self.dead_below) & (codes["spare_counts"] > 0)
         spare = codes["spare_sums"] / jnp.where(dead, codes["spare_counts"], 1.0)[:, None]
         codebook = jnp.where(dead[:, None], spare, codes["sums"] / codes["counts"][:, None])
-        # time enough to be chosen, some 70 steps
-        return codebook, jnp.where(dead, 2 * self.dead_below, codes["counts"])
+        return codebook, jnp.where(dead, self.revived_count, codes["counts"])
 
     def updated(
         self,

@@ -74,25 +74,26 @@ class VQManoTask:
     def loss(self, trainable, frozen, state, batch, rng):
         rotations = axis_angle_to_matrix(batch["pose"])
         latents = self._encode(trainable, rotations)
-        codebook, counts = self.quantizer.revived(state["vq"])
+        codebook, _ = self.quantizer.revived(state["vq"])
         indices = nearest_codes(latents, codebook)
         codes = codebook[indices]
         decoded = self._decode(trainable, straight_through(latents, codes))
         losses = self._errors(frozen["hand"], decoded, rotations, batch["betas"])
-        losses["commitment"] = _sum(jnp.square(latents - codes).mean((1, 2)))
+        losses["commitment"] = _commitment(latents, codes)
+        vq = self.quantizer.updated(state["vq"], jax.lax.stop_gradient(latents), indices, rng)
         size = jnp.float32(len(rotations))
         metrics = {
-            "perplexity": (size * perplexity(counts), size),
-            "usage": (size * (counts > self.quantizer.dead_below).mean(), size),
+            "perplexity": (size * perplexity(vq["counts"]), size),
+            "usage": (size * (vq["counts"] > self.quantizer.revived_count).mean(), size),
         }
-        vq = self.quantizer.updated(state["vq"], jax.lax.stop_gradient(latents), indices, rng)
         return losses, {"vq": vq}, metrics
 
     def evaluate(self, trainable, frozen, state, batch, rng):
         """Measures hard tokens, also by FreiHAND's metrics in millimetres."""
         rotations = axis_angle_to_matrix(batch["pose"])
-        decoded = self._reconstruct(trainable, state, rotations)
+        decoded, latents, codes = self._reconstruct(trainable, state, rotations)
         terms = self._errors(frozen["hand"], decoded, rotations, batch["betas"])
+        terms["commitment"] = _commitment(latents, codes)
         made, truth = (_pose(frozen["hand"], turns, batch["betas"]) for turns in (decoded, rotations))
         terms["pa_mpjpe_mm"] = _aligned_error(made.keypoints, truth.keypoints)
         terms["pa_mpvpe_mm"] = _aligned_error(made.vertices, truth.vertices)
@@ -101,7 +102,7 @@ class VQManoTask:
     def preview(self, trainable, frozen, state, batch, rng):
         """Draws skeletons beside their reconstructions."""
         rotations, betas = axis_angle_to_matrix(batch["pose"][:PREVIEWS]), batch["betas"][:PREVIEWS]
-        decoded = self._reconstruct(trainable, state, rotations)
+        decoded, _, _ = self._reconstruct(trainable, state, rotations)
 
         def draw(turns):
             points = _pose(frozen["hand"], turns, betas).keypoints
@@ -122,7 +123,9 @@ class VQManoTask:
 
     def _reconstruct(self, params, state, rotations):
         codebook, _ = self.quantizer.revived(state["vq"])
-        return self._decode(params, codebook[nearest_codes(self._encode(params, rotations), codebook)])
+        latents = self._encode(params, rotations)
+        codes = codebook[nearest_codes(latents, codebook)]
+        return self._decode(params, codes), latents, codes
 
     def _errors(self, hand, decoded, rotations, betas) -> Terms:
         made, truth = (_pose(hand, turns, betas) for turns in (decoded, rotations))
@@ -142,6 +145,11 @@ def _from_wrist_cm(made: PosedHand, truth: PosedHand, part: str) -> Float[Array,
     return 100 * jnp.abs(ours - theirs).mean((1, 2))
 
 
+def _commitment(latents: Float[Array, "batch L D"], codes: Float[Array, "batch L D"]) -> Term:
+    return _sum(jnp.square(latents - codes).mean((1, 2)))
+
+
+@jax.default_matmul_precision("highest")
 def _aligned_error(made: Float[Array, "batch points 3"], truth: Float[Array, "batch points 3"]) -> Term:
     return _sum(1000 * jnp.linalg.norm(procrustes_align(made, truth) - truth, axis=-1).mean(-1))
 

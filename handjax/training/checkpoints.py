@@ -193,11 +193,20 @@ def restore_params(workdir: Path, like: PyTree, frozen_hash: str | None = None) 
     return step, _read_item(item, _shapes(like))
 
 
-def restore_model_state(workdir: Path, like: PyTree) -> PyTree:
-    """Reads the model state of a run's newest checkpoint; arguments and errors as for `restore_params`."""
+def restore_model_state(workdir: Path, like: PyTree, *, whole: bool = True) -> PyTree:
+    """Reads the model state of a run's newest checkpoint.
+
+    Args:
+      workdir: of the run.
+      like: a tree of arrays of the same shapes and dtypes.
+      whole: on one device; else cut as `like`.
+
+    Raises:
+      CheckpointError: as `restore_params`.
+    """
     if not jax.tree.leaves(like):
         return like
-    return _read_item(_newest(workdir)[1] / "model_state", _on_one_device(like))
+    return _read_item(_newest(workdir)[1] / "model_state", _on_one_device(like) if whole else _shapes(like))
 
 
 def _newest(workdir: Path) -> tuple[int, Path]:

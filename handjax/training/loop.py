@@ -18,7 +18,7 @@ from tqdm.contrib.logging import logging_redirect_tqdm
 from handjax.errors import ConfigError
 from handjax.files import write_json
 from handjax.training.between import BetweenSteps
-from handjax.training.checkpoints import Checkpoints, content_hash, restore_params
+from handjax.training.checkpoints import Checkpoints, content_hash, restore_model_state, restore_params
 from handjax.training.clock import Clock
 from handjax.training.config import flatten
 from handjax.training.debug import checked, debugging, log_shapes
@@ -135,10 +135,12 @@ def _train(
 
 
 def _begin_with(state: TrainState, workdir: Path, frozen_hash: str) -> TrainState:
-    """Takes the parameters of another run's newest checkpoint, cut as the state is."""
+    """Takes parameters and model state of another run's newest checkpoint, cut as the state is."""
     step, params = restore_params(workdir, state.params, frozen_hash=frozen_hash)
+    model_state = restore_model_state(workdir, state.model_state, whole=False)
     log.info("beginning with the parameters of %s, step %d", workdir, step)
-    return state.replace(params=params, ema=None if state.ema is None else jax.tree.map(jnp.copy, params))
+    ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+    return state.replace(params=params, ema=ema, model_state=model_state)
 
 
 def _first_step(clock: Clock, values: Metrics, count_flops: Callable[[], float] | None) -> None:

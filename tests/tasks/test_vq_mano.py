@@ -124,13 +124,19 @@ def test_eight_devices_keep_the_codebook_of_one():
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
     def run(folder, steps):
-        config = _config(f"steps={steps}", "optim.schedule=constant")
+        looked_at = ("eval_every=3", "preview_every=3", "eval_batches=1")
+        config = _config(f"steps={steps}", "optim.schedule=constant", *looked_at)
         return train(config, task, lambda split: _load(config, task, split), tmp_path / folder)
 
     alone = run("alone", 6)
     run("cut", 3)
     resumed = run("cut", 6)
     assert int(resumed.step) == 6
+    held_out = [line for line in map(json.loads, (tmp_path / "cut/metrics.jsonl").open()) if "eval/loss" in line]
+    weights = make_task(_config()).loss_weights
+    for line in held_out:
+        assert line["eval/loss"] == pytest.approx(sum(weights[name] * line[f"eval/{name}"] for name in weights))
+    assert [line["step"] for line in held_out] == [0, 3, 6]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(alone))
 
 
