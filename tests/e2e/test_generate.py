@@ -70,6 +70,7 @@ def write_controlnet(folder, unet):
     save_controlnet(network, params, folder)
 
 
+@pytest.mark.slow
 def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
     unet = UNetConfig.from_diffusers(json.loads((find_model("tiny_inpainting") / "unet/config.json").read_text()))
     write_controlnet(tmp_path / "control", dataclasses.replace(unet, in_channels=4))

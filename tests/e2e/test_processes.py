@@ -38,7 +38,8 @@ def close_to(line):
     return pytest.approx(line, rel=2e-5, abs=1e-5)
 
 
-@pytest.mark.parametrize("counts", [(2, 1), pytest.param((1, 4, 2), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("counts", [(2, 1), (1, 4, 2)])
 def test_another_number_of_processes_goes_on(tmp_path, counts):
     common = ["--config.features=400", "--config.parallel.data=1"]
     for number, count in enumerate(counts):
@@ -96,6 +97,7 @@ def test_a_job_that_nobody_started_is_one_line(tmp_path):
     assert error.startswith("error: ") and "no Cloud TPU" in error and "\n" not in error
 
 
+@pytest.mark.slow
 def test_a_hung_process_ends_all(tmp_path):
     hang = tmp_path / "hang"
     fields = ["--config.steps=4000", "--config.eval_every=0", "--config.preview_every=0", "--config.stall_after=15"]

@@ -104,6 +104,7 @@ def test_keypoints_without_confidence_have_no_influence(fit):
     assert float(jnp.abs(clean.pose - fit.pose).max()) > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3, 19])
 def test_a_fit_does_not_depend_on_how_many_are_made(fit, count):
     few = fit_hand(MODEL, NOISY[:count], EVERYTHING[:count], WORLD[:count], (SIZE, SIZE))

@@ -98,6 +98,7 @@ def test_gradients_agree_with_finite_differences(mano, arrays):
     np.testing.assert_allclose(found, np.array(expected) / (2 * step), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_keypoints_are_fitted_with_mano(mano):
     angles = jnp.zeros((16, 3)).at[1:, 0].set(0.5).at[0].set(jnp.array([0.3, 0.2, 0.4]))
     seen = pose_hand(mano, pose_from_angles(mano, angles), jnp.zeros(10), jnp.array([0.0, 0.0, 0.6])).keypoints

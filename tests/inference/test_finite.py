@@ -39,6 +39,7 @@ def broken(params):
     return jax.tree.unflatten(structure, leaves)
 
 
+@pytest.mark.slow
 def test_generated_pictures_are_checked():
     model = tiny_model()
     model = model.replace(unet_params=broken(model.unet_params))
@@ -46,6 +47,7 @@ def test_generated_pictures_are_checked():
         next(Generator(model, DDIM(model.schedule, 2), (16, 32))([Wish("a fist")]))
 
 
+@pytest.mark.slow
 def test_repairs_are_checked_and_nothing_is_written(monkeypatch, tmp_path, capsys):
     refiner = load()
     settings = RepairSettings(steps=1, candidates=1)

@@ -43,6 +43,7 @@ def test_a_picture_does_not_depend_on_its_batch(model):
     assert min(np.abs(a - b).max() for i, a in enumerate(flat) for b in flat[:i]) > 10
 
 
+@pytest.mark.slow
 def test_a_text_to_image_model_and_its_controlnet(model):
     unet = UNet(dataclasses.replace(UNET, in_channels=4))
     params = redraw(jax.jit(initial_params, static_argnums=0)(unet, jax.random.key(0)), 0)

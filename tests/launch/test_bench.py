@@ -20,6 +20,7 @@ def test_ratio_is_ours_over_peer_of_neighbouring_runs():
     assert (item["ours"], item["peer"], item["ratio"], item["runs"]) == (2.0, 8.0, 0.5, 3)
 
 
+@pytest.mark.slow
 def test_rasterize_draws_the_same_hands_as_its_peer(monkeypatch):
     pytest.importorskip("trimesh")
     monkeypatch.setattr(bench_rasterize, "MESHES", 2)
@@ -146,6 +147,7 @@ def test_no_runs_are_refused(monkeypatch):
         bench.main()
 
 
+@pytest.mark.slow
 def test_the_first_image_is_timed_from_the_start_of_the_command():
     (item,) = bench_first_image(runs=1)
     assert 1 < item["ours"] < 60 and item["bound"] == 20 and item["runs"] == 1

@@ -20,6 +20,7 @@ def records(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_every_way_is_timed(records, monkeypatch):
     monkeypatch.setattr(bench_loader, "THREADS", (1, 2))
     items = list(bench_loader.bench_size(records, 48, 16, 2))

@@ -74,6 +74,7 @@ def test_config_goes_to_diffusers_and_back():
     assert {n: p.shape for n, p in again.state_dict().items()} == {n: p.shape for n, p in peer.state_dict().items()}
 
 
+@pytest.mark.slow
 def test_a_new_controlnet_starts_as_the_unet_and_adds_nothing():
     unet = UNet(UNetConfig(**{**UNET_1, "in_channels": 9}))
     sample, timesteps, context = INPUTS
