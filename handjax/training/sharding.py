@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from handjax.errors import ConfigError
@@ -51,7 +52,9 @@ def mesh_sizes(asked: Mapping[str, int], devices: int) -> dict[str, int]:
 def make_mesh(sizes: Mapping[str, int], devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Returns the mesh of `mesh_sizes` over the devices, all of this job's by default."""
     shape = tuple(sizes[axis] for axis in AXES)
-    return jax.make_mesh(shape, AXES, axis_types=(AxisType.Auto,) * len(AXES), devices=devices)
+    # an axis may take a part of one of the slice's: 8 x 2 x 1 chips of a 4 x 4 torus
+    grid = mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def partition_spec(
