@@ -85,8 +85,9 @@ def _train(
     engine = make_engine(config.parallel, config.batch_size, config.accumulation)
     step, tx = make_step(config, task, engine.layout)
     frozen = task.frozen()
+    frozen_hash = content_hash(frozen)
     data, clock = iter(make_loader("train")), Clock(config.batch_size)
-    checkpoints = Checkpoints(workdir / "checkpoints", config, content_hash(frozen))
+    checkpoints = Checkpoints(workdir / "checkpoints", config, frozen_hash)
     # those of one machine would write to one file
     profiler = Profiler(workdir / "profile" / f"process_{jax.process_index()}", config.profile.at, config.profile.steps)
     stall = StallWatch(config.stall_after if jax.process_count() > 1 else 0.0)
@@ -95,7 +96,7 @@ def _train(
         state = checkpoints.restore(state, data, clock)
         resumed = int(state.step)
         if config.init_from and not resumed:
-            state = _begin_with(state, Path(config.init_from), content_hash(frozen))
+            state = _begin_with(state, Path(config.init_from), frozen_hash)
         run_step: TrainStep = engine.compile(step, state)
         log.info(f"resuming from step {resumed}" if resumed else "starting at step 0")
         if jax.process_index() == 0:
