@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,7 +71,7 @@ def inception(weights: Path, resize: str) -> FeatureExtractor:
         WeightsError: the file is missing, damaged or of another network.
     """
     params, classes = load_inception(weights)
-    features, params = jax.jit(InceptionV3().apply), jax.device_put(params)
+    features, params = jax.jit(_in_float32(InceptionV3().apply)), jax.device_put(params)
     name = f"Inception-v3, {resize}'s resize"
     return FeatureExtractor(name, RESIZES[resize], lambda images: features(params, images), "FID", classes)
 
@@ -83,8 +84,18 @@ def effnet_lite0() -> FeatureExtractor:
         WeightsError: its file is missing or damaged.
     """
     network, params = EfficientNetLite0(), jax.device_put(load_params())
-    features = jax.jit(lambda params, images: network.apply(params, normalised(images))[0])
+    features = jax.jit(_in_float32(lambda params, images: network.apply(params, normalised(images))[0]))
     return FeatureExtractor("EffNet-Lite0", square, lambda images: features(params, images))
+
+
+def _in_float32(apply: Callable[..., Any]) -> Callable[..., Array]:
+    """A network whose products keep 32 bits: TPUs would take 16, and distances would differ from other machines'."""
+
+    def exact(params: Any, images: Any) -> Array:
+        with jax.default_matmul_precision("float32"):
+            return apply(params, images)
+
+    return exact
 
 
 def picture_features(
