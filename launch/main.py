@@ -5,6 +5,7 @@ import sys
 
 COMMANDS = (
     "bench",
+    "caption",
     "commitment",
     "compile",
     "demo",
