@@ -4,6 +4,7 @@ import runpy
 import sys
 
 COMMANDS = (
+    "app",
     "bench",
     "caption",
     "commitment",
