@@ -3,9 +3,9 @@
 from collections import Counter
 from typing import Any
 
-from handjax.adapters.hand_tokens import hand_words
 from handjax.captioning.failures import BadAnswer, NoAnswer, NoHand
 from handjax.captioning.refinement import REPAIRED, VALID
+from handjax.hand.words import hand_words
 
 KEPT_PLAIN = {
     NoAnswer.status: "the model did not answer",
