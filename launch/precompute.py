@@ -163,12 +163,12 @@ def _dataset(text: str) -> tuple[str, str]:
 def _check(arguments: argparse.Namespace) -> None:
     """Only an earlier result of this command may be replaced, and never a folder that holds the photos."""
     output, source = arguments.output, arguments.input
+    if arguments.captions and not Path(source).is_dir():
+        raise ConfigError(f"--captions {arguments.captions}: is for a folder of photos, which {source} is not")
     if not 0 <= arguments.eval_fraction < 1:
         raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
-    if arguments.captions and (_dataset(source)[0] or source.startswith((RENDERED, MALFORMED, MALFORMED_PHOTOS))):
-        raise ConfigError(f"--captions {arguments.captions}: is for a folder of photos; {source} has its own captions")
     if source.startswith((RENDERED, MALFORMED)):
         _rendered_numbers(source)
     else:
