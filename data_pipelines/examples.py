@@ -79,6 +79,7 @@ class ExampleMaker:
             "image": self._image,
             "mask": lambda view: _mask(view)[..., None],
             "depth": lambda view: view.depth[..., None],
+            "mesh": lambda view: view.window.map(_need(view.record, "mesh"))[..., None],
             "keypoints": lambda view: view.noisy,
             "keypoints_valid": lambda view: np.array(view.known.any()),
             "keypoints_known": lambda view: view.known,

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from handjax.adapters.hint_stem import HintStem
 from handjax.diffusion.blocks import embed_time, way_down
@@ -52,6 +52,12 @@ class ControlNetConfig:
         stages = tuple(given.pop("conditioning_embedding_out_channels", cls.conditioning_embedding_out_channels))
         unet = UNetConfig.from_diffusers({**rest, "up_block_types": ways_up})
         return cls(unet, stages, **given)
+
+    def fits(self, unet: UNetConfig, factor: int) -> bool:
+        """Whether it is of a UNet with these sizes, whose autoencoder reduces pictures by `factor`."""
+        names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
+        stride = 2 ** (len(self.conditioning_embedding_out_channels) - 1)
+        return stride == factor and all(getattr(self.unet, name) == getattr(unet, name) for name in names)
 
     def to_diffusers(self) -> dict[str, Any]:
         """Writes config.json."""
@@ -111,6 +117,20 @@ class ControlNet(nn.Module):
         scales = jnp.broadcast_to(jnp.asarray(scales, dtype), (len(skips) + 1,))
         down = [zero_conv(skip, f"controlnet_down_blocks_{i}") * scales[i] for i, skip in enumerate(skips)]
         return {"mid_residual": zero_conv(x, "controlnet_mid_block") * scales[-1], "down_residuals": tuple(down)}
+
+
+def initial_controlnet(network: ControlNet, rng: PRNGKeyArray) -> dict[str, Any]:
+    """Draws the parameters of a ControlNet; with `jax.eval_shape`, their shapes."""
+    config = network.config.unet
+    side = 2 ** (len(config.block_out_channels) - 1)
+    pixels = side * 2 ** (len(network.config.conditioning_embedding_out_channels) - 1)
+    inputs = (
+        jnp.zeros((1, side, side, config.in_channels)),
+        jnp.zeros(1),
+        jnp.zeros((1, 1, config.cross_attention_dim)),
+        jnp.zeros((1, pixels, pixels, network.config.conditioning_channels)),
+    )
+    return network.init(rng, *inputs)["params"]
 
 
 def sum_residuals(residuals: Sequence[Residuals]) -> Residuals:
