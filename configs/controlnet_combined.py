@@ -28,6 +28,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "dtype": "float32",
             "conditions": ("depth", "skeleton", "mesh"),
             "stem_channels": (16, 32, 96, 256),
+            "structural_fusion": "none",  # see sesahand.py
+            "hand_alpha": 0.0,
             "start": "",  # a ControlNet to go on with; empty: a copy of the UNet's encoder
             "caption_dropout": 0.5,  # Zhang et al. 2023, section 3.4
             "data": {"path": "freihand", "image_size": 512, "full_mask_prob": 0.0},

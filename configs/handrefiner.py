@@ -21,6 +21,8 @@ def get_config(variant: str = "") -> ConfigDict:
             "dtype": "float32",
             "conditions": ("depth",),
             "stem_channels": (16, 32, 96, 256),
+            "structural_fusion": "none",  # see sesahand.py
+            "hand_alpha": 0.0,
             "start": "lllyasviel/control_v11f1p_sd15_depth",
             "caption_dropout": 0.5,
             "data": {"path": "rhd", "image_size": 512},

@@ -14,6 +14,7 @@ from PIL import Image
 from data_pipelines.appearance import Appearance, Patch, change_colors, draw_patch, move_keypoints
 from data_pipelines.options import LoaderConfig
 from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
+from handjax.adapters.hand_tokens import hand_tokens
 from handjax.conditions.crops import box_side
 from handjax.conditions.pictures import inpaint_mask
 from handjax.diffusion.model import find_model
@@ -87,6 +88,7 @@ class ExampleMaker:
             "box_side": lambda view: np.array(box_side(view.places), np.float32),
             "is_right": lambda view: np.array((_need(view.record, "side") == "right") != view.window.mirrored),
             "input_ids": lambda view: self._tokenize(_caption(view)),
+            "hand_tokens": lambda view: self._find_hands(_caption(view)),
         }
         self._names = sorted(without_skeleton(batch_spec))
         unknown = sorted(set(self._names) - set(self._makers))
@@ -97,7 +99,9 @@ class ExampleMaker:
         self._augmented = training and options.augment
         self._augmentation = options.augmentation if self._augmented else Augmentation()
         self._appearance = options.appearance if self._augmented else Appearance()
-        self._tokenize = _tokenizer(options.tokenizer, options.max_length)
+        tokenizer = Tokenizer(str(find_model(options.tokenizer)), options.max_length)
+        self._tokenize = _remember(lambda caption: tokenizer([caption])[0])
+        self._find_hands = _remember(lambda caption: hand_tokens(tokenizer, [caption])[0])
 
     def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
         try:
@@ -172,14 +176,9 @@ def _caption(view: _View) -> str:
     return swap_sides(caption) if view.window.mirrored else caption
 
 
-def _tokenizer(folder: str, max_length: int) -> Callable[[str], np.ndarray]:
-    tokenizer = Tokenizer(str(find_model(folder)), max_length)
-
-    @functools.lru_cache(maxsize=_CAPTIONS_KEPT)
-    def tokenize(caption: str) -> np.ndarray:
-        return tokenizer([caption])[0]
-
-    return tokenize
+def _remember(read: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+    """Reads the same captions, which come again in every pass, only once."""
+    return functools.lru_cache(maxsize=_CAPTIONS_KEPT)(read)
 
 
 def without_skeleton(batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -15,8 +15,8 @@ from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering, guided_denoise, hold_outside, noised, sample, steered
 from handjax.diffusion.schedules import NoiseSchedule
 
-# control(z, timesteps, context, condition) -> residuals, as `UNet.__call__` takes them.
-Control = Callable[[Any, Any, Any, Any], Any]
+# control(z, timesteps, context, condition, word_bias) -> residuals, as `UNet.__call__` takes them.
+Control = Callable[[Any, Any, Any, Any, Any], Any]
 HIDDEN_REACH = 2
 """So many cells beside the mask, an autoencoder's latents have taken up much of the grey inside it."""
 
@@ -176,6 +176,7 @@ class Painter:
         residuals: dict[str, Any] | None = None,
         control: Control | None = None,
         condition: Any = None,
+        word_bias: Float[Array, "batch words"] | None = None,
         steering: Steering | None = None,
     ) -> Float[Array, "batch height width 3"]:
         """Returns the whole decoded pictures, nominally in [-1, 1].
@@ -192,25 +193,22 @@ class Painter:
                 guidance strengthens what the adapter asks for as it does the prompt.
             control: a ControlNet's residuals, which both branches have.
             condition: its pictures, one an image.
+            word_bias: on the words of the prompts, as `UNet.__call__` and `control` take it; the empty prompt has none.
             steering: what else leads the sampler.
         """
         small_mask, hidden = latent_mask(mask, model.vae.config.factor), model.encode(hide(images, mask))
-        given = {"mask": small_mask, "hidden": hidden, "residuals": residuals or {}, "condition": condition}
+        shared = {"mask": small_mask, "hidden": hidden, "condition": condition}
+        prompted = {"context": context, "residuals": residuals or {}, "word_bias": word_bias}
+        empty = jax.tree.map(jnp.zeros_like, prompted) | {"context": empty_context}
 
         def predict(z, timesteps, inputs):
             latents = inpainting_input(z, inputs["mask"], inputs["hidden"])
-            context, added = inputs["context"], inputs["residuals"]
+            context, added, bias = inputs["context"], inputs["residuals"], inputs["word_bias"]
             if control is not None:
-                added = control(z, timesteps, context, inputs["condition"])
-            return model.predict(latents, timesteps, context, **added)
+                added = control(z, timesteps, context, inputs["condition"], bias)
+            return model.predict(latents, timesteps, context, **added, word_bias=bias)
 
-        denoise = guided_denoise(
-            predict,
-            model.schedule,
-            {**given, "context": context},
-            {**given, "context": empty_context, "residuals": jax.tree.map(jnp.zeros_like, given["residuals"])},
-            self.guidance_scale,
-        )
+        denoise = guided_denoise(predict, model.schedule, shared | prompted, shared | empty, self.guidance_scale)
         hold = hold_outside(hidden, widen(small_mask)) if self.hold else None
         skip = round((1 - self.strength) * self.sampler.steps)
         if skip:

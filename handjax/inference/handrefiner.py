@@ -69,8 +69,9 @@ class Controlled:
     params: dict
     scale: float
 
-    def __call__(self, z, timesteps, context, picture):
-        return self.network.apply({"params": self.params}, z, timesteps, context, picture, self.scale)
+    def __call__(self, z, timesteps, context, picture, word_bias):
+        arrays = (z, timesteps, context, picture, self.scale)
+        return self.network.apply({"params": self.params}, *arrays, word_bias=word_bias)
 
 
 @partial(jax.jit, static_argnames="painter")

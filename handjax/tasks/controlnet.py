@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -37,6 +38,8 @@ Pictures = Mapping[str, Float[Array, "batch height width _"]]
 class ControlNetTask:
     """Noise prediction with one ControlNet for each condition, whose residuals are added up; only they are trainable.
 
+    A network with a `hand_alpha` biases all cross-attention to the words on hands, where the caption is not dropped.
+
     Args:
         model: text-to-image or inpainting, with its weights.
         control: the network of each condition.
@@ -47,7 +50,7 @@ class ControlNetTask:
         start: parameters that every network begins with; None is a copy of the UNet's encoder.
 
     Source:
-        Zhang et al. 2023, Eq. 5 and section 3.4.
+        Zhang et al. 2023, Eq. 5 and section 3.4; SesaHand, the loss and the third equation (DECISIONS D4).
     """
 
     model: StableDiffusion
@@ -75,7 +78,8 @@ class ControlNetTask:
             for name in self.conditions
         }
         words = jax.ShapeDtypeStruct((self.model.tokenizer.length,), jnp.int32)
-        return fields | pictures | {"input_ids": words}
+        found = {"hand_tokens": jax.ShapeDtypeStruct(words.shape, jnp.float32)} if self._alpha else {}
+        return fields | pictures | {"input_ids": words} | found
 
     def init(self, rng):
         if self.start is not None:
@@ -91,8 +95,9 @@ class ControlNetTask:
     def loss(self, trainable, frozen, state, batch, rng):
         noise_rng, drop_rng = jax.vmap(jax.random.split, out_axes=1)(rng)
         ids = drop_captions(batch["input_ids"], self._empty_ids(), self.caption_dropout, drop_rng)
-        examples = (*self._noised(frozen, batch, noise_rng), frozen.embed_ids(ids))
-        return {"noise_mse": self._error(trainable, frozen, examples, self._pictures(batch))}, state, {}
+        examples = (*self._noised(frozen, batch, noise_rng), frozen.embed_ids(ids), self._word_bias(batch, ids))
+        error = self._error(trainable, frozen, examples, self._pictures(batch))
+        return {"noise_mse": error}, state, self._without_hands(batch)
 
     def evaluate(self, trainable, frozen, state, batch, rng) -> Terms:
         """Also the gain: how much larger the error is when the conditions are blank.
@@ -102,11 +107,12 @@ class ControlNetTask:
         Source:
             Zhang et al. 2023, section 3.4, "sudden convergence phenomenon".
         """
-        examples = (*self._noised(frozen, batch, rng), frozen.embed_ids(batch["input_ids"]))
+        ids = batch["input_ids"]
+        examples = (*self._noised(frozen, batch, rng), frozen.embed_ids(ids), self._word_bias(batch, ids))
         pictures = self._pictures(batch)
         error, count = self._error(trainable, frozen, examples, pictures)
         blank, _ = self._error(trainable, frozen, examples, jax.tree.map(jnp.zeros_like, pictures))
-        return {"noise_mse": (error, count), "gain": (blank - error, count)}
+        return {"noise_mse": (error, count), "gain": (blank - error, count)} | self._without_hands(batch)
 
     def preview(self, trainable, frozen, state, batch, rng):
         batch, rng = jax.tree.map(lambda x: x[:PREVIEW_EXAMPLES], (batch, rng))
@@ -114,22 +120,19 @@ class ControlNetTask:
         context = frozen.embed_ids(batch["input_ids"])
         empty = frozen.embed_ids(jnp.broadcast_to(self._empty_ids(), batch["input_ids"].shape))
         noise, sampler = frozen.initial_noise(rng, self.image_size), DDIM(frozen.schedule, PREVIEW_STEPS)
-
-        def control(z, timesteps, context, pictures):
-            return self.residuals(trainable, z, timesteps, context, pictures)
-
+        control, bias = partial(self.residuals, trainable), self._word_bias(batch, batch["input_ids"])
         seen = (image, *((hide(image, batch["mask"]),) if self._inpaints else ()))
         columns = [*map(from_model_range, seen), *(batch[name] for name in self.conditions)]
         if self._inpaints:
             paint = Painter(sampler, PREVIEW_GUIDANCE)
             given = (image, batch["mask"], context, empty, noise, rng[0])
-            painted = paint(frozen, *given, control=control, condition=pictures)
+            painted = paint(frozen, *given, control=control, condition=pictures, word_bias=bias)
         else:
             denoise = guided_denoise(
-                lambda z, t, inputs: frozen.predict(z, t, inputs[0], **control(z, t, *inputs)),
+                lambda z, t, inputs: frozen.predict(z, t, inputs[0], **control(z, t, *inputs), word_bias=inputs[2]),
                 frozen.schedule,
-                (context, pictures),
-                (empty, pictures),
+                (context, pictures, bias),
+                (empty, pictures, jax.tree.map(jnp.zeros_like, bias)),
                 PREVIEW_GUIDANCE,
             )
             painted = frozen.decode(sample(sampler, denoise, noise, rng[0])[0])
@@ -142,11 +145,12 @@ class ControlNetTask:
         timesteps: Float[Array, " batch"],
         context: Float[Array, "batch words embed"],
         pictures: Pictures,
+        word_bias: Float[Array, "batch words"] | None = None,
     ) -> Residuals:
         """What all networks together add to the UNet; arguments as `ControlNet.__call__`, pictures by condition."""
         return sum_residuals(
             [
-                self.control.apply({"params": trainable[name]}, noisy, timesteps, context, picture)
+                self.control.apply({"params": trainable[name]}, noisy, timesteps, context, picture, word_bias=word_bias)
                 for name, picture in pictures.items()
             ]
         )
@@ -172,12 +176,30 @@ class ControlNetTask:
 
     def _error(self, trainable, frozen: StableDiffusion, examples, pictures: Pictures):
         """Squared error summed over the examples, mean over the latents of each, and their number."""
-        inputs, timesteps, target, context = examples
+        inputs, timesteps, target, context, bias = examples
         noisy = inputs[..., : target.shape[-1]]
-        added = self.residuals(trainable, noisy, timesteps, context, pictures)
-        predicted = frozen.predict(inputs, timesteps, context, **added)
+        added = self.residuals(trainable, noisy, timesteps, context, pictures, bias)
+        predicted = frozen.predict(inputs, timesteps, context, **added, word_bias=bias)
         squared = jnp.square(predicted - target).mean(axis=(1, 2, 3))
         return squared.sum(), jnp.float32(len(squared))
+
+    @property
+    def _alpha(self) -> float:
+        return self.control.config.hand_alpha
+
+    def _word_bias(self, batch, ids) -> Float[Array, "batch words"] | None:
+        """The bias of each caption; none where it was dropped."""
+        if not self._alpha:
+            return None
+        kept = (ids != self._empty_ids()).any(axis=1, keepdims=True)
+        return self._alpha * jnp.asarray(batch["hand_tokens"]) * kept
+
+    def _without_hands(self, batch) -> Terms:
+        """The share of captions without a word on hands, which get no bias."""
+        if not self._alpha:
+            return {}
+        without = ~jnp.asarray(batch["hand_tokens"]).any(axis=1)
+        return {"captions_without_hands": (without.sum().astype(jnp.float32), jnp.float32(len(without)))}
 
     def _save(self, params, state, folder, dtype):
         """One network in the folder itself, several in a folder each, named after their conditions."""
@@ -190,8 +212,9 @@ class ControlNetTask:
 
 def make(config: Any) -> ControlNetTask:
     """Makes the task of a recipe with `model` (what `load_stable_diffusion` takes), `dtype` (of the frozen weights and
-    of all computation), `conditions`, `stem_channels` (of the stages that read a picture), `start` (a ControlNet to go
-    on with, as `load_controlnet` takes it; empty: none), `caption_dropout`, `data.image_size` and `data.encoded`.
+    of all computation), `conditions`, `stem_channels` (of the stages that read a picture), `structural_fusion` and
+    `hand_alpha` (see `ControlNetConfig`), `start` (a ControlNet to go on with, as `load_controlnet` takes it; empty:
+    none), `caption_dropout`, `data.image_size` and `data.encoded`.
 
     Raises:
         WeightsError: the model is not there, or damaged.
@@ -214,7 +237,9 @@ def make(config: Any) -> ControlNetTask:
     if config.data.image_size % unit:
         raise ConfigError(f"data.image_size={config.data.image_size} does not fit this model; use a multiple of {unit}")
     unet = dataclasses.replace(model.unet.config, in_channels=model.vae.config.latent_channels)
-    control = ControlNet(ControlNetConfig(unet, stem), dtype)
+    control = ControlNet(
+        ControlNetConfig(unet, stem, structural_fusion=config.structural_fusion, hand_alpha=config.hand_alpha), dtype
+    )
     start = _load_start(config.start, control) if config.start else None
     return ControlNetTask(
         model, control, conditions, config.data.image_size, config.caption_dropout, config.data.encoded, start
@@ -223,6 +248,9 @@ def make(config: Any) -> ControlNetTask:
 
 def _load_start(path: str, control: ControlNet) -> Any:
     network, params = load_controlnet(path)
-    if network.config != control.config:
+    stems = (network.config.conditioning_embedding_out_channels, control.config.conditioning_embedding_out_channels)
+    if stems[0] != stems[1]:
+        raise ConfigError(f"{path}: its stem has {stems[0]} channels; write stem_channels={stems[0]}")
+    if not network.config.fits(control.config.unet, 2 ** (len(stems[1]) - 1)):
         raise WeightsError(f"{path}: a ControlNet of other sizes than this model's; give one that was trained on it")
     return params
