@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -23,6 +24,8 @@ from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.topology import KEYPOINT_BONES
 from handjax.record import HandRecord
+
+log = logging.getLogger(__name__)
 
 Example = dict[str, np.ndarray]
 _MASK_PADDING_RANGE = (0.5, 2.0)
@@ -101,7 +104,7 @@ class ExampleMaker:
         self._appearance = options.appearance if self._augmented else Appearance()
         tokenizer = Tokenizer(str(find_model(options.tokenizer)), options.max_length)
         self._tokenize = _remember(lambda caption: tokenizer([caption])[0])
-        self._find_hands = _remember(lambda caption: hand_tokens(tokenizer, [caption])[0])
+        self._find_hands = _remember(_HandFinder(tokenizer))
 
     def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
         try:
@@ -174,6 +177,22 @@ def _complete(places: Float[np.ndarray, "21 2"], known: Bool[np.ndarray, "21"], 
 def _caption(view: _View) -> str:
     caption = view.record.caption or ""
     return swap_sides(caption) if view.window.mirrored else caption
+
+
+class _HandFinder:
+    """Marks a caption's words on hands; says how many captions have had none, at the first, tenth, hundredth, …"""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._without = 0
+
+    def __call__(self, caption: str) -> np.ndarray:
+        tokens = hand_tokens(self._tokenizer, [caption])[0]
+        if not tokens.any():
+            self._without += 1
+            if self._without == 10 ** (len(str(self._without)) - 1):
+                log.warning("captions without a word on hands, which get no bias: %d, as %r", self._without, caption)
+        return tokens
 
 
 def _remember(read: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:

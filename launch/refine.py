@@ -31,6 +31,7 @@ from handjax.tasks.sgm import SGMTask
 from handjax.training.checkpoints import restore_params
 from handjax.training.config import read_config
 from launch import command
+from launch.generator import check_controlnet
 
 METHODS = {"sgm": RepairSettings(), "handrefiner": PAPER_SETTINGS}
 NOT_FOUND = "no hand was found; crop closer to the hand, or name pictures that show one"
@@ -157,8 +158,7 @@ def load_control(folder: Path | None, model: StableDiffusion) -> tuple[ControlNe
         network, params = task.control, restore_params(folder, shapes)[1]["depth"]
     else:
         network, params = load_controlnet(folder)
-    if not network.config.fits(model.unet.config, model.vae.config.factor):
-        raise WeightsError(f"{folder}: not a ControlNet of this model's UNet; name the one it is of with --model")
+    check_controlnet(network, model, folder)
     return network, params
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from handjax.adapters.hint_stem import HintStem
 from handjax.adapters.structural_fusion import FORMS, QueriesKeys, fuse_outputs
 from handjax.diffusion.blocks import embed_time, way_down
-from handjax.diffusion.configs import UNetConfig
+from handjax.diffusion.configs import UNetConfig, VAEConfig
 from handjax.diffusion.conv import Conv
 from handjax.diffusion.transformer import Attending
 from handjax.errors import ConfigError
@@ -24,6 +24,7 @@ FIXED = {"controlnet_conditioning_channel_order": "rgb", "global_pool_conditions
 NOT_IN_DIFFUSERS = {"structural_fusion": "none", "hand_alpha": 0.0}
 COPIED = ("time_embedding", "conv_in", "down_blocks", "mid_block")
 LEAST_GUESS_SCALE = 0.1
+RGB = 3
 
 
 class Residuals(TypedDict):
@@ -50,7 +51,7 @@ class ControlNetConfig:
 
     unet: UNetConfig
     conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256)
-    conditioning_channels: int = 3
+    conditioning_channels: int = RGB
     structural_fusion: str = "none"
     hand_alpha: float = 0.0
 
@@ -71,11 +72,15 @@ class ControlNetConfig:
         unet = UNetConfig.from_diffusers({**rest, "up_block_types": ways_up})
         return cls(unet, stages, **given)
 
-    def fits(self, unet: UNetConfig, factor: int) -> bool:
-        """Whether it is of a UNet with these sizes, whose autoencoder reduces pictures by `factor`."""
-        names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types", "attention_head_dim")
-        stride = 2 ** (len(self.conditioning_embedding_out_channels) - 1)
-        return stride == factor and all(getattr(self.unet, name) == getattr(unet, name) for name in names)
+    def fits(self, unet: UNetConfig, vae: VAEConfig) -> bool:
+        """Whether it can be a UNet's, beside this autoencoder, and takes RGB."""
+        names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
+        return (
+            all(getattr(self.unet, name) == getattr(unet, name) for name in names)
+            and self.unet.in_channels == vae.latent_channels
+            and 2 ** (len(self.conditioning_embedding_out_channels) - 1) == vae.factor
+            and self.conditioning_channels == RGB
+        )
 
     def to_diffusers(self) -> dict[str, Any]:
         """Writes config.json."""

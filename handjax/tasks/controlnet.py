@@ -240,17 +240,17 @@ def make(config: Any) -> ControlNetTask:
     control = ControlNet(
         ControlNetConfig(unet, stem, structural_fusion=config.structural_fusion, hand_alpha=config.hand_alpha), dtype
     )
-    start = _load_start(config.start, control) if config.start else None
+    start = _load_start(config.start, control, model) if config.start else None
     return ControlNetTask(
         model, control, conditions, config.data.image_size, config.caption_dropout, config.data.encoded, start
     )
 
 
-def _load_start(path: str, control: ControlNet) -> Any:
+def _load_start(path: str, control: ControlNet, model: StableDiffusion) -> Any:
     network, params = load_controlnet(path)
     stems = (network.config.conditioning_embedding_out_channels, control.config.conditioning_embedding_out_channels)
     if stems[0] != stems[1]:
         raise ConfigError(f"{path}: its stem has {stems[0]} channels; write stem_channels={stems[0]}")
-    if not network.config.fits(control.config.unet, 2 ** (len(stems[1]) - 1)):
+    if not network.config.fits(model.unet.config, model.vae.config):
         raise WeightsError(f"{path}: a ControlNet of other sizes than this model's; give one that was trained on it")
     return params

@@ -110,5 +110,5 @@ def test_what_is_no_depth_control_of_the_model_is_refused(control, tmp_path):
     other = dataclasses.replace(model.unet.config, in_channels=4, block_out_channels=(32, 64, 96))
     network = ControlNet(ControlNetConfig(other, (8, 8, 8)))
     save_controlnet(network, jax.jit(lambda: initial_controlnet(network, jax.random.key(0)))(), tmp_path)
-    with pytest.raises(WeightsError, match="not a ControlNet of this model's UNet"):
+    with pytest.raises(WeightsError, match="a ControlNet of another model than this one"):
         load("--method", "handrefiner", "--adapter", tmp_path)

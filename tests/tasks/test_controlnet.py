@@ -17,9 +17,12 @@ from handjax.training.state import create_state
 from handjax.training.step import make_train_step
 
 
-def make(model, *conditions, **options):
+SESAHAND = {"structural_fusion": "mid", "hand_alpha": 2.0}
+
+
+def make(model, *conditions, network=None, **options):
     unet = dataclasses.replace(model.unet.config, in_channels=4)
-    network = ControlNet(ControlNetConfig(unet, (4, 4, 8)))
+    network = ControlNet(ControlNetConfig(unet, (4, 4, 8), **(network or {})))
     return ControlNetTask(model, network, conditions, 32, **{"caption_dropout": 0.0} | options)
 
 
@@ -33,7 +36,11 @@ def from_text(model):
 
 @pytest.fixture(scope="module")
 def fields(batch):
-    return batch | {"mesh": batch["depth"][:, ::-1]}
+    """The first caption has no word on hands."""
+    return batch | {
+        "mesh": batch["depth"][:, ::-1],
+        "hand_tokens": jnp.zeros((3, 8)).at[1, 2].set(1).at[2, 4:6].set(1),
+    }
 
 
 def only(task, fields):
@@ -77,10 +84,11 @@ def test_it_starts_as_the_frozen_model_and_as_a_copy_of_its_encoder(evaluated, p
     assert np.abs(stems[0] - stems[1]).max() > 0.01  # drawn apart
 
 
-def test_steps_learn_to_follow_the_pictures(from_text, fields, keys):
-    task = make(from_text, "mesh")
+@pytest.mark.parametrize("network", [{}, SESAHAND], ids=["controlnet", "sesahand"])
+def test_steps_learn_to_follow_the_pictures(network, from_text, fields, keys):
+    task = make(from_text, "mesh", network=network)
     batch = only(task, fields)
-    assert set(batch) == {"image", "mesh", "input_ids"}
+    assert set(batch) == {"image", "mesh", "input_ids"} | ({"hand_tokens"} if network else set())
     optim = load_config("controlnet_mesh.py:tiny", ["--config.optim.lr=0.003", "--config.optim.warmup_steps=0"]).optim
     tx, schedule = make_optimizer(optim, 40)
     state = create_state(task, tx, 0, with_ema=False)
@@ -90,6 +98,7 @@ def test_steps_learn_to_follow_the_pictures(from_text, fields, keys):
         state, metrics = step(state, task.frozen(), batch)
         losses.append(float(metrics["noise_mse"]))
     assert np.mean(losses[-10:]) < 0.97 * np.mean(losses[:10])
+    assert float(metrics.get("captions_without_hands", 1 / 3)) == pytest.approx(1 / 3)
     gain, _ = jax.jit(task.evaluate)(state.params, from_text, {}, batch, keys)["gain"]
     assert abs(float(gain)) > 1e-6
 
@@ -112,9 +121,29 @@ def test_captions_are_dropped_in_training(from_text, fields, keys):
     assert loss(batch["input_ids"]) == loss(batch["input_ids"][:, ::-1])
 
 
+def test_the_bias_is_on_words_on_hands_of_captions_that_are_not_dropped(from_text, fields, keys):
+    plain, biased = make(from_text, "mesh"), make(from_text, "mesh", network={"hand_alpha": 2.0})
+    params = plain.init(jax.random.key(0))[0]
+
+    def make_loss(task):
+        def loss(ids, words):
+            batch = fields | {"input_ids": ids, "hand_tokens": words}
+            return task.loss(params, from_text, {}, batch, keys)[0]["noise_mse"][0]
+
+        return jax.jit(loss)
+
+    plain_loss, biased_loss = make_loss(plain), make_loss(biased)
+    ids, words = fields["input_ids"], fields["hand_tokens"]
+    without = plain_loss(ids, words)
+    assert abs(biased_loss(ids, words) - without) > 1e-5
+    np.testing.assert_allclose(biased_loss(ids, jnp.zeros_like(words)), without, rtol=1e-6)
+    empty = jnp.broadcast_to(plain._empty_ids(), ids.shape)
+    np.testing.assert_allclose(biased_loss(empty, words), plain_loss(empty, words), rtol=1e-6)
+
+
 @pytest.mark.parametrize("backbone, columns", [("model", 4), ("from_text", 3)])
 def test_preview_shows_picture_condition_and_result(backbone, columns, fields, keys, request):
-    task = make(request.getfixturevalue(backbone), "depth")
+    task = make(request.getfixturevalue(backbone), "depth", network=SESAHAND)
     params = task.init(jax.random.key(0))[0]
     picture = jax.jit(task.preview)(params, task.frozen(), {}, only(task, fields), keys)["controlled"]
     assert picture.shape == (3 * 32, columns * 32, 3)
@@ -126,7 +155,7 @@ def test_export_writes_a_folder_each(task, params, tmp_path):
     task.exports["diffusers"](params, {}, tmp_path / "both", np.dtype(np.float32))
     for name in ("depth", "skeleton"):
         network, read = load_controlnet(tmp_path / "both" / name)
-        assert network.config == task.control.config
+        assert network.config.fits(task.model.unet.config, task.model.vae.config)
         jax.tree.map(np.testing.assert_array_equal, read, params[name])
 
 
@@ -143,6 +172,27 @@ def test_recipes(name):
         load_config(f"controlnet_{name}.py:small")
 
 
+def test_a_run_goes_on_from_an_exported_network(tmp_path):
+    begin = make_task(load_config("controlnet_depth.py:tiny"))
+    params = begin.init(jax.random.key(0))[0]
+    begin.exports["diffusers"](params, {}, tmp_path, np.dtype(np.float32))
+    started = make_task(load_config("controlnet_mesh.py:tiny", [f"--config.start={tmp_path}"]))
+    jax.tree.map(np.testing.assert_array_equal, started.init(jax.random.key(1))[0]["mesh"], params["depth"])
+    words = [f"--config.start={tmp_path}", "--config.stem_channels=(16,32,32)"]
+    with pytest.raises(ConfigError, match=r"its stem has \(16, 32, 64\) channels; write stem_channels="):
+        make_task(load_config("controlnet_mesh.py:tiny", words))
+
+
+def test_sesahands_recipe():
+    config = load_config("sesahand.py")
+    assert (config.structural_fusion, config.hand_alpha, config.conditions) == ("mid", 2.0, ("mesh",))
+    tiny = make_task(load_config("sesahand.py:tiny"))
+    assert tiny.control.config.structural_fusion == "mid" and tiny.control.config.hand_alpha == 2.0
+    assert {"mesh", "hand_tokens"} < set(tiny.batch_spec())
+    without = make_task(load_config("sesahand.py:tiny", ["--config.hand_alpha=0.0"]))
+    assert "hand_tokens" not in without.batch_spec()
+
+
 def test_mmhmrs_recipe():
     config = load_config("controlnet_mesh.py")
     assert (config.data.image_size, config.batch_size, config.optim.weight_decay) == (256, 64, 0.0)
@@ -154,6 +204,8 @@ def test_mmhmrs_recipe():
         ("conditions=('depth','depth')", "name one or several of depth, skeleton, mesh"),
         ("conditions=('normals',)", "does not fit"),
         ("dtype=float12", "dtype='float12' is unknown"),
+        ("structural_fusion=top", "structural_fusion='top' is unknown"),
+        ("hand_alpha=-1.0", "hand_alpha=-1.0 is negative"),
         ("stem_channels=(4,8)", "has stride 2, the autoencoder 4"),
         ("data.image_size=40", "use a multiple of 16"),
     ],
