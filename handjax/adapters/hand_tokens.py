@@ -15,8 +15,8 @@ ACTIONS = (
     r"pressing|reaching|saluting|scratching|signing|snapping|squeezing|stroking|texting|throwing|touching|typing|waving|"
     r"writing"
 )
-# Words of another meaning, told by the words beside them: idioms, people, things, clocks, food, plants and places. A hand
-# of cards is left in, and "on the other hand" is always taken for the idiom.
+# Words of another meaning, told by those beside them: idioms, people, things, clocks, food, plants, places. A hand of
+# cards is left in, and "on the other hand" is always taken for the idiom.
 OTHERS = (
     r"on the (?:one|other) hand|(?:first|second)[- ]hand|(?:close |near )?at hand|out of hand|hands-(?:free|on)|"
     r"(?:left|right)[- ]hand (?:side|corner|drive|gloves?|lane|turn)|(?:deck|farm|field|hired|ranch|stage)[- ]hands?|"

@@ -16,7 +16,6 @@ from handjax.training.optimizer import make_optimizer
 from handjax.training.state import create_state
 from handjax.training.step import make_train_step
 
-
 SESAHAND = {"structural_fusion": "mid", "hand_alpha": 2.0}
 
 
