@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from handjax.diffusion.attention import is_plain
+
 FORMS = ("none", "mid", "coarsest", "per_level")
 QueriesKeys = tuple[Float[Array, "batch _tokens _heads _dim"], Float[Array, "batch _tokens _heads _dim"]]
 """Queries and keys of one layer's self-attention over a map, row by row."""
@@ -81,7 +83,7 @@ def refine_features(
         fused /= fused.sum(axis=-1, keepdims=True)
         return jnp.einsum("bk,bkc->bc", fused, tokens, preferred_element_type=jnp.float32)
 
-    together = max(1, BLOCK_QUERIES // max(q.shape[2] for q in queries))
+    together = cells if is_plain() else max(1, BLOCK_QUERIES // max(q.shape[2] for q in queries))
     gathered = jax.lax.map(row, queries, batch_size=min(together, cells))
     return gathered.swapaxes(0, 1).astype(features.dtype).reshape(features.shape)
 

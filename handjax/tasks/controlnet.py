@@ -84,7 +84,7 @@ class ControlNetTask:
     def init(self, rng):
         if self.start is not None:
             return {name: jax.tree.map(jnp.asarray, self.start) for name in self.conditions}, {}
-        encoder = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), self.model.unet_params)
+        encoder = jax.tree.map(_as_float32, self.model.unet_params)
         draw = jax.jit(lambda rng: initial_controlnet(self.control, rng))
         keys = jax.random.split(rng, len(self.conditions))
         return {name: copy_encoder(encoder, draw(key)) for name, key in zip(self.conditions, keys, strict=True)}, {}
@@ -208,6 +208,12 @@ class ControlNetTask:
 
     def _empty_ids(self):
         return jnp.asarray(self.model.tokenizer([""])[0])
+
+
+def _as_float32(leaf: Any) -> Float[Array, "..."]:
+    """A weight; zeros for one of which the model has only the shape (`launch.compile`)."""
+    shape_alone = isinstance(leaf, jax.ShapeDtypeStruct)
+    return jnp.zeros(leaf.shape) if shape_alone else jnp.asarray(leaf, jnp.float32)
 
 
 def make(config: Any) -> ControlNetTask:

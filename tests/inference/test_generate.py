@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from handjax.adapters.controlnet import ControlNet, ControlNetConfig
+from handjax.adapters.controlnet import ControlNet, ControlNetConfig, initial_controlnet
 from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM, EulerAncestral
 from handjax.diffusion.unet import UNet
@@ -59,6 +59,27 @@ def test_a_text_to_image_model_and_its_controlnet(model):
         steered = dataclasses.replace(plain, controls=(Control(network, control, condition, scale),))
         (got,) = pictures(steered, WISHES[1:2]).values()
         assert least <= np.abs(got - picture).max() <= most
+
+
+def test_a_controlnet_with_a_bias_moves_pictures_of_hands_alone(model, caplog):
+    unet = dataclasses.replace(UNET, in_channels=4)
+    condition = np.random.default_rng(0).random((*SIZE, 3), np.float32)
+    network = ControlNet(ControlNetConfig(unet, (8, 8)))
+    params = redraw(jax.jit(lambda: initial_controlnet(network, jax.random.key(0)))(), 1)
+    wishes = [Wish("a fist", seed=1), Wish("a tree", seed=1)]
+
+    def paint(alpha):
+        biased = ControlNet(dataclasses.replace(network.config, hand_alpha=alpha))
+        controls = (Control(biased, params, condition),)
+        return pictures(Generator(model, DDIM(model.schedule, 2), SIZE, 5.0, batch=2, controls=controls), wishes)
+
+    plain = paint(0.0)
+    assert not caplog.records
+    biased = paint(8.0)
+    assert np.abs(plain[wishes[0]] - biased[wishes[0]]).max() > 3
+    np.testing.assert_allclose(plain[wishes[1]], biased[wishes[1]], atol=1)
+    (said,) = caplog.records
+    assert said.getMessage() == "prompts without a word on hands, which get no bias: 1, as 'a tree'"
 
 
 def test_other_kinds_of_model_are_refused(model):
