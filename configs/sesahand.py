@@ -4,7 +4,8 @@ whose self-attention refines what it gives, with cross-attention biased to the w
 Ablations of the paper: `--config.structural_fusion=none` (without SF), `--config.hand_alpha=0.0` (without AE), both
 (ControlNet); its sweep is 1.0, 2.0, 2.5. The captions are those of the records: refined ones are SE. Fusion can also
 be "coarsest" (all outputs of the mid block's size) or "per_level" (DECISIONS D1). The paper gives no learning rate,
-batch or steps; those here are the ControlNets'.
+batch or steps; those here are the ControlNets'. diffusers reads an export, but warns that it does not know the two
+fields, and runs it as a plain ControlNet; launch.generate knows both.
 
 `sesahand.py:tiny` trains on the embedded inpainting model, no download; a share of its examples is hidden altogether,
 so that the result also generates from prompts.
@@ -36,7 +37,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "hand_alpha": 2.0,
             "start": "",  # a ControlNet to go on with; empty: a copy of the UNet's encoder
             "caption_dropout": 0.5,  # Zhang et al. 2023, section 3.4
-            "data": {"path": "freihand", "image_size": 512, "full_mask_prob": 0.0},
+            "data": {"path": "coco_captions", "image_size": 512, "full_mask_prob": 0.0},
         }
     )
     if variant == "tiny":

@@ -159,6 +159,8 @@ def load_control(folder: Path | None, model: StableDiffusion) -> tuple[ControlNe
     else:
         network, params = load_controlnet(folder)
     check_controlnet(network, model, folder)
+    if network.config.hand_alpha:
+        raise WeightsError(f"{folder}: trained with a bias on words on hands, which handrefiner lacks; give another")
     return network, params
 
 

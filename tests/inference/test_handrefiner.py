@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shutil
 import sys
 
 import jax
@@ -112,3 +113,8 @@ def test_what_is_no_depth_control_of_the_model_is_refused(control, tmp_path):
     save_controlnet(network, jax.jit(lambda: initial_controlnet(network, jax.random.key(0)))(), tmp_path)
     with pytest.raises(WeightsError, match="a ControlNet of another model than this one"):
         load("--method", "handrefiner", "--adapter", tmp_path)
+    settings = json.loads((control / "config.json").read_text())
+    shutil.copytree(control, tmp_path / "biased")
+    (tmp_path / "biased" / "config.json").write_text(json.dumps(settings | {"hand_alpha": 2.0}))
+    with pytest.raises(WeightsError, match="trained with a bias on words on hands, which handrefiner lacks"):
+        load("--method", "handrefiner", "--adapter", tmp_path / "biased")
