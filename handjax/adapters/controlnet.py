@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from handjax.adapters.hint_stem import HintStem
 from handjax.adapters.structural_fusion import FORMS, QueriesKeys, fuse_outputs
 from handjax.diffusion.blocks import embed_time, way_down
-from handjax.diffusion.configs import UNetConfig, VAEConfig
+from handjax.diffusion.configs import TAESDConfig, UNetConfig, VAEConfig
 from handjax.diffusion.conv import Conv
 from handjax.diffusion.transformer import Attending
 from handjax.errors import ConfigError
@@ -72,7 +72,7 @@ class ControlNetConfig:
         unet = UNetConfig.from_diffusers({**rest, "up_block_types": ways_up})
         return cls(unet, stages, **given)
 
-    def fits(self, unet: UNetConfig, vae: VAEConfig) -> bool:
+    def fits(self, unet: UNetConfig, vae: VAEConfig | TAESDConfig) -> bool:
         """Whether it can be a UNet's, beside this autoencoder, and takes RGB."""
         names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
         return (

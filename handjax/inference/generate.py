@@ -133,7 +133,7 @@ class Generator:
 
     def _warn_of_handless(self, asked: Sequence[Wish], tokens: PromptTokens) -> None:
         """Says which prompts have no word on hands, where a ControlNet was trained with a bias on those."""
-        found = tokens.found[self.batch :].any(axis=(1, 2))
+        found = np.asarray(tokens.found)[self.batch :].any(axis=(1, 2))
         without = [wish.prompt for wish, has in zip(asked, found, strict=False) if not has]
         if without and _largest_alpha(self.controls):
             log.warning("prompts without a word on hands, which get no bias: %d, as %r", len(without), without[0])

@@ -148,12 +148,11 @@ class ControlNetTask:
         word_bias: Float[Array, "batch words"] | None = None,
     ) -> Residuals:
         """What all networks together add to the UNet; arguments as `ControlNet.__call__`, pictures by condition."""
-        return sum_residuals(
-            [
-                self.control.apply({"params": trainable[name]}, noisy, timesteps, context, picture, word_bias=word_bias)
-                for name, picture in pictures.items()
-            ]
-        )
+        added: list[Any] = [
+            self.control.apply({"params": trainable[name]}, noisy, timesteps, context, picture, word_bias=word_bias)
+            for name, picture in pictures.items()
+        ]
+        return sum_residuals(added)
 
     @property
     def _inpaints(self) -> bool:
