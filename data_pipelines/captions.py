@@ -1,8 +1,9 @@
-"""Where the captions of photos come from: a file beside them, their folder's name, the hand's own pose."""
+"""Where the captions of photos come from: files beside them or of `launch.caption`, their folder, the hand's pose."""
 
 import csv
 import dataclasses
 import json
+import os
 import string
 from pathlib import Path
 
@@ -28,18 +29,29 @@ class Captions:
     template: str | None = None
 
     @classmethod
-    def load(cls, folder: Path, template: str | None = None) -> "Captions":
+    def load(
+        cls, folder: Path, template: str | None = None, refined: Path | None = None, subfolders: bool = True
+    ) -> "Captions":
         """Reads captions.json ({path: caption}), captions.csv (path,caption) and photo.txt beside photo.jpg.
+
+        Args:
+          folder: of the photos.
+          template: see `Captions`.
+          refined: a file of `launch.caption`, whose captions take the place of the others.
+          subfolders: whether to look for photo.txt in them too.
 
         Raises:
           InputError: a file that cannot be read as that, or a template with other fields.
         """
         _check_template(template)
-        given = {path.relative_to(folder).with_suffix("").as_posix(): _read(path) for path in folder.rglob("*.txt")}
+        texts = folder.rglob("*.txt") if subfolders else folder.glob("*.txt")
+        given = {path.relative_to(folder).with_suffix("").as_posix(): _read(path) for path in texts}
         if (folder / "captions.csv").is_file():
             given |= _read_csv(folder / "captions.csv")
         if (folder / "captions.json").is_file():
             given |= _read_json(folder / "captions.json")
+        if refined:
+            given |= _read_refined(refined, folder)
         return cls(given, template)
 
     def given_to(self, name: str) -> str:
@@ -93,4 +105,22 @@ def _read_json(path: Path) -> dict[str, str]:
         raise InputError(f"{path}: not JSON ({error})") from error
     if not isinstance(captions, dict) or not all(isinstance(text, str) for text in captions.values()):
         raise InputError(f"{path}: must be one object that maps a photo's path to its caption")
+    return captions
+
+
+def _read_refined(path: Path, folder: Path) -> dict[str, str]:
+    """The captions of a JSON-lines file whose paths are relative to it, of the photos in `folder`."""
+    captions = {}
+    try:
+        for line in path.read_text("utf-8").splitlines():
+            entry = json.loads(line)
+            photo = Path(os.path.normpath(path.resolve().parent / entry["input"]))
+            if photo.is_relative_to(folder.resolve()):
+                captions[photo.relative_to(folder.resolve()).as_posix()] = str(entry["caption"])
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give a file of launch.caption") from error
+    except (ValueError, LookupError, TypeError) as error:
+        raise InputError(f"{path}: not the captions that launch.caption writes; make the file with it") from error
+    if not captions:
+        raise InputError(f"{path}: has no caption of a photo in {folder}; run launch.caption on that folder")
     return captions

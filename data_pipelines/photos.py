@@ -25,6 +25,7 @@ class PhotoJob:
       licence: of the photos, as their source states it.
       max_hands: to look for in each photo.
       eval_fraction: share of the photos that is held out.
+      captions: file of `launch.caption`; None takes the captions beside the photos.
     """
 
     folder: Path
@@ -33,6 +34,7 @@ class PhotoJob:
     licence: str | None = None
     max_hands: int = 2
     eval_fraction: float = EVAL_FRACTION
+    captions: Path | None = None
 
     name = "hand_photos"
     description = "Hands found in photos by MediaPipe's networks, with conditions of a fitted open hand."
@@ -65,7 +67,7 @@ class PhotoJob:
         return make_records
 
     def _captions(self) -> Captions:
-        return Captions.load(self.folder, self.caption or None)
+        return Captions.load(self.folder, self.caption or None, self.captions)
 
 
 def _size_and_time(path: Path) -> tuple[int, int]:

@@ -149,6 +149,12 @@ def color_profile(path: str | os.PathLike) -> bytes | None:
         return image.info.get("icc_profile") if image.mode in ("RGB", "RGBA") else None
 
 
+def read_text(path: str | os.PathLike) -> dict[str, str]:
+    """What a PNG file says of itself, by keyword: the `text` of `write_image`; nothing for other formats."""
+    with _open(Path(path)) as image:
+        return {key: value for key, value in getattr(image, "text", {}).items() if isinstance(value, str)}
+
+
 def write_image(
     path: str | os.PathLike,
     image: UInt8[np.ndarray, "height width *channels"],

@@ -1,8 +1,9 @@
-"""Measures a model on held-out pictures, generated hands, or how far two folders of pictures are apart.
+"""Measures a model on held-out pictures, generated hands, or how far pictures are from others or from their prompts.
 
 `python -m launch.evaluate --suite inpainting --data RECORDS`
 `python -m launch.evaluate --suite distance --data PICTURES --reference PICTURES`
 `python -m launch.evaluate --suite hands --data PICTURES --reference PICTURES_OF_THE_SAME_NAMES`
+`python -m launch.evaluate --suite clip --data PICTURES --clip-model FOLDER`
 """
 
 import argparse
@@ -22,6 +23,7 @@ from handjax.inference.evaluate import evaluate_inpainting
 from handjax.inference.refine import Refiner
 from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
+from launch.evaluate_clip import add_clip_arguments, evaluate_clip
 from launch.evaluate_distance import add_distance_arguments, evaluate_distance
 from launch.evaluate_hands import add_hands_arguments, evaluate_hands
 from launch.refine import add_model_arguments, load_refiner, repair_settings
@@ -120,6 +122,7 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
 
 # What adds a suite's flags, and what runs it.
 SUITES = {
+    "clip": (add_clip_arguments, evaluate_clip),
     "distance": (add_distance_arguments, evaluate_distance),
     "hands": (add_hands_arguments, evaluate_hands),
     "inpainting": (add_repair_arguments, evaluate_repair),

@@ -62,7 +62,7 @@ def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> 
     items = [item | counts for item in distances(features, reference, extractor, arguments.seed)]
     items += [item | counts for item in inception_scores(features, reference, extractor)]
     for item in items:
-        report.item(item, describe(item))
+        report.item(item, describe(item, unreadable + reference_unreadable))
     if arguments.out:
         names = {"data": Path(arguments.data).name, "reference": Path(arguments.reference).name}
         settings = names | {
@@ -138,13 +138,12 @@ def inception_scores(
     ]
 
 
-def describe(item: dict[str, Any]) -> str:
-    """One line of figures."""
+def describe(item: dict[str, Any], skipped: int) -> str:
+    """One line of figures of sets from which so many pictures were skipped."""
     if "deviation" in item:
         return f"{item['name']:18} {item['value']:.6g}, deviation of {item['parts']} parts {item['deviation']:.6g}"
     low, high = item["interval_95"]
     counts = f"{item['pictures']} pictures, {item['reference_pictures']} of reference"
-    skipped = item["unreadable"] + item["reference_unreadable"]
     line = f"{item['name']:18} {item['value']:.6g} [{low:.6g}, {high:.6g}] of {counts}, {skipped} unreadable"
     if item["name"].startswith("F") and min(item["pictures"], item["reference_pictures"]) <= item["features"]:
         line += (

@@ -2,6 +2,7 @@
 
 Each picture of A is compared with the picture of the same name in B, such as the photograph that its conditions come
 from. Crops of both sets are cut at the reference's hands, 1.6 times their tight box, whether or not A shows a hand.
+Hands are looked for in pictures with a margin.
 """
 
 import argparse
@@ -15,18 +16,21 @@ from jaxtyping import UInt8
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
-from handjax.conditions.crops import box_side, crop_image, hand_box
+from handjax.conditions.crops import MODEL_CROP_SCALE, box_side, crop_image, hand_box
 from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images, read_image
-from handjax.metrics.features import BATCH, image_features, make_extractor
+from handjax.metrics.features import BATCH, FeatureExtractor, image_features, make_extractor
 from handjax.metrics.hands import FoundHand, HandMatch, hand_figures, keypoint_distance
 from handjax.perception import DetectedHand, HandDetector
+from handjax.perception.margin import SHARE, detect_with_margin
 from launch import command
-from launch.evaluate_distance import add_distance_arguments, check_enough, distances
+from launch.evaluate_distance import RESAMPLES, add_distance_arguments, check_enough, distances
 from launch.evaluate_distance import describe as describe_distance
 
 Image = UInt8[np.ndarray, "height width 3"]
+Lists = tuple[list[np.ndarray], list[np.ndarray]]
+"""Of the made pictures and of the reference's."""
 MASK = "_mask"
 """Ends the names of masks."""
 
@@ -43,48 +47,91 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
 
     Raises:
         BackendError, ConfigError, WeightsError: as `make_extractor`.
-        InputError: a folder has no pictures, or too few hands for a distance.
+        InputError: a folder has no pictures, or those of the reference no hands.
     """
     extractor = make_extractor(arguments.extractor, arguments.inception_weights)
     detector = HandDetector.load(arguments.backend, arguments.max_hands)
     matches: list[HandMatch] = []
-    with_hand, pictures = 0, 0
-    crops: tuple[list[Image], list[Image]] = ([], [])
-    features: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for picture, reference in read_pairs(arguments.data, arguments.reference, arguments.limit, report):
-        found = detector.detect(picture)
+    with_hand, pictures, unusable = 0, 0, 0
+    crops: Lists = ([], [])
+    features: Lists = ([], [])
+    for pair in read_pairs(arguments.data, arguments.reference, arguments.limit):
+        if isinstance(pair, UnusablePair):
+            report.error(pair.source, pair.error)
+            unusable += 1
+            continue
+        found, wanted_hands = (detect_with_margin(detector, image) for image in pair)
         with_hand, pictures = with_hand + bool(found), pictures + 1
-        wanted_hands = detector.detect(reference)
         matches += match(wanted_hands, found)
         for wanted in wanted_hands:
-            for image, cut in zip((picture, reference), crops, strict=True):
+            for image, cut in zip(pair, crops, strict=True):
                 cut.append(crop_image(image, hand_box(wanted.keypoints)))
         if len(crops[0]) >= BATCH:
-            for made, cut in zip(features, crops, strict=True):
-                made.append(image_features(cut, extractor))
-                cut.clear()
-    check_enough(len(matches), arguments.reference)
-    of_data, of_reference = (
-        np.concatenate([*made, *([image_features(cut, extractor)] if cut else [])])
-        for made, cut in zip(features, crops, strict=True)
-    )
-    items = hand_figures(matches, with_hand, pictures)
+            _make_features(crops, features, extractor)
+    _make_features(crops, features, extractor)
+    if not matches:
+        raise InputError(f"{arguments.reference}: no hand is found in its pictures; name pictures that show hands")
+    items = [item | {"unusable": unusable} for item in hand_figures(matches, with_hand, pictures)]
+    items += crop_distances(features, unusable, extractor, arguments, report)
+    for item in items:
+        report.item(item, describe_distance(item, unusable) if "features" in item else describe(item))
+    if arguments.out:
+        write_json(arguments.out / "figures.json", _document(items, arguments))
+
+
+def _make_features(crops: Lists, features: Lists, extractor: FeatureExtractor) -> None:
+    """Moves crops of both sets on to their features."""
+    for made, cut in zip(features, crops, strict=True):
+        if cut:
+            made.append(image_features(cut, extractor))
+            cut.clear()
+
+
+def crop_distances(
+    features: Lists, unusable: int, extractor: FeatureExtractor, arguments: argparse.Namespace, report: command.Report
+) -> list[dict[str, Any]]:
+    """Items of the distances of hand crops; none, and an error that says so, where crops are too few.
+
+    Args:
+        features: of both sets' crops, in batches.
+        unusable: pairs of pictures that were left out.
+        extractor: what made them.
+        arguments: of the command.
+        report: receives the error.
+    """
+    of_data, of_reference = (np.concatenate(made) for made in features)
+    try:
+        check_enough(len(of_data), arguments.reference)
+    except InputError as error:
+        report.error(arguments.reference, error)
+        return []
     counts = {"pictures": len(of_data), "reference_pictures": len(of_reference), "features": of_data.shape[1]}
+    counts |= {"unusable": unusable}
+    items = []
     for item in distances(of_data, of_reference, extractor, arguments.seed):
         short, rest = item["name"].split(" ", 1)
-        items.append(item | counts | {"name": f"{short}-H {rest}", "unreadable": 0, "reference_unreadable": 0})
-    for item in items:
-        report.item(item, describe_distance(item) if "features" in item else describe(item))
-    if arguments.out:
-        names = ("extractor", "limit", "seed", "backend", "max_hands")
-        settings = {name: getattr(arguments, name) for name in names}
-        folders = {"data": Path(arguments.data).name, "reference": Path(arguments.reference).name}
-        document = {"suite": "hands", "figures": items, "settings": folders | settings, **command.environment()}
-        write_json(arguments.out / "figures.json", document)
+        items.append(item | counts | {"name": f"{short}-H {rest}"})
+    return items
 
 
-def read_pairs(data: str, reference: str, limit: int | None, report: command.Report) -> Iterator[tuple[Image, Image]]:
-    """Yields pictures of one name and size; those that have no partner, or cannot be read, are reported.
+def _document(items: list[dict[str, Any]], arguments: argparse.Namespace) -> dict[str, Any]:
+    names = ("extractor", "limit", "seed", "backend", "max_hands")
+    settings = {name: getattr(arguments, name) for name in names}
+    settings |= {name: Path(getattr(arguments, name)).name for name in ("data", "reference")}
+    settings |= {"crop_scale": MODEL_CROP_SCALE, "margin": 1 / SHARE, "resamples": RESAMPLES}
+    return {"suite": "hands", "figures": items, "settings": settings, **command.environment()}
+
+
+@dataclasses.dataclass(frozen=True)
+class UnusablePair:
+    """A picture that is not compared, and why."""
+
+    source: str
+    error: InputError
+
+
+def read_pairs(data: str, reference: str, limit: int | None) -> Iterator[tuple[Image, Image] | UnusablePair]:
+    """Yields pictures of one name and size, and those that have no partner or cannot be read.
 
     Names are paths below the folders without their endings; what `launch.refine` writes beside its pictures, NAME_mask,
     is left out.
@@ -100,7 +147,7 @@ def read_pairs(data: str, reference: str, limit: int | None, report: command.Rep
                 sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (picture, wanted))
                 raise InputError(f"{path}: of another size than its reference ({sizes}); bring both to one")
         except InputError as error:
-            report.error(str(path), error)
+            yield UnusablePair(str(path), error)
         else:
             yield picture, wanted
 

@@ -4,7 +4,9 @@ import runpy
 import sys
 
 COMMANDS = (
+    "app",
     "bench",
+    "caption",
     "commitment",
     "compile",
     "demo",

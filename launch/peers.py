@@ -256,7 +256,7 @@ def redraw(network: Any, seed: int = 0) -> Any:
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             noise = torch.randn(parameter.shape, generator=generator)
-            if parameter.ndim == 1:
+            if parameter.ndim <= 1:
                 parameter.copy_(0.2 * noise + (1.0 if name.endswith("weight") else 0.0))
             else:
                 parameter.copy_(noise / np.sqrt(parameter[0].numel()))

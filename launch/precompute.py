@@ -140,6 +140,7 @@ def _job(arguments: argparse.Namespace) -> "Job":
         licence=arguments.licence or None,
         max_hands=arguments.max_hands,
         eval_fraction=arguments.eval_fraction,
+        captions=Path(arguments.captions) if arguments.captions else None,
     )
 
 
@@ -166,6 +167,8 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
+    if arguments.captions and (_dataset(source)[0] or source.startswith((RENDERED, MALFORMED, MALFORMED_PHOTOS))):
+        raise ConfigError(f"--captions {arguments.captions}: is for a folder of photos; {source} has its own captions")
     if source.startswith((RENDERED, MALFORMED)):
         _rendered_numbers(source)
     else:
@@ -196,6 +199,9 @@ def _parse_arguments() -> argparse.Namespace:
         metavar="TEXT",
         help="template with {hand}, {folder}, {caption}; without it captions come from captions.json, captions.csv "
         "or a .txt beside each photo, or from the hand's pose",
+    )
+    parser.add_argument(
+        "--captions", default="", metavar="FILE.jsonl", help="of photos: what launch.caption wrote, before all others"
     )
     parser.add_argument("--licence", default="", help="licence of the photos, kept in every record")
     parser.add_argument("--max-hands", type=int, default=2, metavar="N", help="hands to look for in each photo")

@@ -43,7 +43,7 @@ class ControlNetConfig:
         conditioning_embedding_out_channels: channels of the stages that read the picture.
         conditioning_channels: of the picture.
         structural_fusion: how the network's own self-attention refines what it gives (`fuse_outputs`).
-        hand_alpha: bias on the words on hands that it was trained with, here and in the UNet (`hand_token_bias`).
+        hand_alpha: bias on the words on hands that it was trained with, here and in the UNet (`hand_tokens`).
 
     Raises:
         ConfigError: no such fusion, or a negative bias.

@@ -1,47 +1,12 @@
 """Which tokens of a caption are about hands: SesaHand draws cross-attention to them."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from handjax.diffusion.tokenizer import Tokenizer
-
-PARTS = r"hands?|fingers?|fingertips?|thumbs?|palms?|fists?|wrists?|knuckles?|gestures?"
-ACTIONS = (
-    r"beckoning|caressing|catching|clapping|clasping|clenching|clutching|cupping|fidgeting|flexing|gesturing|grabbing|"
-    r"grasping|gripping|handing|holding|kneading|knitting|patting|petting|picking|pinching|plucking|pointing|poking|"
-    r"pressing|reaching|saluting|scratching|signing|snapping|squeezing|stroking|texting|throwing|touching|typing|waving|"
-    r"writing"
-)
-# Words of another meaning, told by those beside them: idioms, people, things, clocks, food, plants, places. A hand of
-# cards is left in, and "on the other hand" is always taken for the idiom.
-OTHERS = (
-    r"on the (?:one|other) hand|(?:first|second)[- ]hand|(?:close |near )?at hand|out of hand|hands-(?:free|on)|"
-    r"(?:left|right)[- ]hand (?:side|corner|drive|gloves?|lane|turn)|(?:deck|farm|field|hired|ranch|stage)[- ]hands?|"
-    r"hand (?:luggage|baggage|brakes?|trucks?|grenades?|saws?|tools?|towels?|soap|cream|sanitizer)|"
-    r"(?:hand|finger)-(?:\w+ed|made|held|drawn|written|woven|sewn)|palm-sized|"
-    r"(?:hour|minute|clock|sweep) hands?|hands? of (?:a|the) (?:clock|watch)|"
-    r"(?:fish|chicken|lady) fingers?|finger food|thumb drives?|rules? of thumb|green thumb|"
-    r"palm (?:trees?|leaf|leaves|fronds?|oil|beach|springs|sunday)"
-)
-HAND_WORDS = re.compile(rf"\b(?:(?P<other>{OTHERS})|{PARTS}|{ACTIONS})\b", re.IGNORECASE)
-
-
-def hand_words(caption: str) -> list[tuple[int, int]]:
-    """Finds hands, their parts and what they do.
-
-    Args:
-        caption: in English.
-
-    Returns:
-        Start and end of each word in characters, in order.
-
-    Source:
-        DECISIONS D4, by its word list.
-    """
-    return [match.span() for match in HAND_WORDS.finditer(caption) if not match["other"]]
+from handjax.hand.words import hand_words
 
 
 def hand_tokens(tokenizer: Tokenizer, captions: Sequence[str]) -> Float[np.ndarray, "batch words"]:

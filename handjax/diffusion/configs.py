@@ -262,3 +262,26 @@ class TextConfig:
     def to_diffusers(self) -> dict[str, Any]:
         """Writes text_encoder/config.json."""
         return {"architectures": ["CLIPTextModel"], "model_type": "clip_text_model", **dataclasses.asdict(self)}
+
+
+@dataclasses.dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of CLIP's image encoder; names and defaults are those of transformers' CLIPVisionConfig."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    image_size: int = 224
+    patch_size: int = 32
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self):
+        if self.hidden_act not in ACTIVATIONS:
+            raise WeightsError(f"image encoder config: hidden_act={self.hidden_act!r} unsupported; use {ACTIVATIONS}")
+
+    @classmethod
+    def from_transformers(cls, document: dict[str, Any]) -> "VisionConfig":
+        """Reads what config.json of a CLIP model has under "vision_config"."""
+        return cls(**_select_fields(cls, document))

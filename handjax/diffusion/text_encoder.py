@@ -1,4 +1,4 @@
-"""CLIP's text encoder."""
+"""CLIP's text encoder, and the layers that it shares with the image encoder."""
 
 import functools
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from handjax.diffusion.attention import attention
-from handjax.diffusion.configs import TextConfig
+from handjax.diffusion.configs import TextConfig, VisionConfig
 
 ACTIVATION: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
@@ -37,10 +37,11 @@ class Embeddings(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Causal multi-head self-attention."""
+    """Multi-head self-attention; where causal, to what comes before."""
 
     heads: int
     dtype: DTypeLike = jnp.float32
+    causal: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
@@ -50,8 +51,10 @@ class SelfAttention(nn.Module):
             projected = nn.Dense(channels, dtype=self.dtype, name=name)(x)
             return projected.reshape(batch, tokens, self.heads, channels // self.heads)
 
-        future = jnp.triu(jnp.ones((tokens, tokens), bool), k=1)
-        bias = jnp.where(future, jnp.finfo(jnp.float32).min, 0.0)[None, None]
+        bias = None
+        if self.causal:
+            future = jnp.triu(jnp.ones((tokens, tokens), bool), k=1)
+            bias = jnp.where(future, jnp.finfo(jnp.float32).min, 0.0)[None, None]
         attended = attention(project("q_proj"), project("k_proj"), project("v_proj"), bias)
         return nn.Dense(channels, dtype=self.dtype, name="out_proj")(attended.reshape(x.shape))
 
@@ -59,7 +62,7 @@ class SelfAttention(nn.Module):
 class MLP(nn.Module):
     """Two linear layers with the config's activation."""
 
-    config: TextConfig
+    config: TextConfig | VisionConfig
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -71,26 +74,28 @@ class MLP(nn.Module):
 class EncoderLayer(nn.Module):
     """Self-attention and MLP, each normalised first and added to its input."""
 
-    config: TextConfig
+    config: TextConfig | VisionConfig
     dtype: DTypeLike = jnp.float32
+    causal: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
-        attend = SelfAttention(self.config.num_attention_heads, self.dtype, name="self_attn")
-        x += attend(_layer_norm(self.config, self.dtype, "layer_norm1")(x))
-        return x + MLP(self.config, self.dtype, name="mlp")(_layer_norm(self.config, self.dtype, "layer_norm2")(x))
+        attend = SelfAttention(self.config.num_attention_heads, self.dtype, self.causal, name="self_attn")
+        x += attend(layer_norm(self.config, self.dtype, "layer_norm1")(x))
+        return x + MLP(self.config, self.dtype, name="mlp")(layer_norm(self.config, self.dtype, "layer_norm2")(x))
 
 
 class Encoder(nn.Module):
     """The stack of layers."""
 
-    config: TextConfig
+    config: TextConfig | VisionConfig
     dtype: DTypeLike = jnp.float32
+    causal: bool = True
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens channels"]:
         for i in range(self.config.num_hidden_layers):
-            x = EncoderLayer(self.config, self.dtype, name=f"layers_{i}")(x)
+            x = EncoderLayer(self.config, self.dtype, self.causal, name=f"layers_{i}")(x)
         return x
 
 
@@ -110,8 +115,9 @@ class TextEncoder(nn.Module):
         """Gives the last hidden state after the final norm, float32."""
         x = Embeddings(self.config, self.dtype, name="embeddings")(ids)
         x = Encoder(self.config, self.dtype, name="encoder")(x)
-        return _layer_norm(self.config, self.dtype, "final_layer_norm")(x).astype(jnp.float32)
+        return layer_norm(self.config, self.dtype, "final_layer_norm")(x).astype(jnp.float32)
 
 
-def _layer_norm(config: TextConfig, dtype: DTypeLike, name: str) -> nn.LayerNorm:
+def layer_norm(config: TextConfig | VisionConfig, dtype: DTypeLike, name: str) -> nn.LayerNorm:
+    """A normalisation with the config's epsilon."""
     return nn.LayerNorm(epsilon=config.layer_norm_eps, dtype=dtype, use_fast_variance=False, name=name)

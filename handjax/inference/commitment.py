@@ -13,6 +13,7 @@ from handjax.guidance.record import Recorder
 from handjax.inference.generate import Generator, Wish
 from handjax.metrics.intervals import bootstrap_mean_interval
 from handjax.perception import HandDetector
+from handjax.perception.margin import detect_with_margin
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +53,9 @@ def find_commitments(generator: Generator, detector: HandDetector, wishes: Seque
         )
     recorder = Recorder(len(timesteps), generator.model.vae.config.factor)
     for wish, image, told in dataclasses.replace(generator, steering=recorder).steered(wishes):
-        found = [[hand.keypoints[:, :2] for hand in detector.detect(picture)] for picture in told["estimates"]]
+        found = [
+            [hand.keypoints[:, :2] for hand in detect_with_margin(detector, picture)] for picture in told["estimates"]
+        ]
         most = MOST_DISTANCE * max(image.shape[:2])
         committed = [commitment(timesteps, path, most) for path in follow(found)]
         points = [t for t in committed if t is not None]

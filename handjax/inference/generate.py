@@ -14,13 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from handjax.adapters.controlnet import ControlNet, sum_residuals
-from handjax.adapters.hand_tokens import hand_words
 from handjax.diffusion.inpainting import inpainting_input
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.prompts import PromptTokens, embed_prompts, tokenize_prompts
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering, guided_denoise, sample, steered
 from handjax.errors import WeightsError
+from handjax.hand.words import hand_words
 from handjax.inference.finite import finite_pictures, to_bytes
 
 log = logging.getLogger(__name__)

@@ -66,3 +66,30 @@ def bootstrap_interval(value: float, replicates: Float[np.ndarray, " resamples"]
     """
     reach = 1.96 * float(replicates.std(ddof=1))
     return value - reach, value + reach
+
+
+def bootstrap_cluster_means(
+    sums: Float[np.ndarray, "clusters figures"],
+    counts: Float[np.ndarray, "clusters figures"],
+    seed: int = 0,
+    resamples: int = 2000,
+) -> Float[np.ndarray, "resamples figures"]:
+    """Means of bootstrap samples of whole clusters, such as raters: what one of them gives is not independent.
+
+    All figures of a sample are of the same clusters, so that differences between them can be taken sample by sample.
+
+    Args:
+      sums: of the values of each cluster.
+      counts: how many values these are.
+      seed: of the resampling; the same seed gives the same means.
+      resamples: number of bootstrap samples.
+
+    Returns:
+      The means; NaN where no cluster of a sample has a value of the figure.
+
+    Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8.
+    """
+    rng = np.random.default_rng(seed)
+    times = rng.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), resamples)
+    with np.errstate(invalid="ignore"):
+        return (times @ sums) / (times @ counts)

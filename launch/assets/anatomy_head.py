@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="launch.assets.anatomy_head", description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=Path, required=True, metavar="DIR", help="photographs of normal hands")
     parser.add_argument("--workdir", type=Path, required=True, metavar="DIR", help="records, maps and the run")
-    parser.add_argument("--rendered", type=int, default=6500, help="rendered hands beside the photographs")
+    parser.add_argument("--rendered", type=int, default=13_000, help="rendered hands beside the photographs")
     arguments = parser.parse_args()
     work = arguments.workdir
     sources = {

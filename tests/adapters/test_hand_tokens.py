@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handjax.adapters.hand_tokens import hand_tokens, hand_words
+from handjax.adapters.hand_tokens import hand_tokens
 from handjax.diffusion.model import find_model
 from handjax.diffusion.tokenizer import Tokenizer
+from handjax.hand.words import hand_words
 
 TOKENIZER = Tokenizer(str(find_model("tiny_inpainting/tokenizer")), 77)
 

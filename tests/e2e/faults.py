@@ -32,6 +32,7 @@ from launch.command import PREEMPTED_STATUS, USER_ERROR_STATUS
 from tests.e2e.jobs import lose_a_process
 from tests.training.reports import read_reports
 
+FAULTS = ("killed", "killed while saving", "asked to end", "cut short")
 SMALLEST_FILE = 200_000
 """Bytes that a file may have where the disk is full: numbers fit, the weights of `FULL` do not."""
 FULL = ["--config.features=400", "--config.preview_every=0"]
@@ -66,7 +67,7 @@ class FaultyRun:
 
     def __init__(self, recipe: Recipe, workdir: Path, moments: random.Random):
         self.recipe, self.workdir, self.moments = recipe, workdir, moments
-        self.faults: Counter[str] = Counter()
+        self.faults = Counter(dict.fromkeys(FAULTS, 0))
         self.repeated = 0
         self._reported = 0
         workdir.mkdir()

@@ -68,6 +68,7 @@ def test_figures_of_hands_and_of_their_crops(run, folders, tmp_path):
     assert figures["mse_3d_cm2_self"]["value"] == 0
     assert figures["hand_confidence_misses_0"]["value"] == pytest.approx(0.6)
     assert figures["FD-H (Mean)"]["pictures"] == 40 and {"FD-H (Mean)", "KID-H (Mean)"} < set(figures)
+    assert {item["unusable"] for item in document["items"]} == {2}
     assert json.loads((tmp_path / "out/figures.json").read_text())["figures"] == document["items"]
 
 
@@ -120,3 +121,17 @@ def test_lines_for_people(run, folders):
     lines = output.out.splitlines()
     assert lines[0].startswith("detection_rate") and lines[0].endswith("of 40 hands")
     assert lines[-1].startswith("KID-H (Mean)")
+
+
+def test_too_few_hands_for_a_distance_have_their_other_figures(run, folders, tmp_path):
+    made, real = folders
+    for path in list(real.iterdir())[5:]:
+        path.unlink()
+    status, output = run("--data", made, "--reference", real, "--json", "--out", tmp_path / "out")
+    document = json.loads(output.out)
+    assert status == 2 and "5 readable pictures are too few" in document["errors"][-1]["error"]
+    figures = {item["name"]: item for item in document["items"]}
+    assert not any("-H" in name for name in figures) and figures["hand_probability"]["pictures"] == 5
+    assert {item["unusable"] for item in document["items"]} == {35}
+    settings = json.loads((tmp_path / "out/figures.json").read_text())["settings"]
+    assert (settings["crop_scale"], settings["margin"], settings["backend"]) == (1.6, 0.25, "flax")

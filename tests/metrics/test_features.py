@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 
 from handjax.errors import InputError
@@ -28,3 +32,32 @@ def test_every_picture_has_its_features_in_order_and_the_others_their_error(tmp_
 
 def test_no_pictures_have_no_features():
     assert list(picture_features([], FeatureExtractor("none", lambda image: image, lambda images: images))) == []
+
+
+SHARED = """
+import sys
+import jax
+import os
+import subprocess
+import sys
+
+import numpy as np
+from handjax.metrics.features import effnet_lite0, image_features
+
+images = np.random.default_rng(0).integers(0, 256, (40, 30, 20, 3), np.uint8)
+features = image_features(list(images), effnet_lite0())
+assert len(jax.devices()) == int(sys.argv[2])
+np.save(sys.argv[1], features)
+"""
+
+
+def test_devices_share_a_batch(tmp_path):
+    """Three devices do not divide a batch of 32."""
+    features = []
+    for devices in (1, 3):
+        path = tmp_path / f"{devices}.npy"
+        environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices), "JAX_PLATFORMS": "cpu"}
+        subprocess.run([sys.executable, "-c", SHARED, path, str(devices)], env=environment, check=True)
+        features.append(np.load(path))
+    assert features[0].shape == (40, 1280) and features[0].std() > 0.1
+    np.testing.assert_allclose(*features, atol=1e-5)
