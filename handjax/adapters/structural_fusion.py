@@ -17,8 +17,8 @@ from handjax.diffusion.attention import is_plain
 FORMS = ("none", "mid", "coarsest", "per_level")
 QueriesKeys = tuple[Float[Array, "batch _tokens _heads _dim"], Float[Array, "batch _tokens _heads _dim"]]
 """Queries and keys of one layer's self-attention over a map, row by row."""
-BLOCK_QUERIES = 64
-"""Queries that are worked on at once, if a cell has no more."""
+BLOCK_SCORES = 2**21
+"""Scores of a layer that are worked on at once, if a row of cells has no more."""
 
 
 def fuse_outputs(
@@ -83,7 +83,8 @@ def refine_features(
         fused /= fused.sum(axis=-1, keepdims=True)
         return jnp.einsum("bk,bkc->bc", fused, tokens, preferred_element_type=jnp.float32)
 
-    together = cells if is_plain() else max(1, BLOCK_QUERIES // max(q.shape[2] for q in queries))
+    scores_a_row = max(math.prod(q.shape[1:4]) * k.shape[1] for q, (_, k) in zip(queries, layers, strict=True))
+    together = cells if is_plain() else max(1, BLOCK_SCORES // scores_a_row)
     gathered = jax.lax.map(row, queries, batch_size=min(together, cells))
     return gathered.swapaxes(0, 1).astype(features.dtype).reshape(features.shape)
 

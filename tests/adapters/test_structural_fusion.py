@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from handjax.adapters import structural_fusion
 from handjax.adapters.structural_fusion import fuse_outputs, refine_features
 from tests.adapters.dense_fusion import dense_refined
 
@@ -21,8 +22,10 @@ def layers_of(*sides):
     ]
 
 
-@pytest.mark.parametrize("sides", [(4,), (8,), (12,), (2,), (4, 8, 8), (2, 4, 4, 8)], ids=str)
-def test_refined_features_are_the_dense_ones(sides):
+@pytest.mark.parametrize("block", [1, 1500, 2**21], ids=["a row", "some rows", "whole"])
+@pytest.mark.parametrize("sides", [(12,), (2,), (4, 8, 8), (2, 4, 4, 8)], ids=str)
+def test_refined_features_are_the_dense_ones(sides, block, monkeypatch):
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", block)
     layers, features = layers_of(*sides), draw(7, BATCH, 4, 4, 6)
     np.testing.assert_allclose(jax.jit(refine_features)(features, layers), dense_refined(features, layers), atol=1e-5)
 
@@ -39,8 +42,9 @@ def test_each_form_refines_its_outputs(form, refined):
         np.testing.assert_allclose(after, expected, atol=1e-5)
 
 
-def test_gradients_are_those_of_the_dense_form():
+def test_gradients_are_those_of_the_dense_form(monkeypatch):
     """By central differences of the dense form, in float64, along a random direction of each input."""
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 1500)
     layers, features, weight = layers_of(2, 4, 8), draw(7, BATCH, 4, 4, 2), draw(8, BATCH, 4, 4, 2)
     inputs = (features, layers)
     got = jax.jit(jax.grad(lambda inputs: (refine_features(*inputs) * weight).sum()))(inputs)
@@ -59,7 +63,8 @@ def test_gradients_are_those_of_the_dense_form():
         np.testing.assert_allclose((slopes[place] * direction).sum(), slope, rtol=2e-3)
 
 
-def test_no_map_of_all_queries_and_keys_is_ever_made():
+def test_no_map_of_all_queries_and_keys_is_ever_made(monkeypatch):
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 2**14)
     side = 32
     tokens = jax.ShapeDtypeStruct((1, side**2, 2, 8), np.float32)
     whole = 2 * side**4 * 4  # bytes of both heads' maps

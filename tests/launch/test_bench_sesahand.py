@@ -1,13 +1,15 @@
 import jax
 import pytest
 
+from handjax.adapters import structural_fusion
 from handjax.adapters.structural_fusion import refine_features
 from handjax.diffusion.attention import plain_attention_everywhere
 from launch import bench_sesahand
 
 
-def test_operations_of_the_fusion_are_all_counted():
+def test_operations_of_the_fusion_are_all_counted(monkeypatch):
     """Of a 16x16 map for 8x8 cells, the products are q·k and ψ'·f; what else there is, is less."""
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 2**12)
     heads, dim, channels = 2, 32, 64
 
     def lower():

@@ -140,6 +140,25 @@ def test_the_bias_is_on_words_on_hands_of_captions_that_are_not_dropped(from_tex
     np.testing.assert_allclose(biased_loss(empty, words), plain_loss(empty, words), rtol=1e-6)
 
 
+def test_network_and_unet_have_the_same_bias(from_text, fields, keys):
+    task = make(from_text, "mesh", network=SESAHAND)
+    params = jax.tree.map(lambda leaf: leaf + 0.05, task.init(jax.random.key(0))[0])
+    error, count = jax.jit(task.evaluate)(params, from_text, {}, only(task, fields), keys)["noise_mse"]
+
+    @jax.jit
+    def expected(in_network, in_unet):
+        noisy, timesteps, target = add_noise(from_text.schedule, from_text.encode(fields["image"]), keys)
+        context, picture = from_text.embed_ids(fields["input_ids"]), jnp.repeat(fields["mesh"], 3, -1)
+        inputs = (noisy, timesteps, context)
+        added = task.control.apply({"params": params["mesh"]}, *inputs, picture, word_bias=in_network)
+        return jnp.square(from_text.predict(*inputs, **added, word_bias=in_unet) - target).mean()
+
+    bias, none = 2 * fields["hand_tokens"], 0 * fields["hand_tokens"]
+    wanted = expected(bias, bias)
+    np.testing.assert_allclose(error / count, wanted, rtol=1e-5)
+    assert min(abs(expected(bias, none) - wanted), abs(expected(none, bias) - wanted)) > 1e-4 * wanted
+
+
 @pytest.mark.parametrize("backbone, columns", [("model", 4), ("from_text", 3)])
 def test_preview_shows_picture_condition_and_result(backbone, columns, fields, keys, request):
     task = make(request.getfixturevalue(backbone), "depth", network=SESAHAND)
