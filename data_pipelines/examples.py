@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import io
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from PIL import Image
 from data_pipelines.appearance import Appearance, Patch, change_colors, draw_patch, move_keypoints
 from data_pipelines.options import LoaderConfig
 from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
+from handjax.adapters.hand_tokens import hand_tokens
 from handjax.conditions.crops import box_side
 from handjax.conditions.pictures import inpaint_mask
 from handjax.diffusion.model import find_model
@@ -22,6 +24,8 @@ from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.topology import KEYPOINT_BONES
 from handjax.record import HandRecord
+
+log = logging.getLogger(__name__)
 
 Example = dict[str, np.ndarray]
 _MASK_PADDING_RANGE = (0.5, 2.0)
@@ -79,6 +83,7 @@ class ExampleMaker:
             "image": self._image,
             "mask": lambda view: _mask(view)[..., None],
             "depth": lambda view: view.depth[..., None],
+            "mesh": lambda view: view.window.map(_need(view.record, "mesh"))[..., None],
             "keypoints": lambda view: view.noisy,
             "keypoints_valid": lambda view: np.array(view.known.any()),
             "keypoints_known": lambda view: view.known,
@@ -86,6 +91,7 @@ class ExampleMaker:
             "box_side": lambda view: np.array(box_side(view.places), np.float32),
             "is_right": lambda view: np.array((_need(view.record, "side") == "right") != view.window.mirrored),
             "input_ids": lambda view: self._tokenize(_caption(view)),
+            "hand_tokens": lambda view: self._find_hands(_caption(view)),
         }
         self._names = sorted(without_skeleton(batch_spec))
         unknown = sorted(set(self._names) - set(self._makers))
@@ -96,7 +102,9 @@ class ExampleMaker:
         self._augmented = training and options.augment
         self._augmentation = options.augmentation if self._augmented else Augmentation()
         self._appearance = options.appearance if self._augmented else Appearance()
-        self._tokenize = _tokenizer(options.tokenizer, options.max_length)
+        tokenizer = Tokenizer(str(find_model(options.tokenizer)), options.max_length)
+        self._tokenize = _remember(lambda caption: tokenizer([caption])[0])
+        self._find_hands = _remember(_HandFinder(tokenizer))
 
     def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
         try:
@@ -171,14 +179,25 @@ def _caption(view: _View) -> str:
     return swap_sides(caption) if view.window.mirrored else caption
 
 
-def _tokenizer(folder: str, max_length: int) -> Callable[[str], np.ndarray]:
-    tokenizer = Tokenizer(str(find_model(folder)), max_length)
+class _HandFinder:
+    """Marks a caption's words on hands; says how many captions have had none, at the first, tenth, hundredth, …"""
 
-    @functools.lru_cache(maxsize=_CAPTIONS_KEPT)
-    def tokenize(caption: str) -> np.ndarray:
-        return tokenizer([caption])[0]
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._without = 0
 
-    return tokenize
+    def __call__(self, caption: str) -> np.ndarray:
+        tokens = hand_tokens(self._tokenizer, [caption])[0]
+        if not tokens.any():
+            self._without += 1
+            if self._without == 10 ** (len(str(self._without)) - 1):
+                log.warning("captions without a word on hands, which get no bias: %d, as %r", self._without, caption)
+        return tokens
+
+
+def _remember(read: Callable[[str], np.ndarray]) -> Callable[[str], np.ndarray]:
+    """Reads the same captions, which come again in every pass, only once."""
+    return functools.lru_cache(maxsize=_CAPTIONS_KEPT)(read)
 
 
 def without_skeleton(batch_spec: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, jax.ShapeDtypeStruct]:

@@ -36,11 +36,12 @@ def make_loader(
     Args:
       config: the recipe's `data` section (`LoaderConfig`).
       batch_spec: field → shape and dtype of one example; only these fields are made. Known are image [s, s, 3] in
-        [-1, 1], mask [s, s, 1] (1 is to be painted), depth [s, s, 1], skeleton [s, s, 3], keypoints [21, 2] (pixels of
-        the example), keypoints_valid [] (whether there are any), keypoints_known [21] (which have a place to learn
-        from), keypoints_confidence [21] (0 also of those that cannot be seen in the picture), box_side [] (longer side
-        of the tight box, pixels), is_right [], input_ids [max_length]; encoded data have latents [h, w, c] and
-        hidden_latents [h, w, c] in place of image.
+        [-1, 1], mask [s, s, 1] (1 is to be painted), depth [s, s, 1], mesh [s, s, 1], skeleton [s, s, 3], keypoints
+        [21, 2] (pixels of the example), keypoints_valid [] (whether there are any), keypoints_known [21] (which have a
+        place to learn from), keypoints_confidence [21] (0 also of those that cannot be seen in the picture), box_side
+        [] (longer side of the tight box, pixels), is_right [], input_ids [max_length], hand_tokens [max_length] (1
+        where they are of words on hands); encoded data have latents [h, w, c] and hidden_latents [h, w, c] in place of
+        image.
       batch_size: of the global batch.
       seed: of order and augmentation.
       split: "train", or "eval" for the plain window and mask of repair.

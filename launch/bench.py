@@ -125,6 +125,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
+    "sesahand": ("launch.bench_sesahand", "bench_sesahand", ()),
     "training": ("launch.bench_training", "bench_training", ("orbax-checkpoint", "array-record")),
 }
 

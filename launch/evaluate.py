@@ -20,13 +20,13 @@ from handjax.errors import ConfigError, InputError
 from handjax.files import write_json
 from handjax.images import write_image
 from handjax.inference.evaluate import evaluate_inpainting
-from handjax.inference.refine import Refiner, RepairSettings
+from handjax.inference.refine import Refiner
 from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
 from launch.evaluate_clip import add_clip_arguments, evaluate_clip
 from launch.evaluate_distance import add_distance_arguments, evaluate_distance
 from launch.evaluate_hands import add_hands_arguments, evaluate_hands
-from launch.refine import add_model_arguments, load_refiner
+from launch.refine import add_model_arguments, load_refiner, repair_settings
 
 BATCH = 8
 LIMIT = 200
@@ -67,7 +67,7 @@ def add_repair_arguments(parser: argparse.ArgumentParser) -> None:
 
 def evaluate_repair(arguments: argparse.Namespace, report: command.Report) -> None:
     """Repairs held-out pictures, and looks whether their hands are found and posed as wanted."""
-    refiner = load_refiner(arguments, RepairSettings(arguments.steps, arguments.guidance_scale, candidates=1))
+    refiner = load_refiner(arguments, repair_settings(arguments, candidates=1))
     batches = held_out_batches(arguments.data, refiner, arguments.limit)
     with tqdm(total=arguments.limit, unit="picture") as bar:
         done = functools.partial(lambda bar, n: bar.update(n - bar.n), bar)

@@ -27,8 +27,6 @@ from handjax.weights.names import module_names
 from launch import command
 from launch.guidance import add_guidance_arguments, describe_guidance, load_guide, read_guidance
 
-RGB = 3
-
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `load_generator` reads, and --seed."""
@@ -123,17 +121,7 @@ def pair_controls(arguments: argparse.Namespace) -> list[tuple[Path, Path, float
 
 def check_controlnet(network: ControlNet, model: StableDiffusion, folder: Path) -> None:
     """Raises WeightsError where a ControlNet does not fit the model's UNet and autoencoder, or is not for RGB."""
-    unet, copy = model.unet.config, network.config.unet
-    stride = 2 ** (len(network.config.conditioning_embedding_out_channels) - 1)
-    needed = (
-        (copy.block_out_channels, unet.block_out_channels),
-        (copy.layers_per_block, unet.layers_per_block),
-        (copy.cross_attention_dim, unet.cross_attention_dim),
-        (copy.in_channels, model.vae.config.latent_channels),
-        (network.config.conditioning_channels, RGB),
-        (stride, model.vae.config.factor),
-    )
-    if any(has != wants for has, wants in needed):
+    if not network.config.fits(model.unet.config, model.vae.config):
         raise WeightsError(f"{folder}: a ControlNet of another model than this one; name that one with --model")
 
 

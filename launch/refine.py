@@ -14,21 +14,26 @@ from typing import Any
 import jax
 import numpy as np
 
-from handjax.adapters.files import load_sgm
+from handjax.adapters.controlnet import ControlNet
+from handjax.adapters.files import load_controlnet, load_sgm
 from handjax.anatomy.head import HandHead
-from handjax.diffusion.model import INPAINTING_CHANNELS, find_model, load_stable_diffusion
+from handjax.diffusion.model import INPAINTING_CHANNELS, StableDiffusion, find_model, load_stable_diffusion
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.best import anatomy_rank
+from handjax.inference.handrefiner import PAPER_SETTINGS, HandRefiner
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
 from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.tasks import make_task
+from handjax.tasks.controlnet import ControlNetTask
 from handjax.tasks.sgm import SGMTask
 from handjax.training.checkpoints import restore_params
 from handjax.training.config import read_config
 from launch import command
+from launch.generator import check_controlnet
 
+METHODS = {"sgm": RepairSettings(), "handrefiner": PAPER_SETTINGS}
 NOT_FOUND = "no hand was found; crop closer to the hand, or name pictures that show one"
 
 
@@ -38,7 +43,7 @@ def main() -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures or folders of pictures")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--prompt", help="describes the picture (default: each hand as it is seen)")
-    parser.add_argument("--candidates", type=int, default=RepairSettings.candidates, help="painted for each hand")
+    parser.add_argument("--candidates", type=int, help="painted for each hand (default: 8; handrefiner: 1)")
     parser.add_argument(
         "--best-of",
         type=int,
@@ -49,8 +54,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.best_of is not None and arguments.best_of < 1:
         raise ConfigError(f"--best-of is {arguments.best_of}; it must be at least 1")
-    candidates = arguments.candidates if arguments.best_of is None else arguments.best_of
-    settings = RepairSettings(arguments.steps, arguments.guidance_scale, candidates)
+    settings = repair_settings(arguments, arguments.best_of or arguments.candidates)
 
     report = command.Report("refine", arguments.json)
     refiner = load_refiner(arguments, settings)
@@ -85,14 +89,24 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-pickle", action="store_true", help="read .bin and .ckpt weights, if you trust who made them"
     )
-    parser.add_argument("--adapter", type=Path, help="exported SGM or training run (default: MODEL/sgm)")
-    parser.add_argument("--method", choices=["sgm"], default="sgm", help="how the repair is steered")
+    parser.add_argument("--adapter", type=Path, help="exported adapter or training run (default for sgm: MODEL/sgm)")
+    parser.add_argument("--method", choices=sorted(METHODS), default="sgm", help="how the repair is steered")
+    parser.add_argument("--control-scale", type=float, help="of handrefiner's ControlNet (default: adaptive)")
     parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
     parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")
-    parser.add_argument("--steps", type=int, default=RepairSettings.steps, help="of the sampler")
-    parser.add_argument("--guidance-scale", type=float, default=RepairSettings.guidance_scale, help="of the prompt")
+    parser.add_argument("--steps", type=int, help="of the sampler (default: 30; handrefiner: 50)")
+    parser.add_argument("--guidance-scale", type=float, help="of the prompt (default: 4; handrefiner: 9)")
     parser.add_argument("--seed", type=int, default=0, help="of the noise")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def repair_settings(arguments: argparse.Namespace, candidates: int | None = None) -> RepairSettings:
+    """The method's settings, but for what the command line says; writes the steps and scale taken to `arguments`."""
+    settings = METHODS[arguments.method]
+    given = {"steps": arguments.steps, "guidance_scale": arguments.guidance_scale, "candidates": candidates}
+    settings = dataclasses.replace(settings, **{name: value for name, value in given.items() if value is not None})
+    arguments.steps, arguments.guidance_scale = settings.steps, settings.guidance_scale
+    return settings
 
 
 def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Refiner:
@@ -111,6 +125,10 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     channels = model.unet.config.in_channels
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
+    if arguments.method == "handrefiner":
+        network, params = load_control(arguments.adapter, model)
+        model, params = jax.device_put((model, params))
+        return HandRefiner(model, network, params, detector, settings, scale=arguments.control_scale)
     adapter = arguments.adapter or folder / "sgm"
     sgm, params = load_adapter(adapter)
     unet = model.unet.config
@@ -119,6 +137,31 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
         raise WeightsError(f"{adapter}: trained on another model than {folder}; name that one with --model")
     model, params = jax.device_put((model, params))  # once, not for every hand
     return Refiner(model, sgm, params, detector, settings)
+
+
+def load_control(folder: Path | None, model: StableDiffusion) -> tuple[ControlNet, Any]:
+    """Loads a ControlNet of depth from a folder or file, or from the newest checkpoint of a training run.
+
+    Raises:
+      ConfigError: no --adapter is given.
+      WeightsError: there is none, or it is of another model.
+    """
+    if folder is None:
+        raise ConfigError("--method handrefiner needs --adapter: a ControlNet of depth, or a run of handrefiner.py")
+    if (folder / "checkpoints").is_dir():
+        task = make_task(read_config(folder))
+        if not isinstance(task, ControlNetTask) or task.conditions != ("depth",):
+            raise WeightsError(
+                f"{folder}: a training run, but not of a ControlNet of depth; give one of handrefiner.py"
+            )
+        shapes = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
+        network, params = task.control, restore_params(folder, shapes)[1]["depth"]
+    else:
+        network, params = load_controlnet(folder)
+    check_controlnet(network, model, folder)
+    if network.config.hand_alpha:
+        raise WeightsError(f"{folder}: trained with a bias on words on hands, which handrefiner lacks; give another")
+    return network, params
 
 
 def load_adapter(folder: Path) -> tuple[Any, Any]:

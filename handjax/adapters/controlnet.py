@@ -7,18 +7,24 @@ from typing import Any, TypedDict
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from handjax.adapters.hint_stem import HintStem
+from handjax.adapters.structural_fusion import FORMS, QueriesKeys, fuse_outputs
 from handjax.diffusion.blocks import embed_time, way_down
-from handjax.diffusion.configs import UNetConfig
+from handjax.diffusion.configs import TAESDConfig, UNetConfig, VAEConfig
 from handjax.diffusion.conv import Conv
+from handjax.diffusion.transformer import Attending
+from handjax.errors import ConfigError
 
 CLASS_NAME = "ControlNetModel"
 # Keys of diffusers' ControlNetModel that the UNet does not have, at the values that are built in.
 FIXED = {"controlnet_conditioning_channel_order": "rgb", "global_pool_conditions": False}
+# What only ours has, at the values that are a plain ControlNet.
+NOT_IN_DIFFUSERS = {"structural_fusion": "none", "hand_alpha": 0.0}
 COPIED = ("time_embedding", "conv_in", "down_blocks", "mid_block")
 LEAST_GUESS_SCALE = 0.1
+RGB = 3
 
 
 class Residuals(TypedDict):
@@ -36,11 +42,24 @@ class ControlNetConfig:
         unet: of the UNet that it was copied from; its way up is not used.
         conditioning_embedding_out_channels: channels of the stages that read the picture.
         conditioning_channels: of the picture.
+        structural_fusion: how the network's own self-attention refines what it gives (`fuse_outputs`).
+        hand_alpha: bias on the words on hands that it was trained with, here and in the UNet (`hand_tokens`).
+
+    Raises:
+        ConfigError: no such fusion, or a negative bias.
     """
 
     unet: UNetConfig
     conditioning_embedding_out_channels: tuple[int, ...] = (16, 32, 96, 256)
-    conditioning_channels: int = 3
+    conditioning_channels: int = RGB
+    structural_fusion: str = "none"
+    hand_alpha: float = 0.0
+
+    def __post_init__(self):
+        if self.structural_fusion not in FORMS:
+            raise ConfigError(f"structural_fusion={self.structural_fusion!r} is unknown; use one of {FORMS}")
+        if self.hand_alpha < 0:
+            raise ConfigError(f"hand_alpha={self.hand_alpha} is negative; 0 does without, the paper's is 2.0")
 
     @classmethod
     def from_diffusers(cls, document: dict[str, Any]) -> "ControlNetConfig":
@@ -53,12 +72,25 @@ class ControlNetConfig:
         unet = UNetConfig.from_diffusers({**rest, "up_block_types": ways_up})
         return cls(unet, stages, **given)
 
+    def fits(self, unet: UNetConfig, vae: VAEConfig | TAESDConfig) -> bool:
+        """Whether it can be a UNet's, beside this autoencoder, and takes RGB."""
+        names = ("block_out_channels", "layers_per_block", "cross_attention_dim", "down_block_types")
+        return (
+            all(getattr(self.unet, name) == getattr(unet, name) for name in names)
+            and self.unet.in_channels == vae.latent_channels
+            and 2 ** (len(self.conditioning_embedding_out_channels) - 1) == vae.factor
+            and self.conditioning_channels == RGB
+        )
+
     def to_diffusers(self) -> dict[str, Any]:
         """Writes config.json."""
         unet = self.unet.to_diffusers()
         for key in ("up_block_types", "out_channels", "sample_size", "conv_in_kernel", "conv_out_kernel"):
             unet.pop(key, None)
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "unet"}
+        for name, absent in NOT_IN_DIFFUSERS.items():
+            if own[name] == absent:
+                del own[name]
         return unet | FIXED | own | {"_class_name": CLASS_NAME}
 
 
@@ -85,6 +117,7 @@ class ControlNet(nn.Module):
         picture: Float[Array, "batch picture_height picture_width channels"],
         scale: float | Float[Array, ""] = 1.0,
         guess_mode: bool = False,
+        word_bias: Float[Array, "batch words"] | None = None,
     ) -> Residuals:
         """Computes the residuals.
 
@@ -95,13 +128,17 @@ class ControlNet(nn.Module):
             picture: the condition in [0, 1], at the size of the image.
             scale: of all residuals.
             guess_mode: weakens the finer levels, from 0.1 at the finest to 1 at the mid block.
+            word_bias: as `UNet.__call__` takes it.
         """
         config, dtype = self.config.unet, self.dtype
         channels, stages = config.block_out_channels[0], self.config.conditioning_embedding_out_channels
         time, context = embed_time(config, timesteps, dtype), context.astype(dtype)
         hint = HintStem(stages, channels, zero_output=True, dtype=dtype, name="controlnet_cond_embedding")(picture)
         x = Conv(channels, dtype=dtype, name="conv_in")(sample) + hint
-        x, skips = way_down(config, x, time, context, dtype)
+        layers: list[QueriesKeys] = []
+        attending = Attending(word_bias, lambda q, k: layers.append((q, k)))
+        x, skips = way_down(config, x, time, context, dtype, attending)
+        *skips, x = fuse_outputs([*skips, x], layers, self.config.structural_fusion)
 
         def zero_conv(features, name):
             width = features.shape[-1]
@@ -111,6 +148,20 @@ class ControlNet(nn.Module):
         scales = jnp.broadcast_to(jnp.asarray(scales, dtype), (len(skips) + 1,))
         down = [zero_conv(skip, f"controlnet_down_blocks_{i}") * scales[i] for i, skip in enumerate(skips)]
         return {"mid_residual": zero_conv(x, "controlnet_mid_block") * scales[-1], "down_residuals": tuple(down)}
+
+
+def initial_controlnet(network: ControlNet, rng: PRNGKeyArray) -> dict[str, Any]:
+    """Draws the parameters of a ControlNet; with `jax.eval_shape`, their shapes."""
+    config = network.config.unet
+    side = 2 ** (len(config.block_out_channels) - 1)
+    pixels = side * 2 ** (len(network.config.conditioning_embedding_out_channels) - 1)
+    inputs = (
+        jnp.zeros((1, side, side, config.in_channels)),
+        jnp.zeros(1),
+        jnp.zeros((1, 1, config.cross_attention_dim)),
+        jnp.zeros((1, pixels, pixels, network.config.conditioning_channels)),
+    )
+    return network.init(rng, *inputs)["params"]
 
 
 def sum_residuals(residuals: Sequence[Residuals]) -> Residuals:

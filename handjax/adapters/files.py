@@ -11,7 +11,7 @@ import numpy as np
 from flax import traverse_util
 from jax.typing import DTypeLike
 
-from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig
+from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig, initial_controlnet
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.folder import read_json, reading_settings
 from handjax.diffusion.networks import fit_params
@@ -139,13 +139,4 @@ def _load_ldm_controlnet(path: Path, dtype: DTypeLike, allow_pickle: bool) -> tu
 
 def controlnet_shapes(controlnet: ControlNet) -> Any:
     """Returns the tree of shapes of a ControlNet's parameters."""
-    config = controlnet.config.unet
-    side = 2 ** (len(config.block_out_channels) - 1)
-    pixels = side * 2 ** (len(controlnet.config.conditioning_embedding_out_channels) - 1)
-    inputs = (
-        jnp.zeros((1, side, side, config.in_channels)),
-        jnp.zeros(1),
-        jnp.zeros((1, 1, config.cross_attention_dim)),
-        jnp.zeros((1, pixels, pixels, controlnet.config.conditioning_channels)),
-    )
-    return jax.eval_shape(controlnet.init, jax.random.key(0), *inputs)["params"]
+    return jax.eval_shape(lambda rng: initial_controlnet(controlnet, rng), jax.random.key(0))

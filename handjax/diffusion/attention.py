@@ -35,7 +35,8 @@ _plainly = contextvars.ContextVar("_plainly", default=False)
 
 @contextlib.contextmanager
 def plain_attention_everywhere() -> Iterator[None]:
-    """Within it `attention` is traced as two plain matrix products, whose operations can be counted.
+    """Within it `attention`, and what else asks `is_plain`, is traced without loops and kernels, so that operations can
+    be counted.
 
     The compiler's count knows nothing of kernels, and takes the body of a loop for one run of it.
     """
@@ -44,6 +45,11 @@ def plain_attention_everywhere() -> Iterator[None]:
         yield
     finally:
         _plainly.reset(before)
+
+
+def is_plain() -> bool:
+    """Whether `plain_attention_everywhere` is in force."""
+    return _plainly.get()
 
 
 def attention(
@@ -64,7 +70,7 @@ def attention(
         The attended values in the dtype of `v`.
     """
     batch, queries, heads, _ = q.shape
-    if _plainly.get() or batch * heads * queries * k.shape[1] <= FEW_SCORES:
+    if is_plain() or batch * heads * queries * k.shape[1] <= FEW_SCORES:
         return plain_attention(q, k, v, bias)
     # Only the branch of the platform that the program is lowered for is compiled.
     return jax.lax.platform_dependent(q, k, v, bias, **implementations(q, k, bias))

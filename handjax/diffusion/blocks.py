@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.layers import Downsample2D, ResnetBlock2D, TimestepEmbedding, Upsample2D, timestep_sinusoids
-from handjax.diffusion.transformer import Transformer2DModel
+from handjax.diffusion.transformer import PLAIN, Attending, Transformer2DModel
 
 
 def _resnet(config: UNetConfig, features: int, dtype: DTypeLike, name: str) -> ResnetBlock2D:
@@ -38,13 +38,14 @@ class DownBlock(nn.Module):
         x: Float[Array, "batch height width cin"],
         time: Float[Array, "batch time"],
         context: Float[Array, "batch words embed"],
+        attending: Attending = PLAIN,
     ) -> tuple[Float[Array, "batch h w cout"], tuple[Float[Array, "batch _h _w cout"], ...]]:
         """Returns the level's output and all feature maps that skip connections carry to the way up."""
         config, skips = self.config, []
         for i in range(config.layers_per_block):
             x = _resnet(config, config.block_out_channels[self.level], self.dtype, f"resnets_{i}")(x, time)
             if config.down_block_types[self.level] == "CrossAttnDownBlock2D":
-                x = _transformer(config, self.level, self.dtype, f"attentions_{i}")(x, context)
+                x = _transformer(config, self.level, self.dtype, f"attentions_{i}")(x, context, attending)
             skips.append(x)
         if self.level + 1 < len(config.block_out_channels):
             x = Downsample2D((1, 1), self.dtype, name="downsamplers_0")(x)
@@ -64,10 +65,11 @@ class MidBlock(nn.Module):
         x: Float[Array, "batch height width channels"],
         time: Float[Array, "batch time"],
         context: Float[Array, "batch words embed"],
+        attending: Attending = PLAIN,
     ) -> Float[Array, "batch height width channels"]:
         deepest = len(self.config.block_out_channels) - 1
         x = _resnet(self.config, x.shape[-1], self.dtype, "resnets_0")(x, time)
-        x = _transformer(self.config, deepest, self.dtype, "attentions_0")(x, context)
+        x = _transformer(self.config, deepest, self.dtype, "attentions_0")(x, context, attending)
         return _resnet(self.config, x.shape[-1], self.dtype, "resnets_1")(x, time)
 
 
@@ -86,6 +88,7 @@ class UpBlock(nn.Module):
         context: Float[Array, "batch words embed"],
         skips: tuple[Float[Array, "batch height width _c"], ...],
         size: tuple[int, int] | None,
+        attending: Attending = PLAIN,
     ) -> Float[Array, "batch h w cout"]:
         """Concatenates `skips` one a residual block, last first; `size` is that of the next finer level, if any."""
         config = self.config
@@ -94,7 +97,7 @@ class UpBlock(nn.Module):
             x = jnp.concatenate((x, skip), axis=-1)
             x = _resnet(config, config.block_out_channels[self.level], self.dtype, f"resnets_{i}")(x, time)
             if block_type == "CrossAttnUpBlock2D":
-                x = _transformer(config, self.level, self.dtype, f"attentions_{i}")(x, context)
+                x = _transformer(config, self.level, self.dtype, f"attentions_{i}")(x, context, attending)
         return x if size is None else Upsample2D(self.dtype, name="upsamplers_0")(x, size)
 
 
@@ -111,6 +114,7 @@ def way_down(
     time: Float[Array, "batch time"],
     context: Float[Array, "batch words embed"],
     dtype: DTypeLike,
+    attending: Attending = PLAIN,
 ) -> tuple[Float[Array, "batch h w cout"], list[Float[Array, "batch _h _w _c"]]]:
     """All levels on the way down and the mid block; called as `embed_time` is.
 
@@ -119,6 +123,6 @@ def way_down(
     """
     skips = [x]
     for level in range(len(config.block_out_channels)):
-        x, maps = DownBlock(config, level, dtype, name=f"down_blocks_{level}")(x, time, context)
+        x, maps = DownBlock(config, level, dtype, name=f"down_blocks_{level}")(x, time, context, attending)
         skips.extend(maps)
-    return MidBlock(config, dtype, name="mid_block")(x, time, context), skips
+    return MidBlock(config, dtype, name="mid_block")(x, time, context, attending), skips

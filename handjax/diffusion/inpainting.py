@@ -1,6 +1,7 @@
 """What an inpainting UNet sees besides the noisy latents: the mask and the picture without what it hides."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -12,7 +13,10 @@ from jaxtyping import Array, Float, Int, Key, PRNGKeyArray
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering, guided_denoise, hold_outside, noised, sample, steered
+from handjax.diffusion.schedules import NoiseSchedule
 
+# control(z, timesteps, context, condition, word_bias) -> residuals, as `UNet.__call__` takes them.
+Control = Callable[[Any, Any, Any, Any, Any], Any]
 HIDDEN_REACH = 2
 """So many cells beside the mask, an autoencoder's latents have taken up much of the grey inside it."""
 
@@ -101,18 +105,25 @@ def add_training_noise(
         mask: 1 is to be painted.
         rng: one key an example.
     """
+    noisy, timesteps, target = add_noise(model.schedule, latents, rng)
+    small_mask = latent_mask(mask, model.vae.config.factor)
+    return NoisyExamples(inpainting_input(noisy, small_mask, hidden), timesteps, target, small_mask)
+
+
+def add_noise(
+    schedule: NoiseSchedule, latents: Float[Array, "batch h w latent"], rng: Key[Array, " batch"]
+) -> tuple[Float[Array, "batch h w latent"], Float[Array, " batch"], Float[Array, "batch h w latent"]]:
+    """Draws a timestep, uniformly, and noise for each example; arguments as `add_training_noise`.
+
+    Returns:
+        Noisy latents, timesteps, and what the network should predict: noise or velocity, as the schedule says.
+    """
     time_keys, noise_keys = jax.vmap(jax.random.split, out_axes=1)(rng)
-    steps = model.schedule.num_train_timesteps
+    steps = schedule.num_train_timesteps
     timesteps = jax.vmap(lambda key: jax.random.randint(key, (), 0, steps))(time_keys).astype(jnp.float32)
     noise = jax.vmap(lambda key: jax.random.normal(key, latents.shape[1:]))(noise_keys)
-    small_mask = latent_mask(mask, model.vae.config.factor)
-    noisy = model.schedule.add_noise(latents, noise, timesteps)
-    return NoisyExamples(
-        sample=inpainting_input(noisy, small_mask, hidden),
-        timesteps=timesteps,
-        target=model.schedule.training_target(latents, noise, timesteps),
-        mask=small_mask,
-    )
+    noisy = schedule.add_noise(latents, noise, timesteps)
+    return noisy, timesteps, schedule.training_target(latents, noise, timesteps)
 
 
 def drop_captions(
@@ -163,6 +174,9 @@ class Painter:
         noise: Float[Array, "batch h w latent"],
         rng: PRNGKeyArray,
         residuals: dict[str, Any] | None = None,
+        control: Control | None = None,
+        condition: Any = None,
+        word_bias: Float[Array, "batch words"] | None = None,
         steering: Steering | None = None,
     ) -> Float[Array, "batch height width 3"]:
         """Returns the whole decoded pictures, nominally in [-1, 1].
@@ -177,22 +191,24 @@ class Painter:
             rng: key of the fresh noise of stochastic samplers.
             residuals: an adapter's, as `UNet.__call__` takes them; only the branch with the prompt has them, so that
                 guidance strengthens what the adapter asks for as it does the prompt.
+            control: a ControlNet's residuals, which both branches have.
+            condition: its pictures, one an image.
+            word_bias: on the words of the prompts, as `UNet.__call__` and `control` take it; the empty prompt has none.
             steering: what else leads the sampler.
         """
         small_mask, hidden = latent_mask(mask, model.vae.config.factor), model.encode(hide(images, mask))
-        given = {"mask": small_mask, "hidden": hidden, "residuals": residuals or {}}
+        shared = {"mask": small_mask, "hidden": hidden, "condition": condition}
+        prompted = {"context": context, "residuals": residuals or {}, "word_bias": word_bias}
+        empty = jax.tree.map(jnp.zeros_like, prompted) | {"context": empty_context}
 
         def predict(z, timesteps, inputs):
             latents = inpainting_input(z, inputs["mask"], inputs["hidden"])
-            return model.predict(latents, timesteps, inputs["context"], **inputs["residuals"])
+            context, added, bias = inputs["context"], inputs["residuals"], inputs["word_bias"]
+            if control is not None:
+                added = control(z, timesteps, context, inputs["condition"], bias)
+            return model.predict(latents, timesteps, context, **added, word_bias=bias)
 
-        denoise = guided_denoise(
-            predict,
-            model.schedule,
-            {**given, "context": context},
-            {**given, "context": empty_context, "residuals": jax.tree.map(jnp.zeros_like, given["residuals"])},
-            self.guidance_scale,
-        )
+        denoise = guided_denoise(predict, model.schedule, shared | prompted, shared | empty, self.guidance_scale)
         hold = hold_outside(hidden, widen(small_mask)) if self.hold else None
         skip = round((1 - self.strength) * self.sampler.steps)
         if skip:

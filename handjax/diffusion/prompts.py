@@ -11,7 +11,7 @@ defines it.
 
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax.numpy as jnp
@@ -46,10 +46,12 @@ class PromptTokens(NamedTuple):
     Attributes:
         ids: each chunk with its start, end and padding.
         weights: how often each token counts; 1 for start, end and padding.
+        found: 1 at each piece of the words that were looked for, 0 elsewhere.
     """
 
     ids: Int[Array | np.ndarray, "batch chunks words"]
     weights: Float[Array | np.ndarray, "batch chunks words"]
+    found: Float[Array | np.ndarray, "batch chunks words"]
 
 
 def parse_prompt(prompt: str) -> list[Piece]:
@@ -92,7 +94,9 @@ def parse_prompt(prompt: str) -> list[Piece]:
     return [Piece(text, weight) for text, weight in zip(texts, weights, strict=True) if text]
 
 
-def tokenize_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> PromptTokens:
+def tokenize_prompts(
+    tokenizer: Tokenizer, prompts: Sequence[str], find: Callable[[str], list[tuple[int, int]]] = lambda text: []
+) -> PromptTokens:
     """Encodes prompts in the notation, each in as many chunks as the longest needs.
 
     A chunk holds what the text encoder reads at once; a prompt that fills less gets empty ones. Prompts that meet in
@@ -101,36 +105,44 @@ def tokenize_prompts(tokenizer: Tokenizer, prompts: Sequence[str]) -> PromptToke
     Args:
         tokenizer: of the model; its length is that of a chunk.
         prompts: as users write them.
+        find: gives start and end of the words to look for in a prompt without its notation, in characters.
 
     Returns:
-        The tokens and their weights.
+        The tokens, their weights, and which were looked for.
     """
-    chunked = [_split_chunks(tokenizer, parse_prompt(prompt)) for prompt in prompts]
+    chunked = [_split_chunks(tokenizer, parse_prompt(prompt), find) for prompt in prompts]
     count = max(map(len, chunked))
     shape = (len(prompts), count, tokenizer.length)
-    ids, weights = np.full(shape, tokenizer.padding, np.int32), np.ones(shape, np.float32)
+    ids = np.full(shape, tokenizer.padding, np.int32)
+    weights, found = np.ones(shape, np.float32), np.zeros(shape, np.float32)
     ids[:, :, 0], ids[:, :, 1] = tokenizer.start, tokenizer.end
     for row, chunks in enumerate(chunked):
         for number, chunk in enumerate(chunks):
             inside = slice(1, 1 + len(chunk))
-            ids[row, number, inside] = [token for token, _ in chunk]
-            weights[row, number, inside] = [weight for _, weight in chunk]
+            for array, values in zip((ids, weights, found), zip(*chunk, strict=True), strict=False):
+                array[row, number, inside] = values
             ids[row, number, inside.stop] = tokenizer.end
-    return PromptTokens(ids, weights)
+    return PromptTokens(ids, weights, found)
 
 
-def _split_chunks(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[list[tuple[int, float]]]:
-    """Tokens with their weights, cut where a chunk is full or BREAK says so."""
-    room = tokenizer.length - 2
-    chunks: list[list[tuple[int, float]]] = [[]]
+def _split_chunks(
+    tokenizer: Tokenizer, pieces: Sequence[Piece], find: Callable[[str], list[tuple[int, int]]]
+) -> list[list[tuple[int, float, bool]]]:
+    """Tokens with their weights, and whether they were looked for, cut where a chunk is full or BREAK says so."""
+    room, start = tokenizer.length - 2, 0
+    words = find("".join(piece.text for piece in pieces))
+    chunks: list[list[tuple[int, float, bool]]] = [[]]
     for piece in pieces:
         if piece.text == BREAK:
             chunks.append([])
-            continue
-        for token in tokenizer.bare(piece.text):
-            if len(chunks[-1]) == room:
-                chunks.append([])
-            chunks[-1].append((token, piece.weight))
+        else:
+            tokens = zip(tokenizer.bare(piece.text), tokenizer.bare_offsets(piece.text), strict=True)
+            for token, (first, last) in tokens:
+                if len(chunks[-1]) == room:
+                    chunks.append([])
+                named = any(start + first < after and start + last > before for before, after in words)
+                chunks[-1].append((token, piece.weight, named))
+        start += len(piece.text)
     return chunks
 
 

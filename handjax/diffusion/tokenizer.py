@@ -47,6 +47,11 @@ class Tokenizer:
         """Encodes a text of any length, without start, end and padding; raises as `__call__`."""
         return _load(self.folder)(text, add_special_tokens=False, verbose=False)["input_ids"]
 
+    def bare_offsets(self, text: str) -> list[tuple[int, int]]:
+        """Start and end in the text of each token of `bare`, in characters."""
+        options = {"add_special_tokens": False, "verbose": False}
+        return _load(self.folder)(text, return_offsets_mapping=True, **options)["offset_mapping"]
+
     @property
     def start(self) -> int:
         """The id before a prompt."""

@@ -9,6 +9,7 @@ from handjax.diffusion.blocks import UpBlock, embed_time, way_down
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.conv import Conv
 from handjax.diffusion.layers import GroupNorm
+from handjax.diffusion.transformer import Attending
 
 
 class UNet(nn.Module):
@@ -30,6 +31,7 @@ class UNet(nn.Module):
         context: Float[Array, "batch words embed"],
         mid_residual: Float[Array, "batch h w channels"] | None = None,
         down_residuals: tuple[Float[Array, "batch _h _w _c"], ...] | None = None,
+        word_bias: Float[Array, "batch words"] | None = None,
     ) -> Float[Array, "batch height width cout"]:
         """Denoises once.
 
@@ -39,6 +41,7 @@ class UNet(nn.Module):
             context: text embedding.
             mid_residual: added to the mid block's output.
             down_residuals: added to the skip connections, from the finest, `conv_in`'s output first.
+            word_bias: added to the scores of the words in all cross-attention; None is 0.
 
         Returns:
             The prediction in float32.
@@ -47,7 +50,8 @@ class UNet(nn.Module):
         levels = range(len(config.block_out_channels))
         time, context = embed_time(config, timesteps, dtype), context.astype(dtype)
         x = Conv(config.block_out_channels[0], dtype=dtype, name="conv_in")(sample)
-        x, skips = way_down(config, x, time, context, dtype)
+        attending = Attending(word_bias)
+        x, skips = way_down(config, x, time, context, dtype, attending)
         if mid_residual is not None:
             x += mid_residual.astype(dtype)
         if down_residuals is not None:
@@ -57,6 +61,6 @@ class UNet(nn.Module):
             used = config.layers_per_block + 1
             skips, here = skips[:-used], tuple(skips[-used:])
             size = (skips[-1].shape[1], skips[-1].shape[2]) if skips else None
-            x = UpBlock(config, level, dtype, name=f"up_blocks_{i}")(x, time, context, here, size)
+            x = UpBlock(config, level, dtype, name=f"up_blocks_{i}")(x, time, context, here, size, attending)
         x = nn.silu(GroupNorm(config.norm_num_groups, config.norm_eps, dtype, name="conv_norm_out")(x))
         return Conv(config.out_channels, dtype=dtype, name="conv_out")(x).astype(jnp.float32)

@@ -9,10 +9,16 @@ ACTIONS = (
     r"pressing|reaching|saluting|scratching|signing|snapping|squeezing|stroking|texting|throwing|touching|typing|waving|"
     r"writing"
 )
-# Words of another meaning: a hand of a clock or of cards is left in, for nothing in a caption tells it.
+# Words of another meaning, told by those beside them: idioms, people, things, clocks, food, plants, places. A hand of
+# cards is left in, and "on the other hand" is always taken for the idiom.
 OTHERS = (
-    r"palm (?:trees?|leaf|leaves|fronds?|oil)|thumb drives?|(?:on the|on one) other hand|(?:first|second)[- ]hand|"
-    r"(?:hand|finger)-(?:\w+ed|made|held|drawn|written|woven|sewn)"
+    r"on the (?:one|other) hand|(?:first|second)[- ]hand|(?:close |near )?at hand|out of hand|hands-(?:free|on)|"
+    r"(?:left|right)[- ]hand (?:side|corner|drive|gloves?|lane|turn)|(?:deck|farm|field|hired|ranch|stage)[- ]hands?|"
+    r"hand (?:luggage|baggage|brakes?|trucks?|grenades?|saws?|tools?|towels?|soap|cream|sanitizer)|"
+    r"(?:hand|finger)-(?:\w+ed|made|held|drawn|written|woven|sewn)|palm-sized|"
+    r"(?:hour|minute|clock|sweep) hands?|hands? of (?:a|the) (?:clock|watch)|"
+    r"(?:fish|chicken|lady) fingers?|finger food|thumb drives?|rules? of thumb|green thumb|"
+    r"palm (?:trees?|leaf|leaves|fronds?|oil|beach|springs|sunday)"
 )
 HAND_WORDS = re.compile(rf"\b(?:(?P<other>{OTHERS})|{PARTS}|{ACTIONS})\b", re.IGNORECASE)
 

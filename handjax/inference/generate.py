@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -15,11 +16,14 @@ from jaxtyping import Array, Float, Key, PyTree, UInt8
 from handjax.adapters.controlnet import ControlNet, sum_residuals
 from handjax.diffusion.inpainting import inpainting_input
 from handjax.diffusion.model import StableDiffusion
-from handjax.diffusion.prompts import embed_prompts, tokenize_prompts
+from handjax.diffusion.prompts import PromptTokens, embed_prompts, tokenize_prompts
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering, guided_denoise, sample, steered
 from handjax.errors import WeightsError
+from handjax.hand.words import hand_words
 from handjax.inference.finite import finite_pictures, to_bytes
+
+log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +48,7 @@ class Control:
     Args:
         network: the module.
         params: its parameters.
-        picture: the condition, in [0, 1], at the size of the pictures to make.
+        picture: the condition, in [0, 1], at the size of the pictures to make; one for all, or one each.
         scale: of the residuals.
         guess: follow the picture where the prompt tells little: the branch of guidance without the prompt is not
             controlled, and finer levels are controlled less.
@@ -55,7 +59,7 @@ class Control:
 
     network: ControlNet = flax.struct.field(pytree_node=False)
     params: Any
-    picture: Float[Array | np.ndarray, "height width channels"]
+    picture: Float[Array | np.ndarray, "*batch height width channels"]
     scale: float = 1.0
     guess: bool = flax.struct.field(pytree_node=False, default=False)
 
@@ -98,7 +102,7 @@ class Generator:
         return ((wish, image) for wish, image, _ in self.steered(wishes))
 
     def steered(
-        self, wishes: Sequence[Wish]
+        self, wishes: Sequence[Wish], pictures: Sequence[Float[np.ndarray, "wishes height width channels"]] = ()
     ) -> Iterator[tuple[Wish, UInt8[np.ndarray, "height width 3"], dict[str, Any]]]:
         """Makes pictures batch by batch, those whose prompts have equally many chunks together.
 
@@ -106,6 +110,7 @@ class Generator:
 
         Args:
             wishes: the pictures to make.
+            pictures: for each of `controls` its condition of each wish, in place of its one for all.
 
         Yields:
             A wish, its picture and what the steering tells of it; wishes with longer prompts come last.
@@ -113,18 +118,34 @@ class Generator:
         Raises:
             WeightsError: a picture is not finite.
         """
-        for _, group in itertools.groupby(sorted(wishes, key=self._chunks), self._chunks):
+        numbers = sorted(range(len(wishes)), key=lambda number: self._chunks(wishes[number]))
+        for _, group in itertools.groupby(numbers, lambda number: self._chunks(wishes[number])):
             members = list(group)
             for start in range(0, len(members), self.batch):
-                asked = members[start : start + self.batch]
-                filled = asked + [asked[-1]] * (self.batch - len(asked))
-                prompts = [wish.negative for wish in filled] + [wish.prompt for wish in filled]
-                tokens = tokenize_prompts(self.model.tokenizer, prompts)
-                seeds = np.array([wish.seed for wish in filled], np.uint32)
-                inputs = (self.model, self.controls, self.steering, tokens, seeds)
+                rows = members[start : start + self.batch]
+                asked = [wishes[row] for row in rows]
+                filled = rows + [rows[-1]] * (self.batch - len(rows))
+                prompts = [wishes[row].negative for row in filled] + [wishes[row].prompt for row in filled]
+                tokens = tokenize_prompts(self.model.tokenizer, prompts, hand_words)
+                self._warn_of_handless(asked, tokens)
+                seeds = np.array([wishes[row].seed for row in filled], np.uint32)
+                inputs = (self.model, self._controls(pictures, filled), self.steering, tokens, seeds)
                 painted, carry = _generate(self.sampler, self.guidance_scale, self.size, *inputs)
                 told = self.steering.tell(carry) if self.steering else [{}] * self.batch
                 yield from zip(asked, finite_pictures(*painted), told, strict=False)
+
+    def _warn_of_handless(self, asked: Sequence[Wish], tokens: PromptTokens) -> None:
+        """Says which prompts have no word on hands, where a ControlNet was trained with a bias on those."""
+        found = np.asarray(tokens.found)[self.batch :]
+        without = [wish.prompt for wish, words in zip(asked, found, strict=False) if not words.any()]
+        if without and _largest_alpha(self.controls):
+            log.warning("prompts without a word on hands, which get no bias: %d, as %r", len(without), without[0])
+
+    def _controls(self, pictures, rows: list[int]) -> tuple[Control, ...]:
+        if not pictures:
+            return self.controls
+        pairs = zip(self.controls, pictures, strict=True)
+        return tuple(dataclasses.replace(control, picture=given[np.array(rows)]) for control, given in pairs)
 
     def _chunks(self, wish: Wish) -> int:
         return tokenize_prompts(self.model.tokenizer, [wish.negative, wish.prompt]).ids.shape[1]
@@ -140,6 +161,7 @@ def paint_from_text(
     rng: Key[Array, "*batch"],
     controls: Sequence[Control] = (),
     steering: Steering | None = None,
+    hand_tokens: Float[Array, "batch words"] | None = None,
 ) -> tuple[Float[Array, "batch height width 3"], PyTree]:
     """Paints whole pictures.
 
@@ -153,6 +175,8 @@ def paint_from_text(
         rng: keys of the fresh noise of stochastic samplers, as `sample` takes them.
         controls: ControlNets; they see both branches of the guidance unless they guess.
         steering: what else leads the sampler.
+        hand_tokens: 1 at words on hands of the prompts. A ControlNet that was trained with a bias on them biases its
+            own cross-attention, and with the largest such bias the UNet's.
 
     Returns:
         The decoded pictures, nominally in [-1, 1], and the last carry of the steering's guide.
@@ -160,15 +184,21 @@ def paint_from_text(
     inpainting = model.unet.config.in_channels > noise.shape[-1]
     grey = _encode_grey(model, noise) if inpainting else None
 
-    def predict(z, timesteps, context):
+    alpha = _largest_alpha(controls)
+    words = hand_tokens if alpha else None
+
+    def predict(z, timesteps, inputs):
+        context, words = inputs
         unprompted = len(z) - len(noise)
-        residuals = [_control(control, z, timesteps, context, unprompted) for control in controls]
+        residuals = [_control(control, z, timesteps, context, words, unprompted) for control in controls]
         if grey is not None:
             hidden = jnp.broadcast_to(grey, z.shape)
             z = inpainting_input(z, jnp.ones_like(z[..., :1]), hidden)
-        return model.predict(z, timesteps, context, **(sum_residuals(residuals) if residuals else {}))
+        added = sum_residuals(residuals) if residuals else {}
+        return model.predict(z, timesteps, context, **added, word_bias=None if words is None else alpha * words)
 
-    denoise = guided_denoise(predict, model.schedule, context, negative_context, guidance_scale)
+    empty = jax.tree.map(jnp.zeros_like, words)
+    denoise = guided_denoise(predict, model.schedule, (context, words), (negative_context, empty), guidance_scale)
     latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, noise))
     return model.decode(latents), carry
 
@@ -179,12 +209,19 @@ def _encode_grey(model: StableDiffusion, noise: Float[Array, "batch h w latent"]
     return model.encode(jnp.zeros((1, height, width, 3)))
 
 
-def _control(control: Control, z, timesteps, context, unprompted: int):
+def _largest_alpha(controls: Sequence[Control]) -> float:
+    return max((control.network.config.hand_alpha for control in controls), default=0.0)
+
+
+def _control(control: Control, z, timesteps, context, words, unprompted: int):
     """Residuals for a batch whose first `unprompted` rows are the branch without the prompt."""
     first = unprompted if control.guess else 0
     inputs = (rows[first:] for rows in (z, timesteps, context))
-    picture = jnp.broadcast_to(control.picture, (len(z) - first, *control.picture.shape))
-    residuals = control.network.apply({"params": control.params}, *inputs, picture, control.scale, control.guess)
+    rows = len(z) - first
+    each = control.picture if control.picture.ndim == 4 else control.picture[None]
+    picture = jnp.tile(each, (rows // len(each), 1, 1, 1))  # the same for both branches of the guidance
+    bias = None if words is None else control.network.config.hand_alpha * words[first:]
+    residuals = control.network.apply({"params": control.params}, *inputs, picture, control.scale, control.guess, bias)
     return jax.tree.map(lambda added: jnp.pad(added, ((first, 0), (0, 0), (0, 0), (0, 0))), residuals)
 
 
@@ -196,7 +233,7 @@ def _generate(sampler, guidance_scale, size, model, controls, steering, tokens, 
     noise_keys, step_keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed)), out_axes=1)(seeds)
     noise = jax.vmap(lambda key: jax.random.normal(key, shape))(noise_keys)
     negative_context, context = jnp.split(embed_prompts(model, tokens), 2)
-    painted, carry = paint_from_text(
-        model, sampler, guidance_scale, context, negative_context, noise, step_keys, controls, steering
-    )
+    inputs = (context, negative_context, noise, step_keys, controls, steering)
+    hand_tokens = jnp.split(tokens.found, 2)[1].reshape(context.shape[:2])
+    painted, carry = paint_from_text(model, sampler, guidance_scale, *inputs, hand_tokens)
     return to_bytes(painted), carry

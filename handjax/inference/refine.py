@@ -1,6 +1,7 @@
 """Repairs the hands of a picture: find, cut out, condition, inpaint, judge, paste back."""
 
 import dataclasses
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
@@ -9,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Bool, Float, Int, PRNGKeyArray, UInt8
 
-from handjax.adapters.sgm import SGM
 from handjax.conditions.crops import RECORD_CROP_SCALE, box_side, crop_image, hand_box, hand_in_crop
 from handjax.conditions.photo import conditions_from_hand
 from handjax.diffusion.inpainting import Painter
@@ -131,8 +131,8 @@ class Refiner:
 
     Args:
       model: an inpainting model.
-      sgm: the module that was trained on it.
-      sgm_params: its parameters.
+      adapter: the module that was trained on it.
+      adapter_params: its parameters.
       detector: finds the hands, and judges the repairs.
       settings: how hands are repainted.
       rank: of the candidates that have the wanted pose, the one it ranks first is kept, if it ranks above the input;
@@ -140,8 +140,8 @@ class Refiner:
     """
 
     model: StableDiffusion
-    sgm: SGM
-    sgm_params: Any
+    adapter: Any
+    adapter_params: Any
     detector: HandDetector
     settings: RepairSettings = RepairSettings()
     rank: Rank | None = None
@@ -207,7 +207,7 @@ class Refiner:
         painter = Painter(sampler, self.settings.guidance_scale, strength=strength)
         empty_ids = self.model.tokenizer([""])
         inputs = (images, mask, depth, skeleton, input_ids, empty_ids)
-        return finite_pictures(*_paint(painter, self.sgm, self.model, self.sgm_params, *inputs, rng))
+        return finite_pictures(*_paint(painter, self.adapter, self.model, self.adapter_params, *inputs, rng))
 
     def _repair(self, image, hand: DetectedHand, prompt: str | None, rng):
         box = hand_box(hand.keypoints)
@@ -221,22 +221,44 @@ class Refiner:
         )
         input_ids = self.model.tokenizer([prompt] * count)
         before = self._rank(image, hand)
-        best: Attempt | None = None
-        ranks = before
-        for number, strength in enumerate(self.settings.strengths):
-            key = jax.random.fold_in(rng, number)
-            for painted in self.paint(images, mask, depth, skeleton, input_ids, key, strength):
-                attempt = self._attempt(paste_back(image, painted, conditions.inpaint_mask, box), hand)
-                ranks += attempt.rank
-                if best is None or attempt.order < best.order:
-                    best = attempt
-            if best is not None and best.posed:
-                break
-        assert best is not None  # there is at least one candidate
-        status, reason = verdict(best, before, tried=count * (number + 1))
+
+        tried: list[tuple[float, ...]] = []
+
+        def candidates(painted):
+            for one in painted:  # one at a time, for each holds a whole picture
+                candidate = self._attempt(paste_back(image, one, conditions.inpaint_mask, box), hand)
+                tried.append(candidate.rank)
+                yield candidate
+
+        def attempt(key, **options):
+            painted = self.paint(images, mask, depth, skeleton, input_ids, key, **options)
+            return min(candidates(painted), key=lambda one: one.order)
+
+        best = self.search(attempt, rng)
+        ranks = sum(tried, before)
+        status, reason = verdict(best, before, len(tried))
         result = best.pasted if status == "fixed" else (image, np.zeros(image.shape[:2], bool))
         place = (tuple(hand.box.tolist()), hand.score)
         return *result, HandRepair(status, reason, *place, best.score, best.known_error, ranks)
+
+    def search(self, attempt: Callable[..., Attempt], rng: PRNGKeyArray) -> Attempt:
+        """Paints candidates, from noise alone first, until one has the wanted pose.
+
+        Args:
+          attempt: takes a key and options of `paint`, and gives the best of the candidates in their place.
+          rng: key of the noise.
+
+        Returns:
+          The best candidate.
+        """
+        best = None
+        for number, strength in enumerate(self.settings.strengths):
+            latest = attempt(jax.random.fold_in(rng, number), strength=strength)
+            best = latest if best is None else min(best, latest, key=lambda one: one.order)
+            if best.posed:
+                break
+        assert best is not None  # there is at least one strength
+        return best
 
     def _attempt(self, pasted, hand: DetectedHand) -> Attempt:
         return Attempt(pasted, *self.judge(pasted[0], hand), self._rank(pasted[0], hand))

@@ -1,4 +1,4 @@
-"""Bias on hand words, against captions that were labelled by hand: words on hands stand in [brackets]."""
+"""Tokens of hand words, against captions that were labelled by hand: words on hands stand in [brackets]."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from handjax.adapters.hand_tokens import hand_token_bias, hand_words
+from handjax.adapters.hand_tokens import hand_tokens
 from handjax.diffusion.model import find_model
 from handjax.diffusion.tokenizer import Tokenizer
+from handjax.hand.words import hand_words
 
 TOKENIZER = Tokenizer(str(find_model("tiny_inpainting/tokenizer")), 77)
 
@@ -34,24 +35,24 @@ def test_there_are_200_captions_with_and_without_hands():
 
 
 @pytest.mark.parametrize(("caption", "spans"), CAPTIONS, ids=[caption for caption, _ in CAPTIONS])
-def test_bias_columns_are_the_tokens_of_the_labelled_words(caption, spans):
+def test_the_tokens_are_those_of_the_labelled_words(caption, spans):
     assert hand_words(caption) == spans
     expected = np.zeros(77, np.float32)
     for start, end in spans:
         # the words before it are tokenised alike without it: CLIP cuts at words first
         first, last = (1 + len(TOKENIZER.bare(caption[:place])) for place in (start, end))
-        expected[first:last] = 2.0
-    np.testing.assert_array_equal(hand_token_bias(TOKENIZER, [caption])[0], expected)
+        expected[first:last] = 1
+    np.testing.assert_array_equal(hand_tokens(TOKENIZER, [caption])[0], expected)
 
 
 def test_every_piece_of_a_word_counts_and_spaces_do_not():
-    plain, spaced = hand_token_bias(TOKENIZER, ["wet fingertips", "wet  \n fingertips"], alpha=2.5)
+    plain, spaced = hand_tokens(TOKENIZER, ["wet fingertips", "wet  \n fingertips"])
     assert len(TOKENIZER.bare("fingertips")) > 1 and (plain > 0).sum() == len(TOKENIZER.bare("fingertips"))
     np.testing.assert_array_equal(plain, spaced)
-    assert set(plain) == {0.0, 2.5}
+    assert set(plain) == {0.0, 1.0}
 
 
-def test_what_a_long_caption_loses_has_no_bias():
+def test_what_a_long_caption_loses_is_not_counted():
     words = " ".join(["tree"] * 100)
-    first, beyond = hand_token_bias(TOKENIZER, [f"hand {words}", f"{words} hand"])
-    assert first.tolist() == [0, 2.0, *[0] * 75] and not beyond.any()
+    first, beyond = hand_tokens(TOKENIZER, [f"hand {words}", f"{words} hand"])
+    assert first.tolist() == [0, 1, *[0] * 75] and not beyond.any()

@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handjax.adapters.structural_fusion import fuse_maps, pooled_self_attention, refine_features
+from handjax.adapters import structural_fusion
+from handjax.adapters.structural_fusion import fuse_outputs, refine_features
+from tests.adapters.dense_fusion import dense_refined
 
 BATCH, HEADS, DIM = 2, 3, 4
 
@@ -14,59 +16,85 @@ def draw(seed, *shape):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32) * 2
 
 
-def dense(q, k, side, pooled_side):
-    """The whole map, then its maxima, cell by cell."""
-    scores = np.einsum("bqhd,bkhd->bhqk", q.astype(np.float64), k) / np.sqrt(DIM)
+def layers_of(*sides):
+    return [
+        (draw(n, BATCH, side**2, HEADS, DIM), draw(n + 50, BATCH, side**2, HEADS, DIM)) for n, side in enumerate(sides)
+    ]
+
+
+@pytest.mark.parametrize("block", [1, 1500, 2**21], ids=["a row", "some rows", "whole"])
+@pytest.mark.parametrize("sides", [(12,), (2,), (4, 8, 8), (2, 4, 4, 8)], ids=str)
+def test_refined_features_are_the_dense_ones(sides, block, monkeypatch):
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", block)
+    layers, features = layers_of(*sides), draw(7, BATCH, 4, 4, 6)
+    np.testing.assert_allclose(jax.jit(refine_features)(features, layers), dense_refined(features, layers), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("form", "refined"), [("none", ()), ("mid", (3,)), ("coarsest", (2, 3)), ("per_level", (0, 1, 2, 3))]
+)
+def test_each_form_refines_its_outputs(form, refined):
+    layers = layers_of(8, 4, 2)
+    outputs = [draw(n, BATCH, side, side, n + 3) for n, side in enumerate((8, 4, 2, 2))]
+    got = jax.jit(fuse_outputs, static_argnums=2)(outputs, layers, form)
+    for place, (before, after) in enumerate(zip(outputs, got, strict=True)):
+        expected = dense_refined(before, layers) if place in refined else before
+        np.testing.assert_allclose(after, expected, atol=1e-5)
+
+
+def test_gradients_are_those_of_the_dense_form(monkeypatch):
+    """By central differences of the dense form, in float64, along a random direction of each input."""
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 1500)
+    layers, features, weight = layers_of(2, 4, 8), draw(7, BATCH, 4, 4, 2), draw(8, BATCH, 4, 4, 2)
+    inputs = (features, layers)
+    got = jax.jit(jax.grad(lambda inputs: (refine_features(*inputs) * weight).sum()))(inputs)
+    leaves, tree = jax.tree.flatten(inputs)
+    slopes = jax.tree.leaves(got)
+    for place, leaf in enumerate(leaves):
+        direction = draw(20 + place, *leaf.shape)
+
+        def moved(step, place=place, direction=direction):
+            changed = [x.astype(np.float64) for x in leaves]
+            changed[place] += step * direction
+            return (dense_refined(*tree.unflatten(changed)) * weight).sum()
+
+        slope = (moved(1e-6) - moved(-1e-6)) / 2e-6
+        assert abs(slope) > 1e-2
+        np.testing.assert_allclose((slopes[place] * direction).sum(), slope, rtol=2e-3)
+
+
+def test_no_map_of_all_queries_and_keys_is_ever_made(monkeypatch):
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 2**14)
+    side = 32
+    tokens = jax.ShapeDtypeStruct((1, side**2, 2, 8), np.float32)
+    whole = 2 * side**4 * 4  # bytes of both heads' maps
+    for cells in (8, side):
+
+        def loss(features, q, k):
+            return jnp.square(refine_features(features, [(q, k)])).sum()
+
+        features = jax.ShapeDtypeStruct((1, cells, cells, 4), np.float32)
+        program = jax.jit(jax.grad(loss, (0, 1, 2))).lower(features, tokens, tokens).compile()
+        assert program.memory_analysis().temp_size_in_bytes < whole / 4
+
+
+def test_maps_may_be_wide():
+    """A map of 2x4 tokens, as the first half of one of 4x4 whose other half nobody attends to."""
+    q, k = layers_of(4)[0]
+    features = draw(9, BATCH, 4, 4, 3)
+    scores = np.einsum("bqhd,bkhd->bhqk", q[:, :8].astype(np.float64), k[:, :8]) / np.sqrt(DIM)
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     mean = (weights / weights.sum(-1, keepdims=True)).mean(1)
-    cell_of = [(t // side * pooled_side // side) * pooled_side + t % side * pooled_side // side for t in range(side**2)]
-    result = np.zeros((len(q), pooled_side**2, pooled_side**2))
-    for i, a in enumerate(cell_of):
-        for j, b in enumerate(cell_of):
-            result[:, a, b] = np.maximum(result[:, a, b], mean[:, i, j])
-    return result
+    expected = np.einsum("bqk,bkc->bqc", mean, features.reshape(BATCH, 16, 3)[:, :8]).reshape(BATCH, 2, 4, 3)
+    refine = jax.jit(refine_features)
+    got = refine(features[:, :2], [(q[:, :8], k[:, :8])])
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    coarser = refine(features[:, :2], [(q[:, :2], k[:, :2])])  # a map of 1x2
+    np.testing.assert_allclose(coarser[:, 0, 0], coarser[:, 1, 1], atol=1e-6)
 
 
-@pytest.mark.parametrize("side", [4, 8, 12])
-def test_pooled_maps_are_maxima_of_the_whole_ones(side):
-    q, k = draw(1, BATCH, side**2, HEADS, DIM), draw(2, BATCH, side**2, HEADS, DIM)
-    got = jax.jit(pooled_self_attention, static_argnums=(2, 3))(q, k, side, 4)
-    np.testing.assert_allclose(got, dense(q, k, side, 4), atol=1e-6)
-
-
-def test_fused_features_are_the_dense_ones():
-    layers = {4: 1, 8: 2}
-    drawn = {
-        side: [
-            (draw(side + n, BATCH, side**2, HEADS, DIM), draw(side - n, BATCH, side**2, HEADS, DIM)) for n in range(m)
-        ]
-        for side, m in layers.items()
-    }
-    features = draw(7, BATCH, 4, 4, 6)
-
-    @jax.jit
-    def run(features, drawn):
-        maps = {side: [pooled_self_attention(q, k, side, 4) for q, k in pairs] for side, pairs in drawn.items()}
-        return refine_features(features, fuse_maps(maps))
-
-    total = sum(np.mean([dense(q, k, side, 4) for q, k in pairs], axis=0) for side, pairs in drawn.items())
-    weights = total / total.sum(-1, keepdims=True)
-    expected = [
-        [sum(w[q, k] * f.reshape(16, 6)[k] for k in range(16)) for q in range(16)]
-        for w, f in zip(weights, features, strict=True)
-    ]
-    np.testing.assert_allclose(run(features, drawn), np.reshape(expected, (BATCH, 4, 4, 6)), atol=1e-5)
-
-
-def test_no_map_of_all_queries_and_keys_is_ever_made():
-    side = 32
-    shape = jax.ShapeDtypeStruct((1, side**2, 2, 8), np.float32)
-    program = jax.jit(pooled_self_attention, static_argnums=(2, 3)).lower(shape, shape, side, 8).compile()
-    whole = 2 * side**4 * 4  # bytes of both heads' maps
-    assert program.memory_analysis().temp_size_in_bytes < whole / 8
-
-
-def test_a_map_that_does_not_fit_is_refused():
-    q = jnp.asarray(draw(0, 1, 36, 1, 2))
-    with pytest.raises(ValueError, match="36 tokens are no map of 6x6 cells that 4 divides"):
-        pooled_self_attention(q, q, 6, 4)
+@pytest.mark.parametrize(("side", "tokens"), [(4, 36), (3, 4), (4, 15)])
+def test_maps_that_do_not_fit_are_refused(side, tokens):
+    q = jnp.asarray(draw(0, 1, tokens, 1, 2))
+    with pytest.raises(ValueError, match=f"{tokens} tokens are no map some times as large as {side}x{side} cells"):
+        refine_features(jnp.zeros((1, side, side, 2)), [(q, q)])

@@ -14,6 +14,7 @@ from data_pipelines.options import LoaderConfig
 from handjax.adapters.losses import keypoint_mask
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
+from handjax.training.config import load_config
 from tests.data_pipelines.conftest import make_record
 
 SIZE = 32
@@ -48,6 +49,20 @@ def example(record, seed=0, spec=SPEC, **options):
     options = {"crop_scale": (1.3, 1.9), "image_size": SIZE} | options
     maker = ExampleMaker(LoaderConfig(path="", **options), names, training=True)
     return maker(record, np.random.default_rng(seed))
+
+
+def test_words_on_hands_are_marked_and_captions_without_any_are_counted(caplog):
+    spec = {"hand_tokens": jax.ShapeDtypeStruct((77,), np.float32)}
+    names = load_config("sesahand.py:tiny").model + "/tokenizer"
+    maker = ExampleMaker(LoaderConfig(path="", image_size=SIZE, tokenizer=names), spec, training=False)
+    captions = ["a red fist", *(f"tree {number}" for number in range(12)), "tree 3"]
+    records = [dataclasses.replace(make_record(1), caption=caption) for caption in captions]
+    rows = [maker(record, np.random.default_rng(0))["hand_tokens"] for record in records]
+    assert rows[0].tolist() == [0, 0, 0, 1, *[0] * 73] and not np.any(rows[1:])
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"captions without a word on hands, which get no bias: {count}, as 'tree {count - 1}'" for count in (1, 10)
+    ]
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])

@@ -1,5 +1,7 @@
 """The notation of prompts, their chunks, and what weights do to the embedding."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -61,6 +63,21 @@ def test_weights_belong_to_their_words(model):
     expected[1 + before : 1 + before + inside] = 1.5
     np.testing.assert_array_equal(tokens.weights[0, 0], np.float32(expected))
     np.testing.assert_array_equal(tokens.ids[0], model.tokenizer(["a left hand"]))
+
+
+def test_words_that_are_looked_for_are_found_in_their_chunks(model):
+    def find(text):
+        return [match.span() for match in re.finditer("left hand|fingertips", text)]
+
+    prompts = ["a (left:1.5) hand", "hand left", "a " * 30 + "fingertips", "left BREAK a left hand"]
+    tokens = tokenize_prompts(model.tokenizer, prompts, find)
+    assert tokens.found.shape == tokens.ids.shape == (4, 2, 32)
+    pieces = len(model.tokenizer.bare("fingertips"))
+    assert pieces > 1  # the first chunk has no room for any
+    wanted = [[(0, 2), (0, 3)], [], [(1, place) for place in range(1, 1 + pieces)], [(1, 2), (1, 3)]]
+    for found, places in zip(tokens.found, wanted, strict=True):
+        assert list(zip(*map(list, np.nonzero(found)), strict=True)) == places
+    assert not tokenize_prompts(model.tokenizer, prompts).found.any()
 
 
 def test_long_prompts_go_on_in_further_chunks(model):

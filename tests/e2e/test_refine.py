@@ -49,6 +49,7 @@ def test_a_batch_with_bad_pictures_goes_on(tmp_path):
         (("--model", "nowhere"), "nowhere: no model_index.json"),
         (("--adapter", "nowhere"), "nowhere: no config.json"),
         (("--steps", "0"), "--steps is 0"),
+        (("--method", "handrefiner"), "--method handrefiner needs --adapter"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, arguments, words):

@@ -51,7 +51,7 @@ def test_generated_pictures_are_checked():
 def test_repairs_are_checked_and_nothing_is_written(monkeypatch, tmp_path, capsys):
     refiner = load()
     settings = RepairSettings(steps=1, candidates=1)
-    broken_refiner = dataclasses.replace(refiner, sgm_params=broken(refiner.sgm_params), settings=settings)
+    broken_refiner = dataclasses.replace(refiner, adapter_params=broken(refiner.adapter_params), settings=settings)
     monkeypatch.setattr(refine, "load_refiner", lambda *arguments: broken_refiner)
     monkeypatch.setattr(sys, "argv", ["refine", PHOTO, "--out", str(tmp_path / "out")])
     assert refine.main() == 2
