@@ -23,6 +23,7 @@ RECIPE, TINY = "sesahand.py", "sesahand.py:tiny"
 PLAIN = ("structural_fusion=none", "hand_alpha=0.0")
 BATCH = 4
 RATIO_BOUND = 1.05
+"""Of the recipe's own form."""
 
 
 def bench_sesahand(runs: int) -> Iterator[dict[str, Any]]:
@@ -30,17 +31,18 @@ def bench_sesahand(runs: int) -> Iterator[dict[str, Any]]:
     (ours, our_peak), (plain, plain_peak) = (compiled_step(*words) for words in ((), PLAIN))
     times = interleaved(ours, plain, runs)
     peaks = {"peak_gib": our_peak, "peer_peak_gib": plain_peak, "memory_ratio": our_peak / plain_peak}
-    yield {**summary("step_tiny", "ControlNet", times), "ratio_bound": RATIO_BOUND, **peaks}
+    yield {**summary("step_tiny", "ControlNet", times), **peaks}
     plain_tflop = tflop(*PLAIN)
     for form in FORMS[1:]:
         ours_tflop = tflop(f"structural_fusion={form}")
+        bound = {"ratio_bound": RATIO_BOUND} if form == load_config(RECIPE).structural_fusion else {}
         yield {
             "name": f"operations_{form}",
             "ours": ours_tflop,
             "peer": plain_tflop,
             "peer_name": "ControlNet",
             "ratio": ours_tflop / plain_tflop,
-            "ratio_bound": RATIO_BOUND,
+            **bound,
             "unit": "TFLOP a step and picture",
             "runs": 1,
         }

@@ -141,8 +141,11 @@ def test_the_bias_is_on_words_on_hands_of_captions_that_are_not_dropped(from_tex
 
 
 def test_network_and_unet_have_the_same_bias(from_text, fields, keys):
-    task = make(from_text, "mesh", network=SESAHAND)
-    params = jax.tree.map(lambda leaf: leaf + 0.05, task.init(jax.random.key(0))[0])
+    task = make(from_text, "mesh", network=SESAHAND | {"hand_alpha": 40.0})
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(
+        lambda leaf: leaf + jnp.float32(0.3 * rng.normal(size=leaf.shape)), task.init(jax.random.key(0))[0]
+    )
     error, count = jax.jit(task.evaluate)(params, from_text, {}, only(task, fields), keys)["noise_mse"]
 
     @jax.jit
@@ -153,10 +156,10 @@ def test_network_and_unet_have_the_same_bias(from_text, fields, keys):
         added = task.control.apply({"params": params["mesh"]}, *inputs, picture, word_bias=in_network)
         return jnp.square(from_text.predict(*inputs, **added, word_bias=in_unet) - target).mean()
 
-    bias, none = 2 * fields["hand_tokens"], 0 * fields["hand_tokens"]
+    bias, none = 40 * fields["hand_tokens"], 0 * fields["hand_tokens"]
     wanted = expected(bias, bias)
-    np.testing.assert_allclose(error / count, wanted, rtol=1e-5)
-    assert min(abs(expected(bias, none) - wanted), abs(expected(none, bias) - wanted)) > 1e-4 * wanted
+    np.testing.assert_allclose(error / count, wanted, rtol=2e-6)
+    assert min(abs(expected(bias, none) - wanted), abs(expected(none, bias) - wanted)) > 5e-6 * wanted
 
 
 @pytest.mark.parametrize("backbone, columns", [("model", 4), ("from_text", 3)])
