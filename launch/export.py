@@ -1,9 +1,10 @@
 """Writes what a run has trained in the layout of other tools.
 
-    python -m launch.export --run DIR --to diffusers|torch|handjax --out DIR [--dtype float16]
+    python -m launch.export --run DIR --to diffusers|torch|lora|handjax --out DIR [--dtype float16]
 
 `diffusers`: the model's folder (an autoencoder fills its vae/). `torch`: safetensors of an adapter and a PyTorch
-module that reads them. `handjax`: what other recipes here build on, as the tokenizer of poses.
+module that reads them. `lora`: a low-rank adapter in the namings of diffusers and of kohya's trainer. `handjax`: what
+other recipes here build on, as the tokenizer of poses.
 """
 
 import argparse
@@ -23,7 +24,7 @@ def main() -> None:
     """Exports the newest checkpoint of a run, the moving average where there is one."""
     parser = argparse.ArgumentParser(prog="launch.export", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="--workdir of a launch.train run")
-    parser.add_argument("--to", choices=["diffusers", "torch", "handjax"], required=True, help="layout to write")
+    parser.add_argument("--to", choices=["diffusers", "torch", "lora", "handjax"], required=True, help="layout to write")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made when missing")
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="of the weights")
     arguments = parser.parse_args()

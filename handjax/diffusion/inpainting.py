@@ -1,6 +1,7 @@
 """What an inpainting UNet sees besides the noisy latents: the mask and the picture without what it hides."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -13,6 +14,8 @@ from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering, guided_denoise, hold_outside, noised, sample, steered
 
+# predict(z, timesteps, context, **residuals): what a network predicts for pictures that are painted whole.
+Predict = Callable[..., Float[Array, "batch h w latent"]]
 HIDDEN_REACH = 2
 """So many cells beside the mask, an autoencoder's latents have taken up much of the grey inside it."""
 
@@ -51,6 +54,27 @@ def inpainting_input(
         DECISIONS B1.
     """
     return jnp.concatenate([noisy, mask, hidden], axis=-1)
+
+
+def text_to_image(model: StableDiffusion, size: tuple[int, int]) -> Predict:
+    """A model's prediction for pictures that are painted whole.
+
+    Args:
+        model: text-to-image; an inpainting model is told that all is to be painted and shown a grey picture.
+        size: height and width of the pictures in pixels.
+
+    Source:
+        DECISIONS B1.
+    """
+    if model.unet.config.in_channels == model.vae.config.latent_channels:
+        return model.predict
+    grey = model.encode(jnp.zeros((1, *size, 3)))
+
+    def predict(z, timesteps, context, **residuals):
+        hidden = jnp.broadcast_to(grey, z.shape)
+        return model.predict(inpainting_input(z, jnp.ones_like(z[..., :1]), hidden), timesteps, context, **residuals)
+
+    return predict
 
 
 @flax.struct.dataclass

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from handjax.adapters.controlnet import ControlNet, sum_residuals
-from handjax.diffusion.inpainting import inpainting_input
+from handjax.diffusion.inpainting import text_to_image
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.prompts import embed_prompts, tokenize_prompts
 from handjax.diffusion.samplers import Sampler
@@ -157,26 +157,17 @@ def paint_from_text(
     Returns:
         The decoded pictures, nominally in [-1, 1], and the last carry of the steering's guide.
     """
-    inpainting = model.unet.config.in_channels > noise.shape[-1]
-    grey = _encode_grey(model, noise) if inpainting else None
+    height, width = (side * model.vae.config.factor for side in noise.shape[1:3])
+    paint = text_to_image(model, (height, width))
 
     def predict(z, timesteps, context):
         unprompted = len(z) - len(noise)
         residuals = [_control(control, z, timesteps, context, unprompted) for control in controls]
-        if grey is not None:
-            hidden = jnp.broadcast_to(grey, z.shape)
-            z = inpainting_input(z, jnp.ones_like(z[..., :1]), hidden)
-        return model.predict(z, timesteps, context, **(sum_residuals(residuals) if residuals else {}))
+        return paint(z, timesteps, context, **(sum_residuals(residuals) if residuals else {}))
 
     denoise = guided_denoise(predict, model.schedule, context, negative_context, guidance_scale)
     latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, noise))
     return model.decode(latents), carry
-
-
-def _encode_grey(model: StableDiffusion, noise: Float[Array, "batch h w latent"]) -> Float[Array, "1 h w latent"]:
-    """What an inpainting model sees of a picture that is hidden altogether (DECISIONS B1)."""
-    height, width = (side * model.vae.config.factor for side in noise.shape[1:3])
-    return model.encode(jnp.zeros((1, height, width, 3)))
 
 
 def _control(control: Control, z, timesteps, context, unprompted: int):
