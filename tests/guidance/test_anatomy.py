@@ -15,7 +15,7 @@ from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.samplers import DDIM, DPMSolver
 from handjax.diffusion.sampling import sample, steered
 from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
-from handjax.guidance import anatomy
+from handjax.guidance import anatomy, seeing
 from handjax.guidance.anatomy import AnatomyGuide, AnatomySettings
 from handjax.images import read_image, resize
 from handjax.perception.detector import TASK_FILE
@@ -64,7 +64,7 @@ def toy(monkeypatch):
         presence = weights.landmark["presence"] * jnp.ones(())
         return Hands(flat, world, presence, jnp.ones(()), presence > min_score)
 
-    monkeypatch.setattr(anatomy, "find_regions", find)
+    monkeypatch.setattr(seeing, "find_regions", find)
     monkeypatch.setattr(anatomy, "read_hand", read)
     return AnatomyGuide(HandWeights({}, PRESENCE), AnatomySettings(scale=0.7, normalize=False, keep=0.0))
 
