@@ -24,7 +24,9 @@ def main() -> None:
     """Exports the newest checkpoint of a run, the moving average where there is one."""
     parser = argparse.ArgumentParser(prog="launch.export", description=__doc__)
     parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="--workdir of a launch.train run")
-    parser.add_argument("--to", choices=["diffusers", "torch", "lora", "handjax"], required=True, help="layout to write")
+    parser.add_argument(
+        "--to", choices=["diffusers", "torch", "lora", "handjax"], required=True, help="layout to write"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made when missing")
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="of the weights")
     arguments = parser.parse_args()

@@ -87,7 +87,9 @@ def initial_factors(
     Source:
         Hu et al. 2021, section 4.1; DECISIONS C4.
     """
-    shapes = {path[:-1]: leaf.shape for path, leaf in traverse_util.flatten_dict(params).items() if path[-1] == "kernel"}
+    shapes = {
+        path[:-1]: leaf.shape for path, leaf in traverse_util.flatten_dict(params).items() if path[-1] == "kernel"
+    }
     layers = {path: shape for path, shape in shapes.items() if wanted(path)}
     draw = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
     factors = {}
@@ -179,6 +181,11 @@ def merge(params: Mapping[str, Any], loras: Sequence[LoRA], sign: float = 1.0) -
                 )
             flat[key] = (flat[key] + sign * update.reshape(flat[key].shape)).astype(flat[key].dtype)
     return traverse_util.unflatten_dict(flat)
+
+
+def check_lora(params: Mapping[str, Any], lora: LoRA) -> None:
+    """Raises WeightsError as `merge` does where an adapter is of another network."""
+    jax.eval_shape(merge, params, [lora])
 
 
 def _fits(update: tuple[int, ...], kernel: tuple[int, ...]) -> bool:

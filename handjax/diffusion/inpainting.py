@@ -221,6 +221,6 @@ class Painter:
         skip = round((1 - self.strength) * self.sampler.steps)
         if skip:
             noise = noised(model.encode(images), float(self.sampler.trajectory().sigmas[skip]), noise)
-        extras = steered(steering, model.decode, noise)
+        extras = steered(steering, model.decode, context, noise)
         latents, _ = sample(self.sampler, denoise, noise, rng, hold=hold, skip=skip, **extras)
         return model.decode(latents)

@@ -123,11 +123,12 @@ class AnatomyGuide:
             return None
         return lambda level: jnp.where(self._inside(level), self.settings.recurrences, 1)
 
-    def steer(self, decode: Decode) -> Guide:
+    def steer(self, decode: Decode, context: Float[Array, "batch words embed"] | None = None) -> Guide:
         """Makes the sampler's guide: ε + s·σ_t·∇L(x0(z_t)).
 
         Args:
             decode: pictures in [-1, 1] of clean latents; differentiable.
+            context: of the prompts; anatomy is the same whatever they are.
 
         Source:
             HandAnat Eq. in section 3.4, with the sign that descends the penalty (DECISIONS E1).

@@ -46,7 +46,7 @@ class HandMask:
 
     Attributes:
         pixels: where guidance may act.
-        boxes: tight boxes x0, y0, x1, y1 of the hands of the last look, pixels.
+        boxes: tight boxes x0, y0, x1, y1 of the hands of the last look that found any, pixels.
         seen: which of them are hands.
         found: looks in which a picture had a hand.
         full: whether the cap has kept a box out or made one smaller.
@@ -99,8 +99,14 @@ class HandMask:
             return pixels, full
 
         pixels, full = jax.vmap(grow)(self.pixels, boxes, seen)
-        found = self.found + seen.any(axis=1)
-        return HandMask(pixels=pixels, boxes=boxes, seen=seen, found=found, full=self.full | full)
+        found = seen.any(axis=1)
+        return HandMask(
+            pixels=pixels,
+            boxes=jnp.where(found[:, None, None], boxes, self.boxes),
+            seen=jnp.where(found[:, None], seen, self.seen),
+            found=self.found + found,
+            full=self.full | full,
+        )
 
 
 def look_for_hands(

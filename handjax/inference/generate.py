@@ -166,7 +166,7 @@ def paint_from_text(
         return paint(z, timesteps, context, **(sum_residuals(residuals) if residuals else {}))
 
     denoise = guided_denoise(predict, model.schedule, context, negative_context, guidance_scale)
-    latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, noise))
+    latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, context, noise))
     return model.decode(latents), carry
 
 

@@ -51,6 +51,10 @@ def test_the_mask_is_the_union_of_all_dilated_boxes_that_were_hands():
     np.testing.assert_allclose(mask.area[0], len(pixels_of(mask, 0)) / HEIGHT / WIDTH, rtol=1e-6)
     assert mask.found.tolist() == [2, 1] and not mask.full.any()
     np.testing.assert_array_equal(mask.seen, [[True, True], [False, True]])
+    missed = grow(mask, [[second, second], [third, third]], [[False, False], [False, False]])
+    for name in ("pixels", "boxes", "seen", "found"):
+        np.testing.assert_array_equal(getattr(missed, name), getattr(mask, name))
+    np.testing.assert_array_equal(missed.boxes[0], [third, second])
 
 
 def test_a_cell_of_latents_with_any_pixel_is_in_the_mask():
