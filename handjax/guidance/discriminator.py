@@ -5,7 +5,7 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import flax.linen as nn
 import flax.struct
@@ -23,8 +23,7 @@ from handjax.weights.files import read_weights
 from handjax.weights.names import check_tree, to_flax, to_torch
 from handjax.weights.safetensors import write_tensors
 
-Backbone = Literal["dino_vits16", "efficientnet_lite0"]
-BACKBONES: tuple[Backbone, ...] = get_args(Backbone)
+BACKBONES = ("dino_vits16", "efficientnet_lite0")
 DINO_BLOCKS = (2, 5, 8, 11)
 """After which features are taken, besides those on entry (DECISIONS C5)."""
 EFFICIENTNET_MAPS = (2, 3, 4)
@@ -41,12 +40,12 @@ class DiscriminatorConfig:
     """What a discriminator is made of.
 
     Args:
-        backbone: whose features it reads.
+        backbone: one of BACKBONES, whose features it reads.
         image_size: side of the crops in pixels; 224 for DINO, a multiple of 32 for EfficientNet.
         text_channels: of the model's text embedding.
     """
 
-    backbone: Backbone = "dino_vits16"
+    backbone: str = "dino_vits16"
     image_size: int = 224
     text_channels: int = 768
 
