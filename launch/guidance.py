@@ -13,6 +13,7 @@ from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering
 from handjax.errors import ConfigError, WeightsError
 from handjax.guidance.anatomy import AnatomyGuide, AnatomySettings
+from handjax.guidance.discriminator import Discriminator, load_discriminator
 from handjax.guidance.hand_mask import MaskSettings
 from handjax.guidance.mghand import MGHandGuide, MGHandSettings
 from handjax.guidance.together import Together
@@ -24,6 +25,7 @@ from handjax.weights.names import module_names
 
 NAMES = ("anatomy", "mghand")
 THROUGH = ("denoiser", "latent")
+MASK_SHARES = ("threshold", "dilation", "cap")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +35,16 @@ class Guidance:
     Attributes:
       settings: of each guide, by name, in the order in which they move.
       lora: file of MGHanD's textual guidance; None without.
+      discriminator: folder of its visual guidance; None without.
+      dino: file of the discriminator's backbone, where that is DINO.
+      allow_pickle: read it where it is pickled.
     """
 
     settings: dict[str, Any]
     lora: Path | None
+    discriminator: Path | None
+    dino: str
+    allow_pickle: bool
 
 
 def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +72,9 @@ def _add_mghand_arguments(parser: argparse.ArgumentParser) -> None:
     add, default, mask = parser.add_argument, MGHandSettings(), MaskSettings()
     add("--mghand-lora", type=Path, metavar="FILE", help="the adapter of textual guidance, as of mghand_lora.py")
     add("--mghand-textual", type=float, default=default.textual, metavar="V", help="its weight (default: 1)")
+    add("--mghand-discriminator", type=Path, metavar="DIR", help="of visual guidance, as of mghand_discriminator.py")
+    add("--mghand-dino", default="", metavar="FILE", help="the discriminator's backbone, where that is DINO")
+    add("--mghand-visual", type=float, default=default.visual, metavar="W", help="its weight (default: 0.1)")
     _add_common_arguments(parser, "mghand", default)
     add("--mghand-unmasked", action="store_true", help="move the whole of a picture that has a hand")
     add("--mghand-look-every", type=int, default=mask.every, help="look for hands in each n-th step (default: 5)")
@@ -101,12 +112,25 @@ def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
       ConfigError: a number is out of its range, or something is missing or of no use.
     """
     names = [name for name in dict.fromkeys(arguments.guidance or ()) if name != "none"]
-    if "mghand" not in names and arguments.mghand_lora:
-        raise ConfigError("--mghand-lora is of no use without --guidance mghand; add it or leave it out")
-    if "mghand" in names and not arguments.mghand_lora:
-        raise ConfigError("--guidance mghand needs --mghand-lora FILE; `launch.export --to lora` writes one")
+    files = ("mghand_lora", "mghand_discriminator")
+    given = [f"--{name.replace('_', '-')}" for name in files if getattr(arguments, name)]
+    if "mghand" not in names and given:
+        raise ConfigError(f"{given[0]} is of no use without --guidance mghand; add it or leave it out")
+    if "mghand" in names and not given:
+        raise ConfigError(
+            "--guidance mghand needs --mghand-lora FILE, --mghand-discriminator DIR, or both; "
+            "`launch.export` writes them"
+        )
     read = {"anatomy": _read_anatomy, "mghand": _read_mghand}
-    return Guidance({name: read[name](arguments) for name in names}, arguments.mghand_lora) if names else None
+    if not names:
+        return None
+    return Guidance(
+        settings={name: read[name](arguments) for name in names},
+        lora=arguments.mghand_lora,
+        discriminator=arguments.mghand_discriminator,
+        dino=arguments.mghand_dino,
+        allow_pickle=arguments.allow_pickle,
+    )
 
 
 def _read_anatomy(arguments: argparse.Namespace) -> AnatomySettings:
@@ -116,7 +140,7 @@ def _read_anatomy(arguments: argparse.Namespace) -> AnatomySettings:
 
 def _read_mghand(arguments: argparse.Namespace) -> MGHandSettings:
     whole = ("every", "recurrences", "cells", "look_every", "hands")
-    _check(arguments, "mghand", at_least_1=whole, at_least_0=("textual", "threshold", "dilation", "cap"))
+    _check(arguments, "mghand", at_least_1=whole, at_least_0=("textual", "visual", *MASK_SHARES))
     mask = _asked(arguments, "mghand", MaskSettings) | {"every": arguments.mghand_look_every}
     settings = _asked(arguments, "mghand", MGHandSettings) | {"mask": MaskSettings(**mask)}
     return MGHandSettings(**settings, masked=not arguments.mghand_unmasked)
@@ -148,6 +172,8 @@ def load_guide(guidance: Guidance | None, model: StableDiffusion, sampler: Sampl
 
     Raises:
       WeightsError: a file is missing, damaged, or of another model.
+      ConfigError: the discriminator's backbone is not named.
+      BackendError: a package that it needs is not installed.
     """
     if guidance is None:
         return None
@@ -158,7 +184,8 @@ def load_guide(guidance: Guidance | None, model: StableDiffusion, sampler: Sampl
             guides.append(AnatomyGuide(weights, settings))
         else:
             lora = load_unet_lora(guidance.lora, model) if guidance.lora else None
-            guides.append(MGHandGuide(weights, lora, None, settings, sampler.steps, model.vae.config.factor))
+            critic = _load_critic(guidance, model) if guidance.discriminator else None
+            guides.append(MGHandGuide(weights, lora, critic, settings, sampler.steps, model.vae.config.factor))
     return guides[0] if len(guides) == 1 else Together(tuple(guides))
 
 
@@ -177,6 +204,17 @@ def load_unet_lora(path: Path, model: StableDiffusion) -> LoRA:
     return lora
 
 
+def _load_critic(guidance: Guidance, model: StableDiffusion) -> Discriminator:
+    folder = Path(str(guidance.discriminator))
+    critic = load_discriminator(folder, guidance.dino, guidance.allow_pickle)
+    reads, gives = critic.config.text_channels, model.text_encoder.config.hidden_size
+    if reads != gives:
+        raise WeightsError(
+            f"{folder}: made for text embeddings of {reads} channels, the model's have {gives}; train one of this model"
+        )
+    return critic
+
+
 def describe_guidance(guidance: Guidance | None, guide: Steering | None) -> dict[str, Any] | None:
     """The settings in JSON; by name where there are several guides."""
     if guidance is None:
@@ -186,5 +224,7 @@ def describe_guidance(guidance: Guidance | None, guide: Steering | None) -> dict
     for (name, settings), one in zip(guidance.settings.items(), guides, strict=True):
         described[name] = {"name": name, **dataclasses.asdict(settings)}
         if isinstance(one, MGHandGuide):
-            described[name]["lora"] = {"file": str(guidance.lora), "hash": content_hash(one.lora)}
+            weights = {"lora": (guidance.lora, one.lora), "discriminator": (guidance.discriminator, one.critic)}
+            for part, (file, tree) in weights.items():
+                described[name][part] = file and {"file": str(file), "hash": content_hash(tree)}
     return described[name] if len(described) == 1 else {"name": "+".join(described), **described}

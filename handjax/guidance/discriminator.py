@@ -59,11 +59,12 @@ class DiscriminatorConfig:
 class Head(nn.Module):
     """Scores every token of one level.
 
-    Convolutions along the tokens, row by row, that go round; normalised over the tokens of the picture alone, so that
-    a score does not depend on the other pictures of a batch.
+    Convolutions along the tokens, row by row, that go round. Each token is normalised over its channels: StyleGAN-T's
+    statistics of 8 pictures would make a score depend on the other pictures of a batch, and those of one picture would
+    take the class token out again.
 
     Source:
-        Sauer et al. 2023 (StyleGAN-T), section 3.2, whose norm is over 8 pictures; DECISIONS C5.
+        Sauer et al. 2023 (StyleGAN-T), section 3.2; DECISIONS C5.
     """
 
     @nn.compact
@@ -92,8 +93,7 @@ class Heads(nn.Module):
 
 
 def _activate(x: Float[Array, "batch tokens C"], name: str) -> Float[Array, "batch tokens C"]:
-    norm = nn.LayerNorm(epsilon=NORM_EPSILON, reduction_axes=1, feature_axes=2, use_fast_variance=False, name=name)
-    return nn.leaky_relu(norm(x), SLOPE)
+    return nn.leaky_relu(nn.LayerNorm(epsilon=NORM_EPSILON, use_fast_variance=False, name=name)(x), SLOPE)
 
 
 def level_features(

@@ -46,8 +46,9 @@ def test_captions_go_with_their_pictures_and_processes_share_batches(prepared_fe
         for side in ("real", "generated"):
             for level, ids in zip(levels(batch[f"{side}_image"]), batch[f"{side}_ids"], strict=True):
                 captions.setdefault(int(level), set()).add(tuple(ids))
-    assert set(captions) == {23, 24} and all(len(found) == 1 for found in captions.values())
-    assert captions[23] != captions[24]
+    # a mirrored left hand's caption says right
+    assert set(captions) == {23, 24} and all(len(found) <= 2 for found in captions.values())
+    assert captions[23].isdisjoint(captions[24])
 
 
 def test_no_generated_pictures_are_told(prepared):

@@ -43,7 +43,7 @@ def test_a_head_is_its_formula():
     text = context.mean(axis=1) @ params["text"]["kernel"] + params["text"]["bias"]
 
     def activate(x, norm):
-        x = (x - x.mean(axis=1, keepdims=True)) / np.sqrt(x.var(axis=1, keepdims=True) + 1e-5)
+        x = (x - x.mean(axis=2, keepdims=True)) / np.sqrt(x.var(axis=2, keepdims=True) + 1e-5)
         x = x * norm["scale"] + norm["bias"]
         return np.where(x > 0, x, 0.2 * x)
 
