@@ -23,7 +23,7 @@ def get_config(variant: str = "full") -> ConfigDict:
             "eval_batches": 4,
             "preview_every": 100 if tiny else 200,
             "checkpoint": {"every": 50 if tiny else 100},
-            "optim": {"lr": 2e-4},
+            "optim": {"lr": 2e-3 if tiny else 2e-4},
             "model": "tiny_inpainting" if tiny else "CompVis/stable-diffusion-v1-4",
             "dtype": "float32" if tiny else "bfloat16",
             "lora": {"rank": 4, "alpha": 1.0},
