@@ -107,12 +107,22 @@ def level_features(
         images: differentiable.
     """
     if config.backbone == "dino_vits16":
-        _, inside = DINO().apply({"params": backbone_params}, images / 2 + 0.5)
+        read: Any = DINO().apply({"params": backbone_params}, images / 2 + 0.5)
+        inside = read[1]
         levels = [inside[0], *(inside[block + 1] for block in DINO_BLOCKS)]
         return tuple(tokens[:, 1:] + tokens[:, :1] for tokens in levels)
     pixels = (255 * (images / 2 + 0.5) - efficientnet.MEAN) / efficientnet.DEVIATION
-    _, maps = efficientnet.EfficientNetLite0().apply({"params": backbone_params}, pixels)
+    read = efficientnet.EfficientNetLite0().apply({"params": backbone_params}, pixels)
+    maps = read[1]
     return tuple(maps[level].reshape(len(images), -1, maps[level].shape[-1]) for level in EFFICIENTNET_MAPS)
+
+
+def head_logits(
+    params: Any, features: tuple[Tokens, ...], context: Float[Array, "batch words embed"]
+) -> tuple[Logits, ...]:
+    """What `Heads` of these parameters says."""
+    logits: Any = Heads().apply({"params": params}, features, context)
+    return logits
 
 
 def mean_logit(logits: Sequence[Logits]) -> Float[Array, " batch"]:
@@ -154,7 +164,7 @@ class Discriminator:
     ) -> Float[Array, " batch"]:
         """Scores crops in [-1, 1]; above 0 is real."""
         features = level_features(self.config, self.backbone_params, crops)
-        return mean_logit(Heads().apply({"params": self.params}, features, context))
+        return mean_logit(head_logits(self.params, features, context))
 
 
 def head_shapes(config: DiscriminatorConfig) -> Any:

@@ -41,4 +41,4 @@ class Together:
     def tell(self, carry: tuple[PyTree, ...]) -> list[dict[str, Any]]:
         """What all guides say of each picture, in one object."""
         told = [guide.tell(own) for guide, own in zip(self.guides, carry, strict=True)]
-        return [dict(functools.reduce(lambda one, other: one | other, said)) for said in zip(*told, strict=True)]
+        return [{name: value for one in said for name, value in one.items()} for said in zip(*told, strict=True)]

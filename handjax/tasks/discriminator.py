@@ -14,8 +14,8 @@ from handjax.errors import WeightsError
 from handjax.guidance.diff_augment import diff_augment
 from handjax.guidance.discriminator import (
     DiscriminatorConfig,
-    Heads,
     Logits,
+    head_logits,
     hinge,
     initial_heads,
     level_features,
@@ -105,7 +105,7 @@ class DiscriminatorTask:
         images = images if keys is None else diff_augment(images, keys)
         features = level_features(self.config, frozen["backbone"], images)
         context = self.text_encoder.apply({"params": frozen["text_encoder"]}, jnp.asarray(batch[f"{side}_ids"]))
-        return Heads().apply({"params": params}, features, context)
+        return head_logits(params, features, context)
 
     def _save(self, params, state, folder, dtype):
         normalised, _ = spectral_normalised(params, state["spectral"])

@@ -106,7 +106,7 @@ class SliderTask:
     def _terms(self, trainable, frozen: StableDiffusion, batch: Batch, rng: Key[Array, " batch"]) -> Terms:
         lora = self.adapter(trainable)
         predict, contexts = self._predict(frozen), self._contexts(frozen, batch)
-        z, timesteps = self._half_done(frozen, jax.lax.stop_gradient(lora), batch["neutral_ids"], rng)
+        z, timesteps = self._half_done(frozen, jax.lax.stop_gradient(lora), jnp.asarray(batch["neutral_ids"]), rng)
         plain = predict(jnp.tile(z, (3, 1, 1, 1)), jnp.tile(timesteps, 3), jnp.concatenate(contexts))
         neutral, positive, negative = jnp.split(plain, 3)
         wanted = self.strength * (positive - negative)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.captions import Captions
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig
 from handjax.adapters.files import controlnet_shapes, save_controlnet
 from handjax.diffusion.configs import UNetConfig
@@ -93,6 +94,19 @@ def test_mghand_and_anatomy_guide_together_and_tell_their_steps(tmp_path):
     assert guidance["pushed"] + guidance["missed"] == 2
 
 
+def test_estimates_of_a_window_are_a_data_set_of_generated_pictures(tmp_path):
+    options = ("--sampler", "ddim", "--steps", 4, "--size", "48x32", "--guidance-scale", 1)
+    result = generate("a hand", "--out", tmp_path, "--estimates", 600, 200, "--json", *options)
+    assert result.returncode == 0, result.stderr
+    # DDIM's four steps: 751, 501, 251, 1
+    names = ["a-hand-0.png", "a-hand-0-t501.png", "a-hand-0-t251.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "captions.json"])
+    assert json.loads((tmp_path / "captions.json").read_text()) == dict.fromkeys(names, "a hand")
+    last, middle, first = (np.int32(read_image(tmp_path / name)) for name in names)
+    assert np.abs(first - last).mean() < np.abs(middle - last).mean()  # the later, the nearer
+    assert Captions.load(tmp_path).given_to("a-hand-0-t501.png") == "a hand"
+
+
 @pytest.mark.slow
 def test_mghands_picture_is_the_same_again_and_another_than_without(tmp_path):
     lora = write_unet_lora(tmp_path / "lora.safetensors")
@@ -162,6 +176,7 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--mghand-lora", "x.safetensors"), "--mghand-lora is of no use without --guidance mghand"),
         (("a hand", "--guidance", "mghand", "--mghand-discriminator", "nowhere"), "nowhere: no config.json; give the"),
         (("a hand", "--guidance", "mghand", "--mghand-lora", "x", "--mghand-cap", "-1"), "--mghand-cap is -1.0; it"),
+        (("a hand", "--estimates", "900", "950", "--steps", "2"), "--estimates 900 950: the sampler has no step there"),
         (("a hand", "--best-of", "0"), "--best-of is 0; it must be at least 1"),
         (("a hand", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors: cannot be read"),
     ],

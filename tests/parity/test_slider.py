@@ -32,11 +32,13 @@ def test_the_exported_adapter_changes_the_prediction_in_diffusers_as_here(naming
 
     z, context = rng.normal(size=(1, 8, 8, 4)).astype(np.float32), rng.normal(size=(1, 5, 24)).astype(np.float32)
 
+    inputs = jnp.asarray(z), jnp.array([321.0]), jnp.asarray(context)
+
     @jax.jit
     def both():
         with lora_applied(task.adapter(params), network=UNet):
-            adapted = model.predict(z, jnp.array([321.0]), context)
-        return model.predict(z, jnp.array([321.0]), context), adapted
+            adapted = model.predict(*inputs)
+        return model.predict(*inputs), adapted
 
     pipeline = StableDiffusionPipeline.from_pretrained(tmp_path / "model")
     sample = [torch.from_numpy(z.transpose(0, 3, 1, 2)), 321, torch.from_numpy(context)]
