@@ -104,7 +104,7 @@ class DiscriminatorTask:
         images = jnp.asarray(batch[f"{side}_image"])
         images = images if keys is None else diff_augment(images, keys)
         features = level_features(self.config, frozen["backbone"], images)
-        context = self.text_encoder.apply({"params": frozen["text_encoder"]}, jnp.asarray(batch[f"{side}_ids"]))
+        context: Any = self.text_encoder.apply({"params": frozen["text_encoder"]}, jnp.asarray(batch[f"{side}_ids"]))
         return head_logits(params, features, context)
 
     def _save(self, params, state, folder, dtype):
