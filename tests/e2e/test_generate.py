@@ -15,10 +15,13 @@ from handjax.adapters.controlnet import ControlNet, ControlNetConfig
 from handjax.adapters.files import controlnet_shapes, save_controlnet
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.model import find_model
+from handjax.guidance.discriminator import DiscriminatorConfig, head_shapes, save_discriminator
 from handjax.images import read_image, write_image
 from handjax.weights.lora import LoRAFactors, write_lora
 
 QUICK = ("--steps", "2", "--size", "48x32")
+# two steps on noise show no hand that is one
+ANY_PALM = ("--mghand-threshold", 0, "--mghand-window", 999, 0)
 
 
 def generate(*arguments):
@@ -78,10 +81,9 @@ def write_unet_lora(path, width=160):
 
 def test_mghand_and_anatomy_guide_together_and_tell_their_steps(tmp_path):
     lora = write_unet_lora(tmp_path / "lora.safetensors")
-    # any palm is one: two steps on noise show no hand
-    options = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, "--mghand-threshold", 0)
-    windows = ("--mghand-window", 999, 0, "--anatomy-window", 0, 999)
-    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *windows, *QUICK)
+    options = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, *ANY_PALM)
+    window = ("--anatomy-window", 0, 999)
+    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *window, *QUICK)
     assert result.returncode == 0, result.stderr
     ((item,), errors) = (json.loads(result.stdout)[name] for name in ("items", "errors"))
     guidance = item["guidance"]
@@ -110,14 +112,34 @@ def test_estimates_of_a_window_are_a_data_set_of_generated_pictures(tmp_path):
 @pytest.mark.slow
 def test_mghands_picture_is_the_same_again_and_another_than_without(tmp_path):
     lora = write_unet_lora(tmp_path / "lora.safetensors")
-    options = ("--guidance", "mghand", "--mghand-lora", lora, "--mghand-threshold", 0, "--mghand-window", 0, 999)
+    options = ("--guidance", "mghand", "--mghand-lora", lora, *ANY_PALM, "--mghand-textual", 4)
     pictures = {}
     for name, more in (("first", options), ("again", options), ("plain", ())):
         result = generate("a hand", "--seed", 5, "--out", tmp_path / name, *more, *QUICK)
         assert result.returncode == 0, result.stderr
         pictures[name] = read_image(tmp_path / name / "a-hand-5.png")
     np.testing.assert_array_equal(pictures["first"], pictures["again"])
-    assert np.abs(np.int32(pictures["first"]) - pictures["plain"]).max() > 10
+    assert np.abs(np.int32(pictures["first"]) - pictures["plain"]).max() > 5
+
+
+@pytest.mark.slow
+def test_a_discriminator_guides_by_its_loss(tmp_path):
+    config = DiscriminatorConfig("efficientnet_lite0", 96, 128)
+    rng = np.random.default_rng(0)
+    heads = jax.tree.map(lambda leaf: 0.1 * rng.normal(size=leaf.shape).astype(np.float32), head_shapes(config))
+    save_discriminator(tmp_path / "critic", config, heads)
+    options = ("--guidance", "mghand", "--mghand-discriminator", tmp_path / "critic", *ANY_PALM, "--mghand-visual", 0.3)
+    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *QUICK)
+    assert result.returncode == 0, result.stderr
+    (item,) = json.loads(result.stdout)["items"]
+    guidance = item["guidance"]
+    assert (guidance["status"], guidance["steps"], guidance["lora"]) == ("guided", 2, None)
+    assert len(guidance["discriminator"]["hash"]) == 32
+    assert all(entry["loss"] > 0 and entry["textual"] is None for entry in guidance["log"])
+
+    (tmp_path / "critic" / "config.json").write_text(json.dumps(dataclasses.asdict(config) | {"image_size": 50}))
+    result = generate("a hand", "--out", tmp_path / "none", *options, *QUICK)
+    assert result.returncode == 2 and "image_size=50 does not fit efficientnet_lite0" in result.stderr
 
 
 @pytest.mark.slow
