@@ -56,8 +56,8 @@ def make_loader(
       InputError: no such records, or records without a field asked for.
     """
     options = LoaderConfig.from_config(config)
-    make_examples = _encoded_examples if options.encoded else _examples
-    share = share_of_batches(make_examples(options, batch_spec, seed, split), batch_size, process_index, process_count)
+    make = _encoded_examples if options.encoded else make_examples
+    share = share_of_batches(make(options, batch_spec, seed, split), batch_size, process_index, process_count)
     if "skeleton" in batch_spec:
         share = share.map(functools.partial(add_skeletons, names=tuple(batch_spec), size=options.image_size))
     return share.to_iter_dataset(
@@ -79,9 +79,10 @@ def share_of_batches(
     return examples.batch(batch_size // process_count, drop_remainder=True)[process_index::process_count]
 
 
-def _examples(
+def make_examples(
     options: LoaderConfig, batch_spec: Mapping[str, jax.ShapeDtypeStruct], seed: int, split: str
 ) -> grain.MapDataset:
+    """Makes the endless stream of examples, not yet in batches; arguments and errors as of `make_loader`."""
     make_example = ExampleMaker(options, batch_spec, training=split == "train")
     sources, weights = _open_sources(options.path, split)
     _check(make_example(sources[0][0], np.random.default_rng(0)), batch_spec)

@@ -27,6 +27,7 @@ from handjax.perception import HandDetector
 from launch import command
 from launch.generate import add_wish_arguments, read_wishes
 from launch.generator import add_model_arguments, load_generator
+from launch.guidance import read_guidance
 
 SHEET_ROWS, SHEET_COLUMNS = 12, 10
 
@@ -35,7 +36,7 @@ def main() -> int:
     """Prints t* of every picture's hands, and their mean."""
     arguments = _parse_arguments()
     wishes = read_wishes(arguments)
-    if arguments.guidance != "none":
+    if read_guidance(arguments):
         raise ConfigError("--guidance moves what is measured here; leave it out")
     report = command.Report("commitment", arguments.json)
     generator, provenance = load_generator(arguments)

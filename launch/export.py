@@ -1,11 +1,12 @@
 """Writes what a run has trained, or prepared records, in the layout of other tools.
 
-    python -m launch.export --run DIR --to diffusers|torch|handjax --out DIR [--dtype float16]
+    python -m launch.export --run DIR --to diffusers|torch|lora|handjax --out DIR [--dtype float16]
     python -m launch.export --records DIR --to interhand --out DIR [--split train] [--mano DIR]
 
 `diffusers`: the model's folder (an autoencoder fills its vae/). `torch`: safetensors of an adapter and a PyTorch
-module that reads them. `handjax`: what other recipes here build on, as the tokenizer of poses. `interhand`:
-InterHand2.6M's pictures and annotations, which InterWild and DIR read.
+module that reads them. `lora`: a low-rank adapter in the namings of diffusers and of kohya's trainer. `handjax`: what
+other recipes here build on, as the tokenizer of poses. `interhand`: InterHand2.6M's pictures and annotations, which
+InterWild and DIR read.
 """
 
 import argparse
@@ -23,7 +24,7 @@ from handjax.training.checkpoints import restore_model_state, restore_params
 from handjax.training.config import read_config
 from launch import command
 
-WEIGHTS = ("diffusers", "torch", "handjax")
+WEIGHTS = ("diffusers", "torch", "lora", "handjax")
 RECORDS = ("interhand",)
 
 

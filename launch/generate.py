@@ -27,6 +27,7 @@ from handjax.perception import HandDetector
 from handjax.perception.hand_json import hand_item
 from handjax.perception.margin import add_margin, detect_with_margin
 from launch import command
+from launch.estimates import Estimates
 from launch.generator import add_model_arguments, load_generator
 
 SEEDS = 2**32
@@ -40,6 +41,8 @@ def main() -> int:
     wishes = read_wishes(arguments)
     report = command.Report("generate", arguments.json)
     generator, provenance = load_generator(arguments)
+    estimates = Estimates(arguments.out, tuple(arguments.estimates)) if arguments.estimates else None
+    generator = estimates.recording(generator) if estimates else generator
     detector = HandDetector.load()
     by_anatomy = anatomy_rank(detector, HeadCounter(HandHead.load()))
     with tqdm(total=len(wishes), desc="generate", unit="picture", disable=None) as bar:
@@ -49,6 +52,8 @@ def main() -> int:
             item = dataclasses.asdict(wish) | {"provenance": provenance}
             output = arguments.out / file_name(wish)
             write_image(output, image, text={"handjax": json.dumps(item)})
+            if estimates:
+                estimates.write(generator, output, wish.prompt, told)
             hands = [hand_item(hand) for hand in detect_with_margin(detector, image)]
             guidance = provenance["guidance"] and provenance["guidance"] | told
             item |= {"output": str(output), "hands": hands, "guidance": guidance, "best_of": chosen}
@@ -124,6 +129,14 @@ def _parse_arguments() -> argparse.Namespace:
     add_wish_arguments(parser)
     add = parser.add_argument
     add("--best-of", type=int, default=1, metavar="K", help="make K candidates of each, keep the best by anatomy")
+    add(
+        "--estimates",
+        type=float,
+        nargs=2,
+        metavar="T",
+        help="also write what the model saw at these timesteps, and "
+        "captions.json: generated hands for mghand_discriminator.py",
+    )
     add_model_arguments(parser)
     add("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()

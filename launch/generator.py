@@ -77,7 +77,6 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, 
         "size": [size[1], size[0]],
         "sampler": {"name": arguments.sampler, **dataclasses.asdict(sampler)},
         "guidance_scale": arguments.guidance_scale,
-        "guidance": describe_guidance(guidance),
         "versions": command.environment()["versions"],
     }
     for path, scale in loras:
@@ -99,8 +98,10 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, 
         }
         for (folder, image, scale), control in zip(controlled, controls, strict=True)
     ]
+    steering = load_guide(guidance, model, sampler)
+    provenance["guidance"] = describe_guidance(guidance, steering)
     # once, not for every batch
-    model, controls, steering = jax.device_put((model, tuple(controls), load_guide(guidance)))
+    model, controls, steering = jax.device_put((model, tuple(controls), steering))
     generator = Generator(model, sampler, size, arguments.guidance_scale, arguments.batch, controls, steering)
     return generator, provenance
 

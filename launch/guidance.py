@@ -3,70 +3,228 @@
 import argparse
 import dataclasses
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from handjax.errors import ConfigError
+from handjax.adapters.lora import LoRA, check_lora, to_lora
+from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.samplers import Sampler
+from handjax.diffusion.sampling import Steering
+from handjax.errors import ConfigError, WeightsError
 from handjax.guidance.anatomy import AnatomyGuide, AnatomySettings
+from handjax.guidance.discriminator import Discriminator, load_discriminator
+from handjax.guidance.hand_mask import MaskSettings
+from handjax.guidance.mghand import MGHandGuide, MGHandSettings
+from handjax.guidance.together import Together
 from handjax.perception.detector import TASK_FILE
 from handjax.perception.flax_backend import load_weights
+from handjax.training.checkpoints import content_hash
+from handjax.weights.lora import read_lora
+from handjax.weights.names import module_names
+
+NAMES = ("anatomy", "mghand")
+THROUGH = ("denoiser", "latent")
+MASK_SHARES = ("threshold", "dilation", "cap")
+
+
+@dataclasses.dataclass(frozen=True)
+class Guidance:
+    """What was asked for.
+
+    Attributes:
+      settings: of each guide, by name, in the order in which they move.
+      lora: file of MGHanD's textual guidance; None without.
+      discriminator: folder of its visual guidance; None without.
+      dino: file of the discriminator's backbone, where that is DINO.
+      allow_pickle: read it where it is pickled.
+    """
+
+    settings: dict[str, Any]
+    lora: Path | None
+    discriminator: Path | None
+    dino: str
+    allow_pickle: bool
 
 
 def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds --guidance and what it needs."""
+    parser.add_argument(
+        "--guidance",
+        action="append",
+        choices=["none", *NAMES],
+        help="what steers the sampler besides the prompt; may be repeated",
+    )
+    _add_anatomy_arguments(parser)
+    _add_mghand_arguments(parser)
+
+
+def _add_anatomy_arguments(parser: argparse.ArgumentParser) -> None:
     add, default = parser.add_argument, AnatomySettings()
-    add("--guidance", choices=["none", "anatomy"], default="none", help="what steers the sampler besides the prompt")
     add("--anatomy-scale", type=float, default=default.scale, help=f"how hard it pushes (default: {default.scale})")
+    _add_common_arguments(parser, "anatomy", default)
+    add("--anatomy-raw", action="store_true", help="do not normalise the gradient")
+    add("--anatomy-keep", type=float, default=default.keep, help="weight of the hand's presence")
+    add("--anatomy-hands", type=int, default=default.hands, help="hands of a picture at most")
+
+
+def _add_mghand_arguments(parser: argparse.ArgumentParser) -> None:
+    add, default, mask = parser.add_argument, MGHandSettings(), MaskSettings()
+    add("--mghand-lora", type=Path, metavar="FILE", help="the adapter of textual guidance, as of mghand_lora.py")
+    add("--mghand-textual", type=float, default=default.textual, metavar="V", help="its weight (default: 1)")
+    add("--mghand-discriminator", type=Path, metavar="DIR", help="of visual guidance, as of mghand_discriminator.py")
+    add("--mghand-dino", default="", metavar="FILE", help="the discriminator's backbone, where that is DINO")
+    add("--mghand-visual", type=float, default=default.visual, metavar="W", help="its weight (default: 0.1)")
+    _add_common_arguments(parser, "mghand", default)
+    add("--mghand-unmasked", action="store_true", help="move the whole of a picture that has a hand")
+    add("--mghand-look-every", type=int, default=mask.every, help="look for hands in each n-th step (default: 5)")
+    add("--mghand-threshold", type=float, default=mask.threshold, help="least score of a hand (default: 0.3)")
+    add("--mghand-hands", type=int, default=mask.hands, help="hands of a picture at most (default: 2)")
+    add("--mghand-dilation", type=float, default=mask.dilation, help="margin of the boxes, share of a side")
+    add("--mghand-cap", type=float, default=mask.cap, help="largest share of the picture (default: 0.35)")
+
+
+def _add_common_arguments(parser: argparse.ArgumentParser, name: str, default: Any) -> None:
+    add = parser.add_argument
     add(
-        "--anatomy-window",
+        f"--{name}-window",
         type=float,
         nargs=2,
         default=default.window,
         metavar="T",
         help="first and last timestep in which it pushes (default: {:.0f} {:.0f})".format(*default.window),
     )
-    add("--anatomy-every", type=int, default=default.every, help="push in each n-th step of the window only")
-    add("--anatomy-recurrences", type=int, default=default.recurrences, help="how often these steps are taken")
+    add(f"--{name}-every", type=int, default=default.every, help="push in each n-th step of the window only")
+    add(f"--{name}-recurrences", type=int, default=default.recurrences, help="how often these steps are taken")
     add(
-        "--anatomy-through",
-        choices=["denoiser", "latent"],
+        f"--{name}-through",
+        choices=THROUGH,
         default=default.through,
         help="how far the gradient goes: through the network, or only to what it sees, which is faster",
     )
-    add("--anatomy-raw", action="store_true", help="do not normalise the gradient")
-    add("--anatomy-keep", type=float, default=default.keep, help="weight of the hand's presence")
-    add("--anatomy-hands", type=int, default=default.hands, help="hands of a picture at most")
-    add("--anatomy-cells", type=int, help="side of the latent square decoded about a hand (default: all)")
+    add(f"--{name}-cells", type=int, help="side of the latent square decoded about a hand (default: all)")
 
 
-def read_guidance(arguments: argparse.Namespace) -> AnatomySettings | None:
+def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
     """Reads the settings of --guidance; None without.
 
     Raises:
-      ConfigError: a number is out of its range.
+      ConfigError: a number is out of its range, or something is missing or of no use.
     """
-    if arguments.guidance == "none":
+    names = [name for name in dict.fromkeys(arguments.guidance or ()) if name != "none"]
+    files = ("mghand_lora", "mghand_discriminator")
+    given = [f"--{name.replace('_', '-')}" for name in files if getattr(arguments, name)]
+    if "mghand" not in names and given:
+        raise ConfigError(f"{given[0]} is of no use without --guidance mghand; add it or leave it out")
+    if "mghand" in names and not given:
+        raise ConfigError(
+            "--guidance mghand needs --mghand-lora FILE, --mghand-discriminator DIR, or both; "
+            "`launch.export` writes them"
+        )
+    read = {"anatomy": _read_anatomy, "mghand": _read_mghand}
+    if not names:
         return None
-    asked = {
-        field.name: getattr(arguments, f"anatomy_{field.name}")
-        for field in dataclasses.fields(AnatomySettings)
-        if hasattr(arguments, f"anatomy_{field.name}")
-    }
-    asked["window"] = tuple(sorted(asked["window"]))
-    settings = AnatomySettings(**asked, normalize=not arguments.anatomy_raw)
-    for name in ("every", "recurrences", "hands", "cells"):
-        if asked[name] is not None and asked[name] < 1:
-            raise ConfigError(f"--anatomy-{name} is {asked[name]}; it must be at least 1")
-    for name in ("scale", "keep"):
-        if not 0 <= asked[name] < math.inf:
-            raise ConfigError(f"--anatomy-{name} is {asked[name]}; it must be 0 or more")
-    return settings
+    return Guidance(
+        settings={name: read[name](arguments) for name in names},
+        lora=arguments.mghand_lora,
+        discriminator=arguments.mghand_discriminator,
+        dino=arguments.mghand_dino,
+        allow_pickle=arguments.allow_pickle,
+    )
 
 
-def load_guide(settings: AnatomySettings | None) -> AnatomyGuide | None:
-    """Makes the guide of `read_guidance`."""
-    return None if settings is None else AnatomyGuide(load_weights(TASK_FILE), settings)
+def _read_anatomy(arguments: argparse.Namespace) -> AnatomySettings:
+    _check(arguments, "anatomy", at_least_1=("every", "recurrences", "hands", "cells"), at_least_0=("scale", "keep"))
+    return AnatomySettings(**_asked(arguments, "anatomy", AnatomySettings), normalize=not arguments.anatomy_raw)
 
 
-def describe_guidance(settings: AnatomySettings | None) -> dict[str, Any] | None:
-    """The settings in JSON."""
-    return None if settings is None else {"name": "anatomy", **dataclasses.asdict(settings)}
+def _read_mghand(arguments: argparse.Namespace) -> MGHandSettings:
+    whole = ("every", "recurrences", "cells", "look_every", "hands")
+    _check(arguments, "mghand", at_least_1=whole, at_least_0=("textual", "visual", *MASK_SHARES))
+    mask = _asked(arguments, "mghand", MaskSettings) | {"every": arguments.mghand_look_every}
+    settings = _asked(arguments, "mghand", MGHandSettings) | {"mask": MaskSettings(**mask)}
+    return MGHandSettings(**settings, masked=not arguments.mghand_unmasked)
+
+
+def _asked(arguments: argparse.Namespace, prefix: str, settings: type) -> dict[str, Any]:
+    """The fields of the settings that have an option of their name."""
+    names = [field.name for field in dataclasses.fields(settings) if hasattr(arguments, f"{prefix}_{field.name}")]
+    asked = {name: getattr(arguments, f"{prefix}_{name}") for name in names}
+    return asked | {"window": tuple(sorted(asked["window"]))} if "window" in asked else asked
+
+
+def _check(arguments: argparse.Namespace, prefix: str, at_least_1: Sequence[str], at_least_0: Sequence[str]) -> None:
+    for least, names in ((1, at_least_1), (0, at_least_0)):
+        for name in names:
+            value = getattr(arguments, f"{prefix}_{name}")
+            if value is not None and not least <= value < math.inf:
+                option = f"--{prefix}-{name.replace('_', '-')}"
+                raise ConfigError(f"{option} is {value}; it must be {'at least 1' if least else '0 or more'}")
+
+
+def load_guide(guidance: Guidance | None, model: StableDiffusion, sampler: Sampler) -> Steering | None:
+    """Makes the guides of `read_guidance`.
+
+    Args:
+      guidance: what was asked for.
+      model: that is guided.
+      sampler: that is guided.
+
+    Raises:
+      WeightsError: a file is missing, damaged, or of another model.
+      ConfigError: the discriminator's backbone is not named.
+      BackendError: a package that it needs is not installed.
+    """
+    if guidance is None:
+        return None
+    weights = load_weights(TASK_FILE)
+    guides: list[Steering] = []
+    for name, settings in guidance.settings.items():
+        if name == "anatomy":
+            guides.append(AnatomyGuide(weights, settings))
+        else:
+            lora = load_unet_lora(guidance.lora, model) if guidance.lora else None
+            critic = _load_critic(guidance, model) if guidance.discriminator else None
+            guides.append(MGHandGuide(weights, lora, critic, settings, sampler.steps, model.vae.config.factor))
+    return guides[0] if len(guides) == 1 else Together(tuple(guides))
+
+
+def load_unet_lora(path: Path, model: StableDiffusion) -> LoRA:
+    """Reads an adapter of the UNet, whose difference can be taken where it is wanted.
+
+    Raises:
+      WeightsError: the file is missing or damaged, of another model, or changes the text encoder too.
+    """
+    modules = {"unet": module_names(model.unet_params), "text_encoder": module_names(model.text_params)}
+    factors = read_lora(path, modules)
+    if set(factors) != {"unet"}:
+        raise WeightsError(f"{path}: changes more than the UNet, which no mask can hold; give an adapter of it alone")
+    lora = to_lora(factors["unet"])
+    check_lora(model.unet_params, lora)
+    return lora
+
+
+def _load_critic(guidance: Guidance, model: StableDiffusion) -> Discriminator:
+    folder = Path(str(guidance.discriminator))
+    critic = load_discriminator(folder, guidance.dino, guidance.allow_pickle)
+    reads, gives = critic.config.text_channels, model.text_encoder.config.hidden_size
+    if reads != gives:
+        raise WeightsError(
+            f"{folder}: made for text embeddings of {reads} channels, the model's have {gives}; train one of this model"
+        )
+    return critic
+
+
+def describe_guidance(guidance: Guidance | None, guide: Steering | None) -> dict[str, Any] | None:
+    """The settings in JSON; by name where there are several guides."""
+    if guidance is None:
+        return None
+    guides = guide.guides if isinstance(guide, Together) else [guide]
+    described = {}
+    for (name, settings), one in zip(guidance.settings.items(), guides, strict=True):
+        described[name] = {"name": name, **dataclasses.asdict(settings)}
+        if isinstance(one, MGHandGuide):
+            weights = {"lora": (guidance.lora, one.lora), "discriminator": (guidance.discriminator, one.critic)}
+            for part, (file, tree) in weights.items():
+                described[name][part] = file and {"file": str(file), "hash": content_hash(tree)}
+    return described[name] if len(described) == 1 else {"name": "+".join(described), **described}

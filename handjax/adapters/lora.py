@@ -1,7 +1,7 @@
 """Low-rank adapters on any network here, without touching its code: applied while it runs, or merged into it."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from handjax.diffusion.conv import Conv
 from handjax.diffusion.same_conv import DIMENSIONS
@@ -69,24 +69,71 @@ def to_factors(lora: LoRA) -> dict[str, LoRAFactors]:
     return factors
 
 
+def initial_factors(
+    rng: Key[Array, ""], params: Mapping[str, Any], wanted: Callable[[Path], bool], rank: int
+) -> dict[str, Any]:
+    """Draws the factors of a new adapter, which changes nothing yet.
+
+    Args:
+        rng: key of the draw.
+        params: of the network, or their shapes.
+        wanted: tells of a layer's path whether it has an update.
+        rank: of the updates.
+
+    Returns:
+        A tree like that of the network with {"down", "up"} in place of the wanted layers' parameters, float32: down
+        uniform with variance 1 / fan-in (Kaiming's without the gain of an activation), up zero.
+
+    Source:
+        Hu et al. 2021, section 4.1; DECISIONS C4.
+    """
+    shapes = {
+        path[:-1]: leaf.shape for path, leaf in traverse_util.flatten_dict(params).items() if path[-1] == "kernel"
+    }
+    layers = {path: shape for path, shape in shapes.items() if wanted(path)}
+    draw = nn.initializers.variance_scaling(1.0, "fan_in", "uniform")
+    factors = {}
+    for key, (path, shape) in zip(jax.random.split(rng, len(layers)), layers.items(), strict=True):
+        factors[path] = {"down": draw(key, (*shape[:-1], rank)), "up": jnp.zeros((rank, shape[-1]))}
+    return traverse_util.unflatten_dict(factors)
+
+
+def lora_of(factors: Mapping[str, Any], alpha: float) -> dict[Path, LowRank]:
+    """The adapter that a tree of `initial_factors` holds, at weight 1.
+
+    Args:
+        factors: the tree, trained.
+        alpha: numerator of the scale.
+    """
+    layers: dict[Path, dict[str, Array]] = {}
+    for path, value in traverse_util.flatten_dict(factors).items():
+        layers.setdefault(path[:-1], {})[path[-1]] = value
+    return {path: LowRank(found["down"], found["up"], alpha / len(found["up"])) for path, found in layers.items()}
+
+
 @contextlib.contextmanager
-def lora_applied(*loras: LoRA) -> Iterator[None]:
+def lora_applied(*loras: LoRA, network: type[nn.Module] | None = None) -> Iterator[None]:
     """While this context is open, every network that runs adds the updates of its layers.
 
     Open it inside the function that is traced or differentiated; the factors may be tracers. Paths are those inside one
-    network, so open it around a single network's call.
+    network: open it around a single network's call, or name the network that is meant.
 
     Args:
         loras: added up, each with its own scales.
+        network: only networks of this class are adapted, not those that run beside them and whose layers may have the
+            same paths (ControlNet).
 
     Source:
         Hu et al. 2021, Eq. 3.
     """
+    inside = [network is None]
 
     def add_updates(layer, arguments, keywords, context):
-        output = layer(*arguments, **keywords)
         module = context.module
-        if context.method_name != "__call__" or not isinstance(module, nn.Dense | Conv):
+        if network is not None and not module.path:
+            inside[0] = isinstance(module, network)
+        output = layer(*arguments, **keywords)
+        if not inside[0] or context.method_name != "__call__" or not isinstance(module, nn.Dense | Conv):
             return output
         for lora in loras:
             if module.path in lora:
@@ -134,6 +181,11 @@ def merge(params: Mapping[str, Any], loras: Sequence[LoRA], sign: float = 1.0) -
                 )
             flat[key] = (flat[key] + sign * update.reshape(flat[key].shape)).astype(flat[key].dtype)
     return traverse_util.unflatten_dict(flat)
+
+
+def check_lora(params: Mapping[str, Any], lora: LoRA) -> None:
+    """Raises WeightsError as `merge` does where an adapter is of another network."""
+    jax.eval_shape(merge, params, [lora])
 
 
 def _fits(update: tuple[int, ...], kernel: tuple[int, ...]) -> bool:

@@ -17,6 +17,8 @@ from handjax.diffusion.schedules import NoiseSchedule
 
 # control(z, timesteps, context, condition, word_bias) -> residuals, as `UNet.__call__` takes them.
 Control = Callable[[Any, Any, Any, Any, Any], Any]
+# predict(z, timesteps, context, **residuals): what a network predicts for pictures that are painted whole.
+Predict = Callable[..., Float[Array, "batch h w latent"]]
 HIDDEN_REACH = 2
 """So many cells beside the mask, an autoencoder's latents have taken up much of the grey inside it."""
 
@@ -55,6 +57,27 @@ def inpainting_input(
         DECISIONS B1.
     """
     return jnp.concatenate([noisy, mask, hidden], axis=-1)
+
+
+def text_to_image(model: StableDiffusion, size: tuple[int, int]) -> Predict:
+    """A model's prediction for pictures that are painted whole.
+
+    Args:
+        model: text-to-image; an inpainting model is told that all is to be painted and shown a grey picture.
+        size: height and width of the pictures in pixels.
+
+    Source:
+        DECISIONS B1.
+    """
+    if model.unet.config.in_channels == model.vae.config.latent_channels:
+        return model.predict
+    grey = model.encode(jnp.zeros((1, *size, 3)))
+
+    def predict(z, timesteps, context, **residuals):
+        hidden = jnp.broadcast_to(grey, z.shape)
+        return model.predict(inpainting_input(z, jnp.ones_like(z[..., :1]), hidden), timesteps, context, **residuals)
+
+    return predict
 
 
 @flax.struct.dataclass
@@ -213,6 +236,6 @@ class Painter:
         skip = round((1 - self.strength) * self.sampler.steps)
         if skip:
             noise = noised(model.encode(images), float(self.sampler.trajectory().sigmas[skip]), noise)
-        extras = steered(steering, model.decode, noise)
+        extras = steered(steering, model.decode, context, noise)
         latents, _ = sample(self.sampler, denoise, noise, rng, hold=hold, skip=skip, **extras)
         return model.decode(latents)

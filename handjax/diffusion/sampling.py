@@ -34,8 +34,8 @@ class Steering(Protocol):
     def repeats(self) -> Repeats | None:
         """How often steps are taken; None is once."""
 
-    def steer(self, decode: Decode) -> Guide:
-        """The guide."""
+    def steer(self, decode: Decode, context: Float[Array, "batch words embed"]) -> Guide:
+        """The guide of pictures that are decoded so and have these prompts."""
 
     def tell(self, carry: PyTree) -> list[dict[str, Any]]:
         """What the guide did to each picture, by its last carry."""
@@ -169,11 +169,20 @@ def compose_guides(*guides: Guide) -> Guide:
     return guide
 
 
-def steered(steering: Steering | None, decode: Decode, latents: Latents) -> dict[str, Any]:
-    """What `sample` is given to follow a steering; nothing for None."""
+def steered(
+    steering: Steering | None, decode: Decode, context: Float[Array, "batch words embed"], latents: Latents
+) -> dict[str, Any]:
+    """What `sample` is given to follow a steering; nothing for None.
+
+    Args:
+        steering: what leads.
+        decode: of the model.
+        context: text embedding of the prompts.
+        latents: of the shape that is sampled.
+    """
     if steering is None:
         return {}
-    return {"guide": steering.steer(decode), "carry": steering.start(latents), "repeats": steering.repeats}
+    return {"guide": steering.steer(decode, context), "carry": steering.start(latents), "repeats": steering.repeats}
 
 
 def noised(latents: Latents, sigma: float | Float[Array, ""], noise: Latents) -> Latents:

@@ -22,11 +22,10 @@ from handjax.anatomy.penalty import anatomy_penalty
 from handjax.diffusion.samplers import Latents
 from handjax.diffusion.sampling import Decode, Denoise, Guide, Repeats
 from handjax.diffusion.schedules import NoiseLevel, scales
-from handjax.perception.flax_backend import HandWeights, find_regions, read_hand
+from handjax.guidance.seeing import as_picture, decode_about, find_in_margin
+from handjax.perception.flax_backend import HandWeights, read_hand
 from handjax.perception.landmarks import Hands, landmark_region
-from handjax.perception.margin import margins
-from handjax.perception.regions import Picture, Region
-from handjax.preview import from_model_range
+from handjax.perception.regions import Region
 
 SURE_OF_SIDE = 0.9
 """Less sure, a hand counts as the side of the smaller penalty: taken for the other, every joint is bent backwards."""
@@ -124,11 +123,12 @@ class AnatomyGuide:
             return None
         return lambda level: jnp.where(self._inside(level), self.settings.recurrences, 1)
 
-    def steer(self, decode: Decode) -> Guide:
+    def steer(self, decode: Decode, context: Float[Array, "batch words embed"] | None = None) -> Guide:
         """Makes the sampler's guide: ε + s·σ_t·∇L(x0(z_t)).
 
         Args:
             decode: pictures in [-1, 1] of clean latents; differentiable.
+            context: of the prompts; anatomy is the same whatever they are.
 
         Source:
             HandAnat Eq. in section 3.4, with the sign that descends the penalty (DECISIONS E1).
@@ -209,13 +209,7 @@ class AnatomyGuide:
         return jax.lax.cond(search.any(), find, lambda: (log.regions, log.followed))
 
     def _find(self, decode, latents: Float[Array, "h w c"]) -> tuple[Region, Bool[Array, " hands"]]:
-        image = decode(latents[None])[0]
-        height, width = margins(image.shape)
-        framed = jnp.pad(image, ((height, height), (width, width), (0, 0)), mode="edge")
-        regions, found = find_regions(
-            self.weights, _as_picture(framed), self.settings.hands, self.settings.min_presence
-        )
-        return dataclasses.replace(regions, center=regions.center - jnp.array([width, height])), found
+        return find_in_margin(self.weights, decode(latents[None])[0], self.settings.hands, self.settings.min_presence)
 
     def _slope(self, decode, latents: Float[Array, "h w c"], region: Region):
         """Gradient of one hand's loss in a picture's latents, its penalty, and the hand."""
@@ -231,16 +225,10 @@ class AnatomyGuide:
 
     def _read(self, decode, latents: Float[Array, "h w c"], region: Region) -> Hands:
         """Decodes a picture, or the square about a region, and reads the hand in the region."""
-        if self.settings.cells is None:
-            return read_hand(self.weights, _as_picture(decode(latents[None])[0]), region, 0.0)
-        cells = min(self.settings.cells, *latents.shape[:2])
-        factor = jax.eval_shape(decode, latents[None]).shape[1] // latents.shape[0]
-        extent = jnp.array(latents.shape[1::-1])
-        corner = jnp.clip(jnp.round(region.center / factor - cells / 2).astype(jnp.int32), 0, extent - cells)
-        square = jax.lax.dynamic_slice(latents, (corner[1], corner[0], 0), (cells, cells, latents.shape[2]))
-        moved = dataclasses.replace(region, center=region.center - factor * corner)
-        hand = read_hand(self.weights, _as_picture(decode(square[None])[0]), moved, 0.0)
-        return dataclasses.replace(hand, keypoints=hand.keypoints.at[:, :2].add(factor * corner))
+        image, origin = decode_about(decode, latents, region.center, self.settings.cells)
+        moved = dataclasses.replace(region, center=region.center - origin)
+        hand = read_hand(self.weights, as_picture(image), moved, 0.0)
+        return dataclasses.replace(hand, keypoints=hand.keypoints.at[:, :2].add(origin))
 
 
 def hand_penalty(hand: Hands) -> Float[Array, ""]:
@@ -248,10 +236,6 @@ def hand_penalty(hand: Hands) -> Float[Array, ""]:
     right, left = (anatomy_penalty(measure(hand.world, jnp.array(side))) for side in (True, False))
     surely = jnp.where(hand.right >= 0.5, right, left)
     return jnp.where(jnp.abs(hand.right - 0.5) < SURE_OF_SIDE - 0.5, jnp.minimum(right, left), surely)
-
-
-def _as_picture(image: Float[Array, "height width 3"]) -> Picture:
-    return Picture(pixels=255 * from_model_range(image).reshape(-1, 3), size=jnp.array(image.shape[:2], jnp.int32))
 
 
 def _by_picture(values: Array, x0: Latents) -> Array:

@@ -6,7 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from handjax.diffusion.samplers import Latents
 from handjax.diffusion.sampling import Decode, Guide
@@ -34,7 +34,7 @@ class Recorder:
         height, width = (side * self.factor for side in latents.shape[1:3])
         return jnp.int32(0), jnp.zeros((self.steps, len(latents), height, width, 3), jnp.uint8)
 
-    def steer(self, decode: Decode) -> Guide:
+    def steer(self, decode: Decode, context: Float[Array, "batch words embed"]) -> Guide:
         """Writes each step's picture down and returns its latents as they are."""
 
         def guide(tape, z, level, x0, denoise):

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key, PyTree, UInt8
 
 from handjax.adapters.controlnet import ControlNet, sum_residuals
-from handjax.diffusion.inpainting import inpainting_input
+from handjax.diffusion.inpainting import text_to_image
 from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.prompts import PromptTokens, embed_prompts, tokenize_prompts
 from handjax.diffusion.samplers import Sampler
@@ -181,8 +181,8 @@ def paint_from_text(
     Returns:
         The decoded pictures, nominally in [-1, 1], and the last carry of the steering's guide.
     """
-    inpainting = model.unet.config.in_channels > noise.shape[-1]
-    grey = _encode_grey(model, noise) if inpainting else None
+    height, width = (side * model.vae.config.factor for side in noise.shape[1:3])
+    paint = text_to_image(model, (height, width))
 
     alpha = _largest_alpha(controls)
     words = hand_tokens if alpha else None
@@ -191,22 +191,13 @@ def paint_from_text(
         context, words = inputs
         unprompted = len(z) - len(noise)
         residuals = [_control(control, z, timesteps, context, words, unprompted) for control in controls]
-        if grey is not None:
-            hidden = jnp.broadcast_to(grey, z.shape)
-            z = inpainting_input(z, jnp.ones_like(z[..., :1]), hidden)
         added = sum_residuals(residuals) if residuals else {}
-        return model.predict(z, timesteps, context, **added, word_bias=None if words is None else alpha * words)
+        return paint(z, timesteps, context, **added, word_bias=None if words is None else alpha * words)
 
     empty = jax.tree.map(jnp.zeros_like, words)
     denoise = guided_denoise(predict, model.schedule, (context, words), (negative_context, empty), guidance_scale)
-    latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, noise))
+    latents, carry = sample(sampler, denoise, noise, rng, **steered(steering, model.decode, context, noise))
     return model.decode(latents), carry
-
-
-def _encode_grey(model: StableDiffusion, noise: Float[Array, "batch h w latent"]) -> Float[Array, "1 h w latent"]:
-    """What an inpainting model sees of a picture that is hidden altogether (DECISIONS B1)."""
-    height, width = (side * model.vae.config.factor for side in noise.shape[1:3])
-    return model.encode(jnp.zeros((1, height, width, 3)))
 
 
 def _largest_alpha(controls: Sequence[Control]) -> float:

@@ -10,14 +10,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from data_pipelines.captions import Captions
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig
 from handjax.adapters.files import controlnet_shapes, save_controlnet
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.model import find_model
+from handjax.guidance.discriminator import DiscriminatorConfig, head_shapes, save_discriminator
 from handjax.images import read_image, write_image
 from handjax.weights.lora import LoRAFactors, write_lora
 
 QUICK = ("--steps", "2", "--size", "48x32")
+# two steps on noise show no hand that is one
+ANY_PALM = ("--mghand-threshold", 0, "--mghand-window", 999, 0)
 
 
 def generate(*arguments):
@@ -63,6 +67,91 @@ def test_anatomy_guides_and_the_best_of_three_is_kept(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def write_unet_lora(path, width=160):
+    rng = np.random.default_rng(0)
+    names = ("mid_block.attentions.0.transformer_blocks.0.attn1.to_q", "mid_block.attentions.0.proj_out")
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    factors = {
+        names[0]: LoRAFactors(draw(2, width), draw(width, 2), 1.0),
+        names[1]: LoRAFactors(draw(2, width, 1, 1), draw(width, 2, 1, 1), 1.0),
+    }
+    write_lora(path, {"unet": factors})
+    return path
+
+
+def test_mghand_and_anatomy_guide_together_and_tell_their_steps(tmp_path):
+    lora = write_unet_lora(tmp_path / "lora.safetensors")
+    options = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, *ANY_PALM)
+    window = ("--anatomy-window", 0, 999)
+    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *window, *QUICK)
+    assert result.returncode == 0, result.stderr
+    ((item,), errors) = (json.loads(result.stdout)[name] for name in ("items", "errors"))
+    guidance = item["guidance"]
+    assert errors == [] and guidance["name"] == "mghand+anatomy"
+    assert guidance["mghand"]["mask"]["threshold"] == 0 and guidance["mghand"]["window"] == [0.0, 999.0]
+    assert len(guidance["mghand"]["lora"]["hash"]) == 32 and guidance["anatomy"]["name"] == "anatomy"
+    assert (guidance["status"], guidance["steps"], len(guidance["log"])) == ("guided", 2, 2)
+    assert 0 < guidance["mask_area"] <= 0.35
+    assert all(entry["textual"] > 0 and entry["loss"] is None for entry in guidance["log"])
+    assert guidance["pushed"] + guidance["missed"] == 2
+
+
+def test_estimates_of_a_window_are_a_data_set_of_generated_pictures(tmp_path):
+    options = ("--sampler", "ddim", "--steps", 4, "--size", "48x32", "--guidance-scale", 1)
+    result = generate("a hand", "--out", tmp_path, "--estimates", 600, 200, "--json", *options)
+    assert result.returncode == 0, result.stderr
+    # DDIM's four steps: 751, 501, 251, 1
+    names = ["a-hand-0.png", "a-hand-0-t501.png", "a-hand-0-t251.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*names, "captions.json"])
+    assert json.loads((tmp_path / "captions.json").read_text()) == dict.fromkeys(names, "a hand")
+    last, middle, first = (np.int32(read_image(tmp_path / name)) for name in names)
+    assert np.abs(first - last).mean() < np.abs(middle - last).mean()  # the later, the nearer
+    assert Captions.load(tmp_path).given_to("a-hand-0-t501.png") == "a hand"
+
+
+@pytest.mark.slow
+def test_mghands_picture_is_the_same_again_and_another_than_without(tmp_path):
+    lora = write_unet_lora(tmp_path / "lora.safetensors")
+    options = ("--guidance", "mghand", "--mghand-lora", lora, *ANY_PALM, "--mghand-textual", 4)
+    pictures = {}
+    for name, more in (("first", options), ("again", options), ("plain", ())):
+        result = generate("a hand", "--seed", 5, "--out", tmp_path / name, *more, *QUICK)
+        assert result.returncode == 0, result.stderr
+        pictures[name] = read_image(tmp_path / name / "a-hand-5.png")
+    np.testing.assert_array_equal(pictures["first"], pictures["again"])
+    assert np.abs(np.int32(pictures["first"]) - pictures["plain"]).max() > 5
+
+
+@pytest.mark.slow
+def test_a_discriminator_guides_by_its_loss(tmp_path):
+    config = DiscriminatorConfig("efficientnet_lite0", 96, 128)
+    rng = np.random.default_rng(0)
+    heads = jax.tree.map(lambda leaf: 0.1 * rng.normal(size=leaf.shape).astype(np.float32), head_shapes(config))
+    save_discriminator(tmp_path / "critic", config, heads)
+    options = ("--guidance", "mghand", "--mghand-discriminator", tmp_path / "critic", *ANY_PALM, "--mghand-visual", 0.3)
+    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *QUICK)
+    assert result.returncode == 0, result.stderr
+    (item,) = json.loads(result.stdout)["items"]
+    guidance = item["guidance"]
+    assert (guidance["status"], guidance["steps"], guidance["lora"]) == ("guided", 2, None)
+    assert len(guidance["discriminator"]["hash"]) == 32
+    assert all(entry["loss"] > 0 and entry["textual"] is None for entry in guidance["log"])
+
+    (tmp_path / "critic" / "config.json").write_text(json.dumps(dataclasses.asdict(config) | {"image_size": 50}))
+    result = generate("a hand", "--out", tmp_path / "none", *options, *QUICK)
+    assert result.returncode == 2 and "image_size=50 does not fit efficientnet_lite0" in result.stderr
+
+
+@pytest.mark.slow
+def test_an_adapter_of_another_model_is_refused_before_any_picture(tmp_path):
+    for lora, words in (
+        (write_unet_lora(tmp_path / "wide.safetensors", 320), "use a LoRA of this model"),
+        (tmp_path / "nowhere.safetensors", "nowhere.safetensors: "),
+    ):
+        result = generate("a hand", "--out", tmp_path / "out", "--guidance", "mghand", "--mghand-lora", lora, *QUICK)
+        assert result.returncode == 2 and words in result.stderr and not (tmp_path / "out").exists()
+
+
 def write_controlnet(folder, unet):
     rng = np.random.default_rng(0)
     network = ControlNet(ControlNetConfig(unet, (8, 8, 8)))
@@ -105,6 +194,11 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--karras", "--sampler", "lcm"), "--karras is of no use to --sampler lcm; leave it out or use"),
         (("a hand", "--steps", "1000"), "--steps is 1000, more than --sampler dpm has; take fewer"),
         (("a hand", "--guidance", "anatomy", "--anatomy-every", "0"), "--anatomy-every is 0; it must be at least 1"),
+        (("a hand", "--guidance", "mghand"), "mghand needs --mghand-lora FILE, --mghand-discriminator DIR"),
+        (("a hand", "--mghand-lora", "x.safetensors"), "--mghand-lora is of no use without --guidance mghand"),
+        (("a hand", "--guidance", "mghand", "--mghand-discriminator", "nowhere"), "nowhere: no config.json; give the"),
+        (("a hand", "--guidance", "mghand", "--mghand-lora", "x", "--mghand-cap", "-1"), "--mghand-cap is -1.0; it"),
+        (("a hand", "--estimates", "900", "950", "--steps", "2"), "--estimates 900 950: the sampler has no step there"),
         (("a hand", "--best-of", "0"), "--best-of is 0; it must be at least 1"),
         (("a hand", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors: cannot be read"),
     ],

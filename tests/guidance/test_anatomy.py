@@ -15,7 +15,7 @@ from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.samplers import DDIM, DPMSolver
 from handjax.diffusion.sampling import sample, steered
 from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
-from handjax.guidance import anatomy
+from handjax.guidance import anatomy, seeing
 from handjax.guidance.anatomy import AnatomyGuide, AnatomySettings
 from handjax.images import read_image, resize
 from handjax.perception.detector import TASK_FILE
@@ -31,6 +31,7 @@ MIX = 0.1 * RNG.normal(size=(27, 63))
 BACK = 0.3 * RNG.normal(size=(3, 3))
 TIMESTEP, SIGMA = 700.0, 2.0
 PRESENCE = {"presence": 0.9}
+TEXT = jnp.zeros((2, 1, 1))  # the guide does not read it
 
 
 def decode(latents):
@@ -64,7 +65,7 @@ def toy(monkeypatch):
         presence = weights.landmark["presence"] * jnp.ones(())
         return Hands(flat, world, presence, jnp.ones(()), presence > min_score)
 
-    monkeypatch.setattr(anatomy, "find_regions", find)
+    monkeypatch.setattr(seeing, "find_regions", find)
     monkeypatch.setattr(anatomy, "read_hand", read)
     return AnatomyGuide(HandWeights({}, PRESENCE), AnatomySettings(scale=0.7, normalize=False, keep=0.0))
 
@@ -206,13 +207,13 @@ def test_a_sampler_with_a_window_it_never_visits_is_the_sampler_without(toy, sam
     z = noise()
     plain, _ = sample(sampler, denoise, z, jax.random.key(0))
     away = toy.replace(settings=dataclasses.replace(toy.settings, window=(0.2, 0.4)))
-    same, log = sample(sampler, denoise, z, jax.random.key(0), **steered(away, decode, z))
+    same, log = sample(sampler, denoise, z, jax.random.key(0), **steered(away, decode, TEXT, z))
     np.testing.assert_array_equal(plain, same)
-    inside, log = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, z))
+    inside, log = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, TEXT, z))
     visited = sum(614 <= t <= 814 for t in sampler.trajectory().timesteps)
     assert log.pushed.tolist() == [visited] * 2 and visited >= 2
     assert np.abs(np.asarray(plain - inside)).max() > 1e-3
-    again, _ = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, z))
+    again, _ = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, TEXT, z))
     np.testing.assert_array_equal(inside, again)
 
 
@@ -221,8 +222,8 @@ def test_recurrences_push_the_same_step_again(toy):
     sampler = DDIM(NoiseSchedule(), 10)
     thrice = toy.replace(settings=dataclasses.replace(toy.settings, recurrences=3))
     z = noise()
-    _, once = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, z))
-    latents, log = sample(sampler, denoise, z, jax.random.key(0), **steered(thrice, decode, z))
+    _, once = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, TEXT, z))
+    latents, log = sample(sampler, denoise, z, jax.random.key(0), **steered(thrice, decode, TEXT, z))
     assert (log.pushed == 3 * once.pushed).all() and np.isfinite(latents).all()
 
 

@@ -1,0 +1,269 @@
+"""MGHanD: inside the cumulative hand mask, a discriminator and a low-rank adapter lead sampling to real hands.
+
+In the steps of a window in t, hands are looked for in the clean latents that the network sees, the mask grows, and two
+moves are added to the noise inside it: away from what a discriminator takes for a generated hand (visual), and towards
+what the network predicts with the adapter (textual). Everything is inside the jitted sampler. Where no hand is ever
+found nothing is moved, and the guide says so.
+"""
+
+import dataclasses
+from typing import Any, Literal, Protocol
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from handjax.adapters.lora import LoRA, lora_applied
+from handjax.diffusion.samplers import Latents, noise_in
+from handjax.diffusion.sampling import Decode, Denoise, Guide, Repeats
+from handjax.diffusion.schedules import NoiseLevel, scales
+from handjax.diffusion.unet import UNet
+from handjax.guidance.hand_mask import HandMask, MaskSettings, look_for_hands
+from handjax.guidance.seeing import as_picture, decode_about
+from handjax.perception.flax_backend import HandWeights
+from handjax.perception.regions import Region, cut_out
+
+CROP_SCALE = 1.5
+"""Side of the square that the discriminator sees, in longer sides of the tight box (DECISIONS C5)."""
+Cells = Float[Array, "batch h w 1"]
+
+
+class Critic(Protocol):
+    """Tells real hands from generated ones; a pytree of its weights."""
+
+    @property
+    def size(self) -> int:
+        """Side of the crops that it reads."""
+
+    def __call__(
+        self, crops: Float[Array, "batch size size 3"], context: Float[Array, "batch words embed"]
+    ) -> Float[Array, " batch"]:
+        """Scores of crops in [-1, 1] for text embeddings of their prompts; the greater, the more real."""
+
+
+@dataclasses.dataclass(frozen=True)
+class MGHandSettings:
+    """When and how hard the guide pushes.
+
+    Args:
+        textual: v, weight of the adapter's move; 0 leaves it out.
+        visual: w, share of the noise inside the mask that the discriminator moves; 0 leaves it out.
+        window: least and greatest timestep in which it pushes.
+        every: only each n-th step of the window pushes, beginning with the first.
+        recurrences: how often each step of the window is taken (`handjax.diffusion.sampling.sample`).
+        through: "denoiser" differentiates the network too; "latent" takes the noise in the latents as given, which
+            saves the network's gradient.
+        cells: side of the latent square about a hand that is decoded for its gradient; None decodes the whole picture.
+        masked: False moves the whole of a picture in which a hand was found (the ablation of the mask).
+        mask: how the mask grows.
+
+    Source:
+        MGHanD's method; DECISIONS C1 to C3.
+    """
+
+    textual: float = 1.0
+    visual: float = 0.1
+    window: tuple[float, float] = (150.0, 650.0)
+    every: int = 1
+    recurrences: int = 1
+    through: Literal["denoiser", "latent"] = "denoiser"
+    cells: int | None = None
+    masked: bool = True
+    mask: MaskSettings = MaskSettings()
+
+
+@flax.struct.dataclass
+class MGHandLog:
+    """The guide's carry: its mask, and what it did in each call inside the window.
+
+    Attributes:
+        mask: so far.
+        calls: inside the window so far.
+        timesteps: of the calls.
+        area: of the mask, share of the picture.
+        textual: the adapter's move over the noise, both inside the mask; NaN where the picture was not moved by it.
+        loss: of the discriminator, before the move; likewise.
+        pushed: steps in which a picture was moved.
+    """
+
+    mask: HandMask
+    calls: Int[Array, ""]
+    timesteps: Float[Array, " calls"]
+    area: Float[Array, "calls batch"]
+    textual: Float[Array, "calls batch"]
+    loss: Float[Array, "calls batch"]
+    pushed: Int[Array, " batch"]
+
+
+@flax.struct.dataclass
+class MGHandGuide:
+    """Guidance by a discriminator, an adapter, or both; a pytree of their weights.
+
+    Args:
+        weights: of the perception.
+        lora: of the UNet; None leaves textual guidance out.
+        critic: the discriminator; None leaves visual guidance out.
+        settings: when and how hard it pushes.
+        steps: of the sampler, which says how long the log is.
+        factor: of the autoencoder, pixels a cell of the latents.
+    """
+
+    weights: HandWeights
+    lora: LoRA | None
+    critic: Any
+    settings: MGHandSettings = flax.struct.field(pytree_node=False)
+    steps: int = flax.struct.field(pytree_node=False)
+    factor: int = flax.struct.field(pytree_node=False)
+
+    def start(self, latents: Latents) -> MGHandLog:
+        """The carry before the first step."""
+        batch, height, width = latents.shape[:3]
+        calls = self.steps * self.settings.recurrences
+        unknown = jnp.full((calls, batch), jnp.nan)
+        return MGHandLog(
+            mask=HandMask.empty(batch, self.factor * height, self.factor * width, self.settings.mask.hands),
+            calls=jnp.int32(0),
+            timesteps=jnp.full(calls, jnp.nan),
+            area=unknown,
+            textual=unknown,
+            loss=unknown,
+            pushed=jnp.zeros(batch, jnp.int32),
+        )
+
+    @property
+    def repeats(self) -> Repeats | None:
+        """How often the sampler takes a step; None where each is taken once, so that no loop is compiled."""
+        if self.settings.recurrences == 1:
+            return None
+        return lambda level: jnp.where(self._inside(level), self.settings.recurrences, 1)
+
+    def steer(self, decode: Decode, context: Float[Array, "batch words embed"]) -> Guide:
+        """Makes the sampler's guide: ε + M·(v·(ε_LoRA - ε) + w·g), ε after classifier-free guidance.
+
+        Args:
+            decode: pictures in [-1, 1] of clean latents; differentiable.
+            context: text embedding of the prompts, which the discriminator is told.
+
+        Source:
+            MGHanD's method; DECISIONS C2, C3.
+        """
+
+        def guide(log: MGHandLog, z: Latents, level: NoiseLevel, x0: Latents, denoise: Denoise):
+            def step():
+                return self._step(decode, context, log, z, level, x0, denoise)
+
+            return jax.lax.cond(self._inside(level), step, lambda: (log, x0))
+
+        return guide
+
+    def tell(self, carry: MGHandLog) -> list[dict[str, Any]]:
+        """What was done to each picture: status, the mask's last area, steps that moved it, and the log by step."""
+        calls, timesteps = jax.device_get((carry.calls, carry.timesteps))
+        columns = jax.device_get((carry.mask.area, carry.mask.full, carry.pushed))
+        by_step = jax.device_get({"mask_area": carry.area, "textual": carry.textual, "loss": carry.loss})
+        idle = "no hand found" if calls else "no step in the window"
+        return [
+            {
+                "status": "guided" if pushed else idle,
+                "mask_area": _told(area),
+                "mask_full": bool(full),
+                "steps": int(pushed),
+                "log": [
+                    {"t": float(t)} | {name: _told(values[call, picture]) for name, values in by_step.items()}
+                    for call, t in enumerate(timesteps[:calls])
+                ],
+            }
+            for picture, (area, full, pushed) in enumerate(zip(*columns, strict=True))
+        ]
+
+    def _inside(self, level: NoiseLevel) -> Bool[Array, ""]:
+        low, high = self.settings.window
+        return (level.timestep >= low) & (level.timestep <= high)
+
+    def _step(self, decode, context, log: MGHandLog, z, level, x0, denoise) -> tuple[MGHandLog, Latents]:
+        def look():
+            return log.mask.grown(*look_for_hands(self.weights, decode, x0, self.settings.mask), self.settings.mask)
+
+        mask = jax.lax.cond(log.calls % self.settings.mask.every == 0, look, lambda: log.mask)
+        found = mask.found > 0
+        cells = mask.cells(self.factor) if self.settings.masked else jnp.broadcast_to(_wide(found), (*z.shape[:3], 1))
+        cells = cells.astype(x0.dtype)
+        nothing = jnp.full(len(z), jnp.nan)
+
+        def push():
+            return self._push(decode, context, mask, cells, z, level, x0, denoise)
+
+        active = (log.calls % self.settings.every == 0) & found.any()
+        move, textual, loss = jax.lax.cond(active, push, lambda: (jnp.zeros_like(x0), nothing, nothing))
+        moved = active & found & jnp.isfinite(move).all(axis=(1, 2, 3)) & (move != 0).any(axis=(1, 2, 3))
+        log = MGHandLog(
+            mask=mask,
+            calls=log.calls + 1,
+            timesteps=log.timesteps.at[log.calls].set(level.timestep),
+            area=log.area.at[log.calls].set(mask.area),
+            textual=log.textual.at[log.calls].set(jnp.where(found, textual, jnp.nan)),
+            loss=log.loss.at[log.calls].set(loss),
+            pushed=log.pushed + moved,
+        )
+        return log, jnp.where(_wide(moved), x0 + move, x0)
+
+    def _push(self, decode, context, mask: HandMask, cells: Cells, z, level, x0, denoise):
+        """The move of the clean latents, the adapter's share of the noise, and the discriminator's loss."""
+        move, size = jnp.zeros_like(x0), _size(cells, noise_in(z, x0, level.sigma))
+        textual = loss = jnp.full(len(z), jnp.nan)
+        if self.lora is not None and self.settings.textual:
+            with lora_applied(self.lora, network=UNet):
+                difference = self.settings.textual * cells * (denoise(z, level) - x0)
+            move += difference
+            textual = _size(cells, difference) / level.sigma / jnp.where(size > 0, size, 1)
+        if self.critic is not None and self.settings.visual:
+            slope, loss = self._slope(decode, context, mask, x0)
+            gradient = self._to_noisy(slope, z, level, denoise)
+            length = _size(cells, gradient)
+            share = self.settings.visual * size / jnp.where(length > 0, length, 1)
+            move -= level.sigma * cells * gradient * _wide(share)  # Δx0 = -σ·Δε
+        return move, textual, loss
+
+    def _slope(self, decode, context, mask: HandMask, x0: Latents) -> tuple[Latents, Float[Array, " batch"]]:
+        """Gradient of the discriminator's loss in the clean latents, picture by picture."""
+
+        def loss(latents, boxes, seen, context):
+            crops = jnp.stack([self._crop(decode, latents, box) for box in boxes])
+            scores = self.critic(crops, jnp.broadcast_to(context, (len(boxes), *context.shape)))
+            losses = jnp.where(seen, jax.nn.softplus(-scores), 0)
+            return losses.sum() / jnp.maximum(seen.sum(), 1)
+
+        def one(inputs):
+            value, slope = jax.value_and_grad(loss)(*inputs)
+            return slope, jnp.where(inputs[2].any(), value, jnp.nan)
+
+        return jax.lax.map(one, (x0, mask.boxes, mask.seen, context))
+
+    def _crop(self, decode, latents: Float[Array, "h w c"], box: Float[Array, "4"]) -> Float[Array, "size size 3"]:
+        """The square about a hand, decoded, in [-1, 1]."""
+        center = (box[:2] + box[2:]) / 2
+        side = jnp.maximum(CROP_SCALE * jnp.maximum(box[2] - box[0], box[3] - box[1]), 1.0)
+        image, origin = decode_about(decode, latents, center, self.settings.cells)
+        region = Region(center=center - origin, side=side, rotation=jnp.zeros(()))
+        return 2 * cut_out(as_picture(image), region, self.critic.size, black_outside=False) - 1
+
+    def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
+        """From the gradient in the clean latents to that in the noisy ones."""
+        if self.settings.through == "denoiser":
+            return jax.vjp(lambda noisy: denoise(noisy, level), z)[1](slope)[0]
+        return slope / scales(level.sigma)[0]
+
+
+def _size(cells: Cells, values: Latents) -> Float[Array, " batch"]:
+    """Length of a picture's values inside the mask."""
+    return jnp.sqrt(jnp.square(cells * values).sum(axis=(1, 2, 3)))
+
+
+def _wide(values: Float[Array, " batch"] | Bool[Array, " batch"]) -> Array:
+    return values[:, None, None, None]
+
+
+def _told(value: Any) -> float | None:
+    """A number of the log, rounded; None for NaN."""
+    return None if value != value else round(float(value), 4)

@@ -1,0 +1,241 @@
+"""MGHanD's guide against its equation, on a toy network and perception whose gradients are known."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handjax.adapters.lora import LowRank
+from handjax.diffusion.samplers import DDIM
+from handjax.diffusion.sampling import sample, steered
+from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
+from handjax.guidance import mghand
+from handjax.guidance.hand_mask import MaskSettings
+from handjax.guidance.mghand import MGHandGuide, MGHandSettings
+from handjax.guidance.together import Together
+from handjax.perception.flax_backend import HandWeights
+
+RNG = np.random.default_rng(0)
+KERNEL, DOWN, UP = (np.float32(0.4 * RNG.normal(size=shape)) for shape in ((3, 3), (3, 2), (2, 3)))
+CRITIC = np.float32(RNG.normal(size=(2, 2, 3)))
+TIMESTEP, SIGMA = 400.0, 1.5
+WIDE = np.sqrt(1 + SIGMA**2)
+TEXT = jnp.float32(RNG.normal(size=(2, 3, 4)))
+# tight boxes x0, y0, x1, y1 in pictures of 6×6: the first fills the cells (0, 0) and (1, 0) of 3×3
+BOX, OTHER = (0.0, 0.0, 1.0, 2.4), (4.0, 4.0, 5.0, 5.0)
+SCALE = 1.3
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, z):
+        return jnp.tanh(nn.Dense(3, use_bias=False, name="mix")(z))
+
+
+class ToyCritic:
+    """Scores the mean of each quarter of a crop, and the prompt."""
+
+    size = 2
+
+    def __call__(self, crops, context):
+        return (crops * CRITIC).sum(axis=(1, 2, 3)) + context.mean(axis=(1, 2))
+
+
+def decode(latents):
+    """Twice as large, three channels inside [-1, 1]."""
+    return jnp.repeat(jnp.repeat(jnp.tanh(0.3 * latents), 2, axis=1), 2, axis=2)
+
+
+def denoise(z, level):
+    return 0.5 * z + 0.3 * Net().apply({"params": {"mix": {"kernel": KERNEL}}}, z)
+
+
+def adapted(z):
+    merged = KERNEL + SCALE * DOWN @ UP
+    return 0.5 * z + 0.3 * jnp.tanh(z @ merged)
+
+
+@pytest.fixture
+def toy(monkeypatch):
+    """The first picture has a hand at BOX, the second none, until one of its pixels is white."""
+
+    def look(weights, decode, x0, settings):
+        boxes = jnp.tile(jnp.array([BOX, OTHER]), (len(x0), 1, 1))
+        sees = jnp.stack([jnp.arange(len(x0)) == 0, (decode(x0) > 0.99).any(axis=(1, 2, 3))], axis=1)
+        return boxes, sees
+
+    def cut(picture, region, size, black_outside):
+        pixels = picture.pixels.reshape(6, 6, 3)[:4, :4] / 255
+        return pixels.reshape(2, 2, 2, 2, 3).mean(axis=(1, 3))
+
+    monkeypatch.setattr(mghand, "look_for_hands", look)
+    monkeypatch.setattr(mghand, "cut_out", cut)
+    monkeypatch.setattr(mghand, "UNet", Net)
+    settings = MGHandSettings(mask=MaskSettings(every=2, dilation=0.0, cap=1.0))
+    return MGHandGuide(HandWeights({}, {}), {("mix",): LowRank(DOWN, UP, SCALE)}, ToyCritic(), settings, 5, 2)
+
+
+def call(guide, z, timestep=TIMESTEP, log=None, **settings):
+    guide = guide.replace(settings=dataclasses.replace(guide.settings, **settings))
+    level = NoiseLevel(jnp.float32(timestep), jnp.float32(SIGMA))
+    x0 = denoise(z, level)
+    log = guide.start(z) if log is None else log
+    return guide.steer(decode, TEXT[: len(z)])(log, z, level, x0, denoise), x0
+
+
+def noise(batch=2, seed=1):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=(batch, 3, 3, 3)), jnp.float32)
+
+
+def quotients(loss, z, step=1e-2):
+    """The gradient of `loss` by central differences."""
+    gradient = np.zeros(z.shape)
+    for place in np.ndindex(*z.shape):
+        delta = np.zeros(z.shape)
+        delta[place] = step
+        gradient[place] = (float(loss(jnp.float32(z + delta))) - float(loss(jnp.float32(z - delta)))) / (2 * step)
+    return gradient
+
+
+@pytest.mark.parametrize(
+    ("textual", "visual", "through"), [(0.8, 0.0, "denoiser"), (0.0, 0.2, "denoiser"), (1.5, 0.3, "latent")]
+)
+def test_the_noise_moves_by_the_equation_inside_the_mask(toy, textual, visual, through):
+    z = noise(batch=1)
+    (log, guided), x0 = call(toy, z, textual=textual, visual=visual, through=through)
+    mask = np.zeros((1, 3, 3, 1))
+    mask[0, :2, 0] = 1
+    plain, moved, with_adapter = ((WIDE * np.float64(z) - np.float64(x)) / SIGMA for x in (x0, guided, adapted(z)))
+
+    @jax.jit
+    def loss(noisy):
+        clean = denoise(noisy, None) if through == "denoiser" else x0 + WIDE * (noisy - z)
+        crop = (decode(clean)[0, :4, :4] / 2 + 0.5).reshape(2, 2, 2, 2, 3).mean(axis=(1, 3))
+        score = ((2 * crop - 1) * CRITIC).sum() + TEXT[0].mean()
+        return jnp.log1p(jnp.exp(-score))
+
+    gradient = mask * quotients(loss, np.asarray(z))
+    gradient *= np.linalg.norm(mask * plain) / np.linalg.norm(gradient)
+    wanted = plain + mask * (textual * (with_adapter - plain) + visual * gradient)
+    change = np.abs(wanted - plain).max()
+    assert change > 0.02
+    np.testing.assert_allclose(moved, wanted, atol=0.02 * change)
+    np.testing.assert_array_equal(np.asarray(guided)[mask[..., 0] == 0], np.asarray(x0)[mask[..., 0] == 0])
+    told = toy.tell(log)[0]
+    assert told["log"][0]["loss"] == (pytest.approx(float(loss(z)), abs=2e-4) if visual else None)
+    strength = np.linalg.norm(mask * textual * (with_adapter - plain)) / np.linalg.norm(mask * plain)
+    assert told["log"][0]["textual"] == (pytest.approx(strength, abs=2e-4) if textual else None)
+    assert (told["status"], told["steps"], told["log"][0]["t"]) == ("guided", 1, TIMESTEP)
+    assert told["mask_area"] == told["log"][0]["mask_area"] == round(6 / 36, 4)  # 2 × 3 pixels
+
+
+def test_the_visual_move_lowers_the_discriminators_loss(toy):
+    z = noise(batch=1)
+    (_, guided), x0 = call(toy, z, textual=0.0, visual=0.3, through="latent")
+    crops = [(decode(x)[:, :4, :4]).reshape(1, 2, 2, 2, 2, 3).mean(axis=(2, 4)) for x in (x0, guided)]
+    before, after = (float(ToyCritic()(crop, TEXT[:1])[0]) for crop in crops)
+    assert after > before + 1e-3
+
+
+def test_a_picture_without_a_hand_keeps_its_bits(toy):
+    (log, guided), x0 = call(toy, noise())
+    np.testing.assert_array_equal(guided[1], x0[1])
+    assert np.abs(np.asarray(guided - x0)[0]).max() > 1e-3
+    told = toy.tell(log)[1]
+    assert (told["status"], told["steps"], told["mask_area"]) == ("no hand found", 0, 0.0)
+    assert told["log"] == [{"t": TIMESTEP, "mask_area": 0.0, "textual": None, "loss": None}]
+
+
+def test_steps_outside_the_window_and_between_pushes_change_nothing(toy):
+    for timestep in (149.9, 650.1):
+        (log, guided), x0 = call(toy, noise(), timestep)
+        np.testing.assert_array_equal(guided, x0)
+        assert toy.tell(log)[0]["status"] == "no step in the window"
+    log, moved = None, []
+    for _ in range(4):
+        (log, guided), x0 = call(toy, noise(), 150.0, log, every=3)
+        moved.append(bool((np.asarray(guided) != x0).any()))
+    assert moved == [True, False, False, True]
+    assert log.calls == 4 and log.pushed.tolist() == [2, 0]
+
+
+def test_the_mask_grows_at_every_second_look_and_stays(toy):
+    """A hand that shows in the second picture between two looks is seen at the next one, and not forgotten."""
+    bright = noise().at[1, 0, 0].set(100)
+    log, areas = None, []
+    for z in (noise(), bright, bright, noise(), noise()):
+        (log, guided), x0 = call(toy, z, log=log)
+        areas.append(round(36 * float(log.mask.area[1])))
+    assert areas == [0, 0, 4, 4, 4]
+    assert (np.asarray(guided) != x0)[1].any()
+    assert [entry["mask_area"] for entry in toy.tell(log)[1]["log"]] == [0.0, 0.0, *[round(4 / 36, 4)] * 3]
+
+
+def test_without_the_mask_the_whole_picture_moves(toy):
+    (_, guided), x0 = call(toy, noise(), masked=False, visual=0.0)
+    np.testing.assert_allclose(guided[0], adapted(noise())[0], atol=1e-5)
+    np.testing.assert_array_equal(guided[1], x0[1])
+
+
+def test_what_is_left_out_moves_nothing(toy):
+    for guide in (toy.replace(lora=None, critic=None), toy):
+        weights = {} if guide is not toy else {"textual": 0.0, "visual": 0.0}
+        (log, guided), x0 = call(guide, noise(), **weights)
+        np.testing.assert_array_equal(guided, x0)
+        assert log.pushed.tolist() == [0, 0]
+
+
+def test_a_gradient_that_is_no_number_moves_nothing(toy):
+    class Broken(ToyCritic):
+        def __call__(self, crops, context):
+            return jnp.sqrt(crops.sum(axis=(1, 2, 3)) - crops.sum(axis=(1, 2, 3)))
+
+    (log, guided), x0 = call(toy.replace(critic=Broken()), noise())
+    np.testing.assert_array_equal(guided, x0)
+    assert log.pushed.tolist() == [0, 0]
+
+
+def test_guides_together_are_one_after_the_other(toy):
+    """Under the whole sampler; the second guide sees what the first has left."""
+    sampler, z = DDIM(NoiseSchedule(), 5), noise()
+    textual, visual = toy.replace(critic=None), toy.replace(lora=None)
+    both = Together((textual, visual))
+    run = lambda guide: sample(sampler, denoise, z, jax.random.key(0), **steered(guide, decode, TEXT, z))  # noqa: E731
+    (together, carry), (one, _) = run(both), run(textual)
+    assert np.abs(np.asarray(together - one)).max() > 1e-3
+    level = NoiseLevel(jnp.float32(TIMESTEP), jnp.float32(SIGMA))
+    x0 = denoise(z, level)
+    _, first = textual.steer(decode, TEXT)(textual.start(z), z, level, x0, denoise)
+    _, second = visual.steer(decode, TEXT)(visual.start(z), z, level, first, denoise)
+    _, at_once = both.steer(decode, TEXT)(both.start(z), z, level, x0, denoise)
+    np.testing.assert_allclose(at_once, second, atol=1e-6)
+    assert len(both.tell(carry)) == 2 and both.tell(carry)[0]["status"] == "guided"
+    visited = sum(150 <= t <= 650 for t in sampler.trajectory().timesteps)
+    assert [entry["t"] for entry in both.tell(carry)[0]["log"]] == [
+        t for t in sampler.trajectory().timesteps if 150 <= t <= 650
+    ]
+    assert visited >= 2 and both.repeats is None
+    thrice = visual.replace(settings=dataclasses.replace(visual.settings, recurrences=3))
+    repeats = Together((textual, thrice)).repeats
+    assert (int(repeats(level)), int(repeats(NoiseLevel(jnp.float32(700.0), level.sigma)))) == (3, 1)
+
+
+def test_the_crop_is_the_square_about_the_tight_box(toy, monkeypatch):
+    """Read by the real resampler from a picture whose colours are its coordinates."""
+    monkeypatch.undo()
+    rows, columns = np.mgrid[:24, :24] / 12 - 1
+    latents = jnp.float32(np.stack([columns, rows, 0 * rows], axis=-1))
+
+    class Reader:
+        size = 4
+
+    guide = toy.replace(critic=Reader(), settings=dataclasses.replace(toy.settings, cells=20))
+    for cells in (None, 20):
+        guide = guide.replace(settings=dataclasses.replace(guide.settings, cells=cells))
+        crop = np.asarray(guide._crop(lambda x: x, latents, jnp.array([8.0, 9.0, 16.0, 13.0])))
+        # 1.5 × 8 = 12 pixels about (12, 11): samples at 6, 9, 12, 15 and 5, 8, 11, 14
+        np.testing.assert_allclose(crop[0, :, 0], np.array([6, 9, 12, 15]) / 12 - 1, atol=0.02)
+        np.testing.assert_allclose(crop[:, 0, 1], np.array([5, 8, 11, 14]) / 12 - 1, atol=0.02)
