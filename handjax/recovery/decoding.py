@@ -92,3 +92,15 @@ def decode(
     steps = jax.random.split(key, iterations), jnp.asarray(masked_counts(iterations, length))
     (tokens, confidence), (hidden, means) = jax.lax.scan(iterate, start, steps)
     return Decoded(tokens, confidence, jnp.log(confidence).sum(-1), hidden, means)
+
+
+def joint_confidence(confidence: Float[Array, "batch L"]) -> Float[Array, "batch 16"]:
+    """Geometric mean of the confidence of each joint's tokens."""
+    return jnp.exp(jnp.log(confidence).reshape(len(confidence), 16, -1).mean(-1))
+
+
+def vertex_confidence(
+    confidence: Float[Array, "batch L"], skin_weights: Float[Array, "V 16"]
+) -> Float[Array, "batch V"]:
+    """Confidence of the joints that move each vertex, in their shares."""
+    return joint_confidence(confidence) @ skin_weights.T

@@ -63,3 +63,12 @@ def test_text_draws_among_the_likeliest_codes():
     assert drawn.min() >= 2048 - 103 and len(np.unique(drawn)) > 50
     expected = np.exp(np.arange(1945, 2048) / 100)
     assert drawn.mean() == pytest.approx((np.arange(1945, 2048) * expected).sum() / expected.sum(), abs=4)
+
+
+def test_confidence_of_joints_and_vertices():
+    confidence = jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, (2, 64)))
+    joints = decoding.joint_confidence(confidence)
+    np.testing.assert_allclose(joints[1, 3], np.prod(confidence[1, 12:16]) ** 0.25, rtol=1e-5)
+    weights = jnp.eye(16)[jnp.array([3, 3, 5])].at[1].set(jnp.eye(16)[3:5].mean(0))
+    vertices = decoding.vertex_confidence(confidence, weights)
+    np.testing.assert_allclose(vertices[0], [joints[0, 3], joints[0, 3:5].mean(), joints[0, 5]], rtol=1e-5)

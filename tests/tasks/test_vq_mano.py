@@ -15,13 +15,17 @@ import pytest
 from data_pipelines.poses import pose_maker
 from handjax.errors import ConfigError
 from handjax.hand.angles import angles_from_pose
-from handjax.hand.model import load_open_hand, pose_hand_matrices
+from handjax.hand.model import load_open_hand, pose_hand, pose_hand_matrices
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.hand.topology import JOINT_LIMITS
 from handjax.metrics import alignment, keypoints
 from handjax.tasks import make_task, resolve
 from handjax.training.config import load_config
 from handjax.training.loop import train
+from handjax.training.optimizer import make_optimizer
+from handjax.training.state import create_state
+from handjax.training.step import make_train_step
+from tests.hand.mano_files import mano_arrays, write_python2
 from tests.tasks.codebook_runs import RUNS, SMALL
 
 FIELDS = (*SMALL, "batch_size=16", "eval_every=0", "preview_every=0", "log_every=1", "checkpoint.every=3")
@@ -108,6 +112,19 @@ def test_processes_share_the_batches_and_held_out_poses_are_fixed(task):
     assert not np.allclose(held_out[0], next(iter(_load(config, task)))["pose"])
 
 
+def test_training_lowers_the_error_and_uses_the_codes(task):
+    config = _config("steps=150", "optim.lr=3e-3")
+    tx, schedule = make_optimizer(config.optim, config.steps)
+    state, step = create_state(task, tx, 0, with_ema=False), jax.jit(make_train_step(task, tx, schedule))
+    reports = []
+    for batch in itertools.islice(_load(config, task), config.steps):
+        state, metrics = step(state, task.frozen(), batch)
+        reports.append(metrics)
+    assert reports[-1]["rotation"] < 0.6 * reports[0]["rotation"]
+    assert reports[-1]["usage"] > 0.9
+    assert 12 < reports[-1]["perplexity"] <= 24.01
+
+
 def test_eight_devices_keep_the_codebook_of_one():
     # most of the time goes into compiling
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
@@ -138,6 +155,26 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
         assert line["eval/loss"] == pytest.approx(sum(weights[name] * line[f"eval/{name}"] for name in weights))
     assert [line["step"] for line in held_out] == [0, 3, 6]
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(alone))
+
+
+def test_manos_class_is_tokenised_as_well(tmp_path):
+    write_python2(tmp_path / "MANO_RIGHT.pkl", mano_arrays())
+    config = _config(f"data.hand_model={tmp_path / 'MANO_RIGHT.pkl'}", "batch_size=4")
+    task = make_task(config)
+    assert task.hand.name == "mano"
+    batch = next(iter(_load(config, task)))
+    params, state = task.init(jax.random.key(0))
+    terms = jax.jit(task.evaluate)(params, task.frozen(), state, batch, None)
+    hand = pose_hand(task.hand, batch["pose"][0], batch["betas"][0], jnp.zeros(3))
+    assert hand.vertices.shape == (778, 3)
+    assert all(np.isfinite(total) for total, _ in terms.values())
+
+
+def test_a_preview_is_drawn(task, batch, start):
+    params, state, keys = start
+    picture = jax.jit(task.preview)(params, task.frozen(), state, batch, keys)["reconstruction"]
+    assert picture.shape == (8 * 96, 2 * 96, 3)
+    assert picture[:, :96].max() > 200 and picture[:, 96:].max() > 200
 
 
 def test_tokens_that_joints_cannot_share_are_refused():
