@@ -25,7 +25,7 @@ def get_config(variant: str = "full") -> ConfigDict:
             "log_every": 50,
             "eval_every": 1000,
             "preview_every": 2000,
-            "optim": {"lr": 3e-4 if tiny else 1e-5, "weight_decay": 0.0},
+            "optim": {"lr": 3e-4 if tiny else 1e-5, "weight_decay": 0.0, "clip_norm": 0.0},  # plain Adam
             "tokenizer": "",
             "hand_model": "",  # path of a MANO file; empty is the open hand
             "encoder_weights": "",

@@ -153,6 +153,8 @@ def _mask(view: _View) -> np.ndarray:
 def pose_of(record: HandRecord, window: Window) -> Float[np.ndarray, "16 3"]:
     """A record's pose as its hand is seen in a window, axis-angle in radians; zeros where it has none."""
     pose, turn = _mesh(record)[0], window.turn
+    if record.pose is None:
+        return pose
     unmirrored = turn * [[-1], [1], [1]] if window.mirrored else turn
     whole = (Rotation.from_matrix(unmirrored) * Rotation.from_rotvec(pose[0])).as_rotvec()
     turned = np.concatenate([whole[None], pose[1:]]).astype(np.float32)

@@ -82,7 +82,7 @@ def decode(
         logits = predict(tokens)
         known = tokens < codes
         chosen = choose(key, logits)
-        probability = jnp.take_along_axis(jax.nn.softmax(logits), chosen[..., None], axis=-1)[..., 0]
+        probability = jnp.take_along_axis(jax.nn.softmax(logits.astype(jnp.float32)), chosen[..., None], axis=-1)[..., 0]
         chosen, sure = jnp.where(known, tokens, chosen), jnp.where(known, confidence, probability)
         hidden = hide_least_confident(sure, known, count)
         mean = jnp.where(known, 0, probability).sum(-1) / jnp.maximum((~known).sum(-1), 1)
