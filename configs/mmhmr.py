@@ -29,6 +29,7 @@ def get_config(variant: str = "full") -> ConfigDict:
             "tokenizer": "",
             "hand_model": "",  # path of a MANO file; empty is the open hand
             "encoder_weights": "",
+            "dtype": "float32",  # of the encoder's computation; bfloat16 on TPUs and GPUs
             "encoder": ENCODERS[variant],
             "network": {
                 "features": 96 if tiny else 256,

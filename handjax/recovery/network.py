@@ -7,6 +7,7 @@ from typing import NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from handjax.diffusion.transformer import Attention
@@ -118,14 +119,16 @@ class RecoveryNetwork(nn.Module):
 
     Args:
         config: sizes.
+        dtype: of the encoder's computation; all else is float32.
     """
 
     config: RecoveryConfig
+    dtype: DTypeLike = jnp.float32
 
     def setup(self):
         c = self.config
         normal = nn.initializers.normal(0.02)
-        self.backbone = ViT(c.encoder)
+        self.backbone = ViT(c.encoder, self.dtype)
         self.pyramid = [Upsampler(c.features, scale) for scale in c.scales]
         self.shape_head = ShapeHead(c)
         self.head_map = nn.Dense(c.features)
@@ -146,7 +149,7 @@ class RecoveryNetwork(nn.Module):
 
     def encode(self, images: Float[Array, "batch 256 256 3"]) -> Context:
         """Reads crops of right hands in [-1, 1]."""
-        features = self.backbone(images)
+        features = self.backbone(images).astype(jnp.float32)
         maps = [scale(features) for scale in self.pyramid]
         flat = features.reshape(len(features), -1, features.shape[-1])
         return Context(tuple(layer.values(maps) for layer in self.layers), *self.shape_head(self.head_map(flat)))

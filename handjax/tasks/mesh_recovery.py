@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,24 +11,25 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from handjax.errors import ConfigError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.mano import load_hand
-from handjax.hand.model import HandModel, PosedHand, pose_hand_matrices
+from handjax.hand.model import HandModel
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.alignment import procrustes_align
 from handjax.preview import from_model_range, sheet
 from handjax.recovery.camera import project_to_crop
-from handjax.recovery.decoding import Decoded, decode
 from handjax.recovery.files import RecoveryModel, save_recovery
 from handjax.recovery.masking import draw_masks
-from handjax.recovery.network import SHAPES, Context, RecoveryConfig, RecoveryNetwork, example_inputs
-from handjax.recovery.quantizer import nearest_codes
+from handjax.recovery.network import SHAPES, RecoveryConfig, RecoveryNetwork, example_inputs
+from handjax.recovery.posing import pose_hands
+from handjax.recovery.reading import Fixed, MeshReader, Recovered
 from handjax.recovery.tokenizer import Tokenizer, load_tokenizer
 from handjax.recovery.vit import IMAGE_SIZE, ViTConfig, load_vit
 from handjax.recovery.vq_mano import JOINTS
-from handjax.training.task import Batch, PyTree, Term
+from handjax.training.task import Batch, Term
 
 GEOMETRY_SCALE = 48.0
 """The paper's batch, by which sums over it are larger than means (DECISIONS F6)."""
 PREVIEWS = 4
+DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,15 +51,6 @@ class Corruption:
     cue_noise: float = 0.01
     joint_dropout: float = 0.1
     cue_dropout: float = 0.25
-
-
-class Recovered(NamedTuple):
-    """Rotations, shape, camera and the posed hand of pictures."""
-
-    rotations: Float[Array, "batch 16 3 3"]
-    betas: Float[Array, "batch 10"]
-    camera: Float[Array, "batch 3"]
-    posed: PosedHand
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,11 +105,16 @@ class MeshRecoveryTask:
             params = {**params, "backbone": load_vit(self.encoder_weights, self.network.config.encoder)}
         return params, {}
 
+    @property
+    def reader(self) -> MeshReader:
+        """The networks."""
+        return MeshReader(self.network, self.tokenizer.network)
+
     def frozen(self):
-        return {"hand": self.hand, "tokenizer": self.tokenizer.arrays}
+        return Fixed.of(self.tokenizer, self.hand)
 
     def loss(self, trainable, frozen, state, batch, rng):
-        tokens = self.tokenize(frozen, batch["pose"])
+        tokens = self.reader.tokenize(frozen, batch["pose"])
         mask_keys, cue_keys = jax.vmap(jax.random.split, out_axes=1)(rng)
         hidden = draw_masks(mask_keys, tokens.shape[1], self.corruption.most) | ~batch["mesh_known"][:, None]
         given = jnp.where(hidden, self.network.config.codes, tokens)
@@ -126,15 +123,16 @@ class MeshRecoveryTask:
         counted = (hidden | self.corruption.all_tokens) & batch["mesh_known"][:, None]
         log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
         losses = {"mask": _total(-log_likelihood, counted)}
-        made = self.pose(frozen, expected_codes(logits, tokens, hidden, frozen["tokenizer"]["codebook"]), context)
+        made = self.reader.pose(frozen, expected_codes(logits, tokens, hidden, frozen.tokenizer["codebook"]), context)
         losses |= geometry_losses(made, batch)
         return losses, state, {"token_right": _total(logits.argmax(-1) == tokens, counted)}
 
     def evaluate(self, trainable, frozen, state, batch, rng):
-        """Measures decoded hands by FreiHAND's metrics in millimetres, with the 2-D cue and (`_alone`) without."""
-        terms = {}
+        """Measures the losses, and decoded hands by FreiHAND's metrics in millimetres, with the 2-D cue and (`_alone`)
+        without."""
+        terms, _, _ = self.loss(trainable, frozen, state, batch, rng)
         for name, cue in (("", _cue(batch)), ("_alone", jnp.zeros((len(batch["image"]), 21, 3)))):
-            made, decoded = self.recover(trainable, frozen, batch["image"], cue, rng[0])
+            made, decoded = self.reader.recover(trainable, frozen, batch["image"], cue, rng[0])
             terms |= {f"{key}{name}": term for key, term in self._measures(frozen, made, batch).items()}
             terms[f"confidence{name}"] = _total(decoded.confidence)
         return terms
@@ -142,50 +140,19 @@ class MeshRecoveryTask:
     def preview(self, trainable, frozen, state, batch, rng):
         """Draws the picture, the keypoints that are known, and those of the hand that was found without them."""
         images = from_model_range(batch["image"][:PREVIEWS])
-        made, _ = self.recover(trainable, frozen, batch["image"][:PREVIEWS], jnp.zeros((len(images), 21, 3)), rng[0])
+        made, _ = self.reader.recover(
+            trainable, frozen, batch["image"][:PREVIEWS], jnp.zeros((len(images), 21, 3)), rng[0]
+        )
         found = (project_to_crop(made.posed.keypoints, made.camera) + 0.5) * IMAGE_SIZE
         draw = jax.vmap(lambda points, seen: draw_skeleton(points, IMAGE_SIZE, IMAGE_SIZE, seen))
         truth = draw(batch["keypoints"][:PREVIEWS], batch["keypoints_confidence"][:PREVIEWS])
         return {"recovered": sheet(images, truth, jnp.maximum(0.4 * images, draw(found, jnp.ones(found.shape[:2]))))}
 
-    def recover(
-        self,
-        params: PyTree,
-        frozen: PyTree,
-        images: Float[Array, "batch 256 256 3"],
-        cue: Float[Array, "batch 21 3"],
-        key: Key[Array, ""],
-        **options: Any,
-    ) -> tuple[Recovered, Decoded]:
-        """Reads pictures once and decodes their tokens; `options` are those of `decoding.decode`."""
-        c, weights = self.network.config, {"params": params}
-        context = self.network.apply(weights, images, method="encode")
-
-        def predict(tokens):
-            return self.network.apply(weights, tokens, cue, context, method="predict")
-
-        decoded = decode(predict, len(images), c.tokens, c.codes, key, **options)
-        return self.pose(frozen, frozen["tokenizer"]["codebook"][decoded.tokens], context), decoded
-
-    def tokenize(self, frozen: PyTree, pose: Float[Array, "batch 16 3"]) -> Int[Array, "batch L"]:
-        """The tokens of poses in axis-angle."""
-        weights = frozen["tokenizer"]
-        rotations = axis_angle_to_matrix(pose)
-        latents = self.tokenizer.network.apply({"params": weights["params"]}, rotations, method="encode")
-        return nearest_codes(latents, weights["codebook"])
-
-    def pose(self, frozen: PyTree, codes: Float[Array, "batch L D"], context: Context) -> Recovered:
-        """The hand of codes, which may be means of codes."""
-        params = frozen["tokenizer"]["params"]
-        rotations = self.tokenizer.network.apply({"params": params}, codes, method="decode")
-        posed = _pose(frozen["hand"], rotations, context.betas)
-        return Recovered(rotations, context.betas, context.camera, posed)
-
     def _save(self, params, state, folder, dtype):
         save_recovery(RecoveryModel(self.network, params, self.tokenizer), folder, dtype)
 
-    def _measures(self, frozen: PyTree, made: Recovered, batch: Batch) -> dict[str, Term]:
-        truth = _pose(frozen["hand"], axis_angle_to_matrix(batch["pose"]), batch["betas"])
+    def _measures(self, frozen: Fixed, made: Recovered, batch: Batch) -> dict[str, Term]:
+        truth = pose_hands(frozen.hand, axis_angle_to_matrix(batch["pose"]), batch["betas"])
         terms = {}
         for name, part in (("pa_mpjpe_mm", "keypoints"), ("pa_mpvpe_mm", "vertices")):
             ours, theirs = getattr(made.posed, part), getattr(truth, part)
@@ -246,10 +213,6 @@ def _cue(batch: Batch) -> Float[Array, "batch 21 3"]:
     return jnp.concatenate([places, batch["keypoints_confidence"][..., None]], axis=-1)
 
 
-def _pose(hand: HandModel, rotations: Float[Array, "batch 16 3 3"], betas: Float[Array, "batch S"]) -> PosedHand:
-    return jax.vmap(lambda turns, shape: pose_hand_matrices(hand, turns, shape, jnp.zeros(3)))(rotations, betas)
-
-
 def _total(values: Array, counted: Array | None = None) -> Term:
     counted = jnp.ones(values.shape) if counted is None else counted.astype(jnp.float32)
     return (values * counted).sum(), counted.sum()
@@ -257,12 +220,15 @@ def _total(values: Array, counted: Array | None = None) -> Term:
 
 def make(config: Any) -> MeshRecoveryTask:
     """Makes the task of a recipe with `tokenizer` (folder of an exported one), `encoder` (of `ViTConfig`), `network`
-    (of `RecoveryConfig`), `corruption`, `loss`, `hand_model` (path of a MANO file, or empty) and `encoder_weights`.
+    (of `RecoveryConfig`), `dtype` (of the encoder's computation), `corruption`, `loss`, `hand_model` (path of a MANO
+    file, or empty) and `encoder_weights`.
 
     Raises:
-      ConfigError: no tokenizer is named, or it was trained on another hand model.
+      ConfigError: no tokenizer is named, or it was trained on another hand model; an unknown dtype.
       WeightsError: a file cannot be read.
     """
+    if config.dtype not in DTYPES:
+        raise ConfigError(f"dtype={config.dtype!r} is unknown; use one of {DTYPES}")
     if not config.tokenizer:
         raise ConfigError(
             "tokenizer is empty; train vq_mano.py, write it by launch.export --to handjax, name its folder"
@@ -273,8 +239,10 @@ def make(config: Any) -> MeshRecoveryTask:
             raise ConfigError(
                 f"tokenizer={config.tokenizer} knows {tokenizer.hand}, {where} is {name}; use one hand model"
             )
+    fields = dict(config.network) | {"scales": tuple(config.network.scales)}  # a run's config.json has a list
     codes = {"tokens": tokenizer.network.tokens, "codes": len(tokenizer.codebook)}
-    network = RecoveryNetwork(RecoveryConfig(**codes, encoder=ViTConfig(**config.encoder), **config.network))
+    sizes = RecoveryConfig(**codes, encoder=ViTConfig(**config.encoder), **fields)
+    network = RecoveryNetwork(sizes, jnp.dtype(config.dtype))
     return MeshRecoveryTask(
         network, tokenizer, hand, dict(config.loss), Corruption(**config.corruption), config.encoder_weights
     )

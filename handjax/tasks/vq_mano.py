@@ -10,10 +10,11 @@ from jaxtyping import Array, Float
 from handjax.errors import ConfigError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.mano import load_hand
-from handjax.hand.model import HandModel, PosedHand, pose_hand_matrices
+from handjax.hand.model import HandModel, PosedHand
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.alignment import procrustes_align
 from handjax.preview import sheet
+from handjax.recovery.posing import pose_hands
 from handjax.recovery.quantizer import Quantizer, nearest_codes, perplexity, straight_through
 from handjax.recovery.tokenizer import CODEBOOK, Tokenizer, save_tokenizer
 from handjax.recovery.vq_mano import JOINTS, TOKEN_COUNTS, VQMano
@@ -99,7 +100,7 @@ class VQManoTask:
         rotations = axis_angle_to_matrix(batch["pose"])
         decoded, latents, codes = self._reconstruct(trainable, state, rotations)
         terms = self._errors(frozen["hand"], decoded, rotations, batch["betas"]) | self._distances(latents, codes)
-        made, truth = (_pose(frozen["hand"], turns, batch["betas"]) for turns in (decoded, rotations))
+        made, truth = (pose_hands(frozen["hand"], turns, batch["betas"]) for turns in (decoded, rotations))
         terms["pa_mpjpe_mm"] = _aligned_error(made.keypoints, truth.keypoints)
         terms["pa_mpvpe_mm"] = _aligned_error(made.vertices, truth.vertices)
         return terms
@@ -110,7 +111,7 @@ class VQManoTask:
         decoded, _, _ = self._reconstruct(trainable, state, rotations)
 
         def draw(turns):
-            points = _pose(frozen["hand"], turns, betas).keypoints
+            points = pose_hands(frozen["hand"], turns, betas).keypoints
             pixels = (points - points[:, :1])[..., :2] / PREVIEW_METRES * PREVIEW_SIZE + PREVIEW_SIZE / 2
             return jax.vmap(lambda places: draw_skeleton(places, PREVIEW_SIZE, PREVIEW_SIZE))(pixels)
 
@@ -136,7 +137,7 @@ class VQManoTask:
         return self._decode(params, codes), latents, codes
 
     def _errors(self, hand, decoded, rotations, betas) -> Terms:
-        made, truth = (_pose(hand, turns, betas) for turns in (decoded, rotations))
+        made, truth = (pose_hands(hand, turns, betas) for turns in (decoded, rotations))
         return {
             "rotation": _sum(jnp.abs(decoded - rotations).mean((1, 2, 3))),
             "vertex": _sum(_from_wrist_cm(made, truth, "vertices")),
@@ -149,10 +150,6 @@ class VQManoTask:
         if self.embedding_weight:
             terms["embedding"] = _sum(jnp.square(held(latents) - codes).mean((1, 2)))
         return terms
-
-
-def _pose(hand: HandModel, rotations: Float[Array, "batch 16 3 3"], betas: Float[Array, "batch S"]) -> PosedHand:
-    return jax.vmap(lambda turns, shape: pose_hand_matrices(hand, turns, shape, jnp.zeros(3)))(rotations, betas)
 
 
 def _from_wrist_cm(made: PosedHand, truth: PosedHand, part: str) -> Float[Array, " batch"]:

@@ -115,8 +115,10 @@ def test_processes_share_the_batches_and_held_out_poses_are_fixed(task):
     assert not np.allclose(held_out[0], next(iter(_load(config, task)))["pose"])
 
 
-def test_training_lowers_every_error_and_uses_the_codes(task):
-    config = _config("steps=400", "optim.lr=3e-3")
+def test_training_lowers_every_error_and_uses_the_codes():
+    sizes = ("network.width=32", "quantizer.codes=32", "quantizer.dim=8")
+    config = _config("steps=400", "optim.lr=3e-3", *sizes)
+    task = make_task(config)
     tx, schedule = make_optimizer(config.optim, config.steps)
     state, step = create_state(task, tx, 0, with_ema=False), jax.jit(make_train_step(task, tx, schedule))
     reports = []
@@ -129,19 +131,19 @@ def test_training_lowers_every_error_and_uses_the_codes(task):
         return np.mean([report[name] for report in reports[part]])
 
     first, last = slice(5), slice(-20, None)
-    print({name: (mean(name, first), mean(name, last)) for name in reports[0]})
     assert mean("loss", last) < 0.6 * mean("loss", first)
     for name in ("rotation", "vertex", "joint"):
         assert mean(name, last) < 0.6 * mean(name, first), name
     assert mean("usage", last) > 0.7
-    assert 10 < mean("perplexity", last) <= 24.01
+    assert 10 < mean("perplexity", last) <= 32.01
 
 
-def test_a_codebook_is_learnt_by_its_gradient_where_it_has_a_weight(batch, start):
+def test_a_codebook_is_learnt_by_its_gradient_where_it_has_a_weight(task, start):
     """λ_E·‖sg[z] - c‖² pulls each code towards the latents that chose it, and no network; ‖z - sg[c]‖² no code."""
     learnt = make_task(_config("loss.embedding_weight=0.02", "ema_decay=0.9"))
     assert learnt.loss_weights["embedding"] == 0.02
     params, state = learnt.init(jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, next(iter(_load(_config(), task))))
 
     @functools.partial(jax.jit, static_argnums=1)
     def slopes(params, name):
@@ -176,7 +178,9 @@ def test_eight_devices_keep_the_codebook_of_one():
     assert report["devices"] == 8
     assert min(report["moved"].values()) > 1e-3
     for name in RUNS:
-        assert max(report[name].values()) < 2e-4, name
+        # rounding may decide the sign of one term of an L1 error, by which a small gradient moves a thousandth
+        assert report[name].pop("params") < 3e-3, name
+        assert max(report[name].values()) < 2e-5, name
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
