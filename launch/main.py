@@ -15,6 +15,7 @@ COMMANDS = (
     "generate",
     "parity",
     "precompute",
+    "reconstruct",
     "refine",
     "scaling",
     "score",
