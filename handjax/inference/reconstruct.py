@@ -70,11 +70,9 @@ class HandReconstructor:
 
     def __init__(self, model: RecoveryModel, hand: HandModel, iterations: int = ITERATIONS):
         if hand.name != model.tokenizer.hand:
-            raise ConfigError(
-                f"the model knows {model.tokenizer.hand}, the hand is {hand.name}; give its own hand model"
-            )
+            raise ConfigError(f"the model knows {model.tokenizer.hand}, not {hand.name}; give it its own hand model")
         reader = MeshReader(model.network, model.tokenizer.network)
-        self._params, self._fixed = model.params, Fixed.of(model.tokenizer, hand)
+        self._params, self._fixed = model.params, Fixed(model.tokenizer.arrays, hand)
         self._faces = np.asarray(hand.faces)
         self._recover = jax.jit(functools.partial(reader.recover, iterations=iterations))
 

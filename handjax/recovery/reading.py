@@ -11,7 +11,6 @@ from handjax.recovery.decoding import Decoded, Predict, decode
 from handjax.recovery.network import Context, RecoveryNetwork
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.quantizer import nearest_codes
-from handjax.recovery.tokenizer import Tokenizer
 from handjax.recovery.vq_mano import VQMano
 
 
@@ -34,10 +33,6 @@ class Fixed(NamedTuple):
 
     tokenizer: dict[str, Any]
     hand: HandModel
-
-    @classmethod
-    def of(cls, tokenizer: Tokenizer, hand: HandModel) -> "Fixed":
-        return cls(tokenizer.arrays, hand)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -111,7 +111,7 @@ class MeshRecoveryTask:
         return MeshReader(self.network, self.tokenizer.network)
 
     def frozen(self):
-        return Fixed.of(self.tokenizer, self.hand)
+        return Fixed(self.tokenizer.arrays, self.hand)
 
     def loss(self, trainable, frozen, state, batch, rng):
         tokens = self.reader.tokenize(frozen, batch["pose"])
