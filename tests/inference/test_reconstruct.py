@@ -55,8 +55,9 @@ def test_a_hand_stands_in_the_picture_where_its_crop_shows_it(right):
     np.testing.assert_allclose(posed.vertices + right.translation, right.vertices, atol=1e-4)
     in_crop = project_to_crop(posed.keypoints, jnp.array(CAMERA))
     expected = 140 + 128 * np.asarray(in_crop)
-    # from farther away perspective is weaker: by a hundredth for what is 0.1 m nearer than the hand's origin
-    np.testing.assert_allclose(keypoints_2d(right, SHAPE), expected, atol=0.5)
+    seen = keypoints_2d(right, SHAPE)
+    np.testing.assert_allclose(seen[0], expected[0], atol=0.02)
+    np.testing.assert_allclose(seen, expected, atol=1)  # from farther away perspective is weaker
     assert right.confidence.shape == (16,) and (right.confidence < 1).all()
     assert right.log_likelihood == pytest.approx(np.log(np.float64(right.confidence)).sum(), rel=1e-3)  # 16 tokens
 
@@ -76,7 +77,7 @@ def test_of_two_hands_the_smaller_one_is_farther_and_hidden(reconstructor, image
     assert far.translation[2] == pytest.approx(2 * right.translation[2], rel=0.02)
     alone, both = draw_meshes(image, [right]), draw_meshes(image, [far, right])
     touched = (alone != image).any(-1)
-    assert 0.01 < touched.mean() < 0.2 and touched[76:204, 76:204].sum() == touched.sum()
+    assert 0.005 < touched.mean() < 0.2 and touched[76:204, 76:204].sum() == touched.sum()
     np.testing.assert_array_equal(both[touched], alone[touched])
     np.testing.assert_array_equal(draw_meshes(image, []), image)
 
