@@ -158,7 +158,7 @@ def pose_of(record: HandRecord, window: Window) -> Float[np.ndarray, "16 3"]:
     unmirrored = turn * [[-1], [1], [1]] if window.mirrored else turn
     whole = (Rotation.from_matrix(unmirrored) * Rotation.from_rotvec(pose[0])).as_rotvec()
     turned = np.concatenate([whole[None], pose[1:]]).astype(np.float32)
-    return turned * np.float32([1, -1, -1]) if window.mirrored else turned  # DECISIONS G4
+    return turned * np.array([1, -1, -1], np.float32) if window.mirrored else turned  # DECISIONS G4
 
 
 def _mesh(record: HandRecord) -> tuple[Float[np.ndarray, "16 3"], Float[np.ndarray, "10"]]:

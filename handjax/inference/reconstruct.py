@@ -103,13 +103,13 @@ class HandReconstructor:
             raise WeightsError("the model's weights give no numbers; train or export it again")
         mirror = _MIRROR if left else np.ones(3, np.float32)
         translation = in_picture(made.camera[0] * mirror[[1, 0, 2]], box, image.shape[:2])
-        pose = np.asarray(matrix_to_axis_angle(jnp.asarray(made.rotations[0])))
+        pose = matrix_to_axis_angle(jnp.asarray(made.rotations[0]))
         return ReconstructedHand(
             side=hand.side,
             vertices=made.posed.vertices[0] * mirror + translation,
             faces=self._faces[:, ::-1] if left else self._faces,
             keypoints=made.posed.keypoints[0] * mirror + translation,
-            pose=np.asarray(mirror_pose(pose)) if left else pose,
+            pose=np.asarray(mirror_pose(pose) if left else pose),
             betas=made.betas[0],
             translation=translation,
             confidence=np.asarray(joint_confidence(jnp.asarray(decoded.confidence)))[0],

@@ -77,21 +77,25 @@ class MeshReader:
         self, params: Any, images: Float[Array, "batch 256 256 3"], cue: Float[Array, "batch 21 3"]
     ) -> tuple[Predict, Context]:
         """Encodes pictures, and gives what predicts their tokens as often as it is asked."""
-        context = self.network.apply({"params": params}, images, method="encode")
+        context = _run(self.network, params, "encode", images)
 
         def predict(tokens):
-            return self.network.apply({"params": params}, tokens, cue, context, method="predict")
+            return _run(self.network, params, "predict", tokens, cue, context)
 
         return predict, context
 
     def tokenize(self, fixed: Fixed, pose: Float[Array, "batch 16 3"]) -> Int[Array, "batch L"]:
         """The tokens of poses in axis-angle."""
         rotations = axis_angle_to_matrix(pose)
-        latents = self.tokenizer.apply({"params": fixed.tokenizer["params"]}, rotations, method="encode")
+        latents = _run(self.tokenizer, fixed.tokenizer["params"], "encode", rotations)
         return nearest_codes(latents, fixed.tokenizer["codebook"])
 
     def pose(self, fixed: Fixed, codes: Float[Array, "batch L D"], context: Context) -> Recovered:
         """The hands of codes, which may be means of codes."""
-        rotations = self.tokenizer.apply({"params": fixed.tokenizer["params"]}, codes, method="decode")
+        rotations = _run(self.tokenizer, fixed.tokenizer["params"], "decode", codes)
         posed = pose_hands(fixed.hand, rotations, context.betas)
         return Recovered(rotations, context.betas, context.camera, posed)
+
+
+def _run(module, params, method, *inputs):
+    return module.apply({"params": params}, *inputs, method=method)

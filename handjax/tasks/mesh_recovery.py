@@ -151,7 +151,7 @@ class MeshRecoveryTask:
     def _save(self, params, state, folder, dtype):
         save_recovery(RecoveryModel(self.network, params, self.tokenizer), folder, dtype)
 
-    def _measures(self, frozen: Fixed, made: Recovered, batch: Batch) -> dict[str, Term]:
+    def _measures(self, frozen, made, batch):
         truth = pose_hands(frozen.hand, axis_angle_to_matrix(batch["pose"]), batch["betas"])
         terms = {}
         for name, part in (("pa_mpjpe_mm", "keypoints"), ("pa_mpvpe_mm", "vertices")):
@@ -203,7 +203,7 @@ def geometry_losses(made: Recovered, batch: Batch) -> dict[str, Term]:
     return {name: _total(GEOMETRY_SCALE * error) for name, error in errors.items()}
 
 
-def _weighted_l1(ours: Array, theirs: Array, weight: Array) -> Float[Array, " batch"]:
+def _weighted_l1(ours, theirs, weight) -> Float[Array, " batch"]:
     return (weight[..., None] * jnp.abs(ours - theirs)).sum((1, 2))
 
 
@@ -213,7 +213,7 @@ def _cue(batch: Batch) -> Float[Array, "batch 21 3"]:
     return jnp.concatenate([places, batch["keypoints_confidence"][..., None]], axis=-1)
 
 
-def _total(values: Array, counted: Array | None = None) -> Term:
+def _total(values, counted=None) -> Term:
     counted = jnp.ones(values.shape) if counted is None else counted.astype(jnp.float32)
     return (values * counted).sum(), counted.sum()
 
@@ -240,8 +240,8 @@ def make(config: Any) -> MeshRecoveryTask:
                 f"tokenizer={config.tokenizer} knows {tokenizer.hand}, {where} is {name}; use one hand model"
             )
     fields = dict(config.network) | {"scales": tuple(config.network.scales)}  # a run's config.json has a list
-    codes = {"tokens": tokenizer.network.tokens, "codes": len(tokenizer.codebook)}
-    sizes = RecoveryConfig(**codes, encoder=ViTConfig(**config.encoder), **fields)
+    tokens, codes = tokenizer.network.tokens, len(tokenizer.codebook)
+    sizes = RecoveryConfig(tokens=tokens, codes=codes, encoder=ViTConfig(**config.encoder), **fields)
     network = RecoveryNetwork(sizes, jnp.dtype(config.dtype))
     return MeshRecoveryTask(
         network, tokenizer, hand, dict(config.loss), Corruption(**config.corruption), config.encoder_weights
