@@ -20,7 +20,12 @@ def get_config(variant: str = "full") -> ConfigDict:
             "eval_batches": 8 if tiny else 40,  # full: 20,480 poses
             "preview_every": 1000 if tiny else 50_000,
             "checkpoint": {"every": 500 if tiny else 10_000},
-            "optim": {"lr": 1e-3 if tiny else 1e-4, "schedule": "cosine" if tiny else "constant", "weight_decay": 0.0},
+            "optim": {  # plain Adam
+                "lr": 1e-3 if tiny else 1e-4,
+                "schedule": "cosine" if tiny else "constant",
+                "weight_decay": 0.0,
+                "clip_norm": 0.0,
+            },
             "network": {"tokens": 16 if tiny else 64, "width": 64 if tiny else 512, "blocks": 1 if tiny else 2},
             "quantizer": {
                 "codes": 256 if tiny else 2048,
@@ -33,6 +38,7 @@ def get_config(variant: str = "full") -> ConfigDict:
                 "vertex_weight": 0.5,  # of centimetres, as the next
                 "joint_weight": 0.3,
                 "commitment_weight": 0.02,
+                "embedding_weight": 0.0,  # 0.02: the codebook is learnt by the paper's λ_E in place of moving averages
             },
             "data": {"loader": "data_pipelines.poses:make_loader", "hand_model": ""},
         }

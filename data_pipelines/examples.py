@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float
 from PIL import Image
+from scipy.spatial.transform import Rotation
 
 from data_pipelines.appearance import Appearance, Patch, change_colors, draw_patch, move_keypoints
 from data_pipelines.options import LoaderConfig
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 Example = dict[str, np.ndarray]
 _MASK_PADDING_RANGE = (0.5, 2.0)
 _CAPTIONS_KEPT = 65_536
+_SHAPES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +91,11 @@ class ExampleMaker:
             "keypoints_known": lambda view: view.known,
             "keypoints_confidence": lambda view: view.confidence(),
             "box_side": lambda view: np.array(box_side(view.places), np.float32),
+            "pose": lambda view: pose_of(view.record, view.window),
+            "betas": lambda view: _mesh(view.record)[1],
+            "mesh_known": lambda view: np.array(view.record.hand_model == options.hand_model),
+            "keypoints_3d": lambda view: _in_space(view)[0],
+            "keypoints_3d_known": lambda view: _in_space(view)[1],
             "is_right": lambda view: np.array((_need(view.record, "side") == "right") != view.window.mirrored),
             "input_ids": lambda view: self._tokenize(_caption(view)),
             "hand_tokens": lambda view: self._find_hands(_caption(view)),
@@ -118,7 +125,7 @@ class ExampleMaker:
     def _draw_view(self, record: HandRecord, rng: np.random.Generator) -> _View:
         """Draws window and mask first, so that they are the same whatever else is changed."""
         record_side = Image.open(io.BytesIO(record.image)).width
-        window = draw_window(record_side, self._options.image_size, self._augmentation, rng)
+        window = draw_window(record_side, self._options.image_size, self._window_of(record), rng)
         padding = self._draw_padding(rng) if "mask" in self._names else None
         found = _keypoints(record, window)
         known = np.isfinite(found).all(axis=-1)
@@ -126,6 +133,11 @@ class ExampleMaker:
         noisy = move_keypoints(found, window.hand_side, self._appearance.keypoint_noise, rng)
         patch = draw_patch(places, window.hand_side, self._appearance, rng)
         return _View(record, window, known, places, padding, _complete(noisy, known, window.size), patch, rng)
+
+    def _window_of(self, record: HandRecord) -> Augmentation:
+        if not self._options.only_right:
+            return self._augmentation
+        return dataclasses.replace(self._augmentation, flip_prob=float(_need(record, "side") == "left"))
 
     def _draw_padding(self, rng: np.random.Generator) -> np.ndarray | float | None:
         if self._training and rng.random() < self._options.full_mask_prob:
@@ -144,6 +156,34 @@ def _mask(view: _View) -> np.ndarray:
     # without keypoints the hand's extent is that of its mesh
     points = view.places if view.known.any() else np.argwhere(view.depth)[:, ::-1]
     return inpaint_mask(view.depth, points, view.padding)
+
+
+def pose_of(record: HandRecord, window: Window) -> Float[np.ndarray, "16 3"]:
+    """A record's pose as its hand is seen in a window, axis-angle in radians; zeros where it has none."""
+    pose, turn = _mesh(record)[0], window.turn
+    if record.pose is None:
+        return pose
+    unmirrored = turn * [[-1], [1], [1]] if window.mirrored else turn
+    whole = (Rotation.from_matrix(unmirrored) * Rotation.from_rotvec(pose[0])).as_rotvec()
+    turned = np.concatenate([whole[None], pose[1:]]).astype(np.float32)
+    return turned * np.array([1, -1, -1], np.float32) if window.mirrored else turned  # DECISIONS G4
+
+
+def _mesh(record: HandRecord) -> tuple[Float[np.ndarray, "16 3"], Float[np.ndarray, "10"]]:
+    """Pose and betas; zeros stand for what is not known, of which `mesh_known` tells."""
+    if record.pose is None:
+        return np.zeros((16, 3), np.float32), np.zeros(_SHAPES, np.float32)
+    return record.pose, _need(record, "betas")
+
+
+def _in_space(view: _View) -> tuple[Float[np.ndarray, "21 3"], Bool[np.ndarray, "21"]]:
+    """Places from the wrist as the window turns them, metres, and which are known; others are zeros."""
+    if view.record.keypoints_3d is None:
+        return np.zeros((21, 3), np.float32), np.zeros(21, bool)
+    places = view.record.keypoints_3d[:, :3] - view.record.keypoints_3d[:1, :3]
+    known = np.isfinite(places).all(axis=-1)
+    turned = np.where(known[:, None], places, 0) @ view.window.turn.T
+    return turned.astype(np.float32), known
 
 
 def _need(record: HandRecord, name: str) -> Any:

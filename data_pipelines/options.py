@@ -39,6 +39,9 @@ class LoaderConfig:
       crop_scale, max_shift, max_rotation, flip_prob: see `Augmentation`.
       brightness, contrast, saturation, hue, occlusion_prob, occlusion_size, keypoint_noise: see `Appearance`; the
         defaults change nothing. A patch over the hand is for tasks that read hands, not for those that paint them.
+      only_right: whether left hands are mirrored and right ones never, for networks of right hands; `flip_prob` is then
+        of no account (DECISIONS B4).
+      hand_model: name of the hand model whose poses the task takes; those of others do not count as known.
       full_mask_prob: how often a training example's whole picture is to be painted.
       tokenizer: folder of the CLIP tokenizer for `input_ids`, or its name in the package's assets.
       max_length: number of tokens of a caption.
@@ -62,6 +65,8 @@ class LoaderConfig:
     occlusion_prob: float = 0.0
     occlusion_size: tuple[float, float] = Appearance.occlusion_size
     keypoint_noise: float = 0.0
+    only_right: bool = False
+    hand_model: str = "open_hand"
     full_mask_prob: float = 0.0
     tokenizer: str = ""
     max_length: int = 77

@@ -53,6 +53,15 @@ class Window:
         return bool(np.linalg.det(self.matrix[:, :2]) < 0)
 
     @property
+    def turn(self) -> Float[np.ndarray, "3 3"]:
+        """Takes directions of the record's camera space to the window's, which is turned about its z axis and then
+        perhaps mirrored; the hand's place beside the axis is left out of account, as in every crop."""
+        linear = np.linalg.inv(self.matrix[:, :2])
+        turn = np.eye(3)
+        turn[:2, :2] = linear / np.sqrt(abs(np.linalg.det(linear)))
+        return turn
+
+    @property
     def hand_side(self) -> float:
         """Longer side of the hand's tight box in pixels of the window."""
         return self.record_side / RECORD_CROP_SCALE / self._pixels_per_pixel(self.record_side)

@@ -56,6 +56,14 @@ def _cpu_lines() -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def output_paths(paths: list[Path], folder: Path) -> dict[Path, Path]:
+    """Pictures made of pictures keep the places of these below their common folder, so that no two share a name."""
+    if not paths:
+        return {}
+    common = os.path.commonpath([path.resolve().parent for path in paths])
+    return {path: folder / path.resolve().relative_to(common).with_name(path.name + ".png") for path in paths}
+
+
 class Report:
     """Collects a command's items and errors; prints them as the one JSON document of the contract (DESIGN)."""
 

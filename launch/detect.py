@@ -8,7 +8,6 @@ python -m launch.detect wave.gif frames/ --video --out overlays/
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +41,7 @@ def _find(arguments: argparse.Namespace, report: command.Report) -> None:
             paths += find_images([source])
         except InputError as error:
             report.error(source, error)
-    outputs = _output_paths(paths, arguments.out) if arguments.out else {}
+    outputs = command.output_paths(paths, arguments.out) if arguments.out else {}
     boxes = np.array(arguments.box, np.float32) if arguments.box else None
     for path in tqdm(paths, "detect", unit="picture", disable=None if arguments.json else True):
         try:
@@ -66,7 +65,7 @@ def _follow(arguments: argparse.Namespace, report: command.Report) -> None:
         raise ConfigError("--video follows hands by itself; leave --backend, --tiles and --box away")
     tracker = HandTracker.load(max_hands=arguments.max_hands, rate=arguments.rate)
     sources = [Path(source) for source in arguments.images]
-    outputs = _output_paths(sources, arguments.out) if arguments.out else {}
+    outputs = command.output_paths(sources, arguments.out) if arguments.out else {}
     for source in sources:
         found = False
         try:
@@ -95,14 +94,6 @@ def _lines(name: str, hands: list[DetectedHand]) -> str:
         box = " ".join(f"{edge:7.1f}" for edge in hand.box)
         rows.append(f"{name}  {hand.side:5}  score {hand.score:.2f}  box {box}")
     return "\n".join(rows)
-
-
-def _output_paths(paths: list[Path], folder: Path) -> dict[Path, Path]:
-    """Overlays keep the pictures' places below their common folder, so that no two share a name."""
-    if not paths:
-        return {}
-    common = os.path.commonpath([path.resolve().parent for path in paths])
-    return {path: folder / path.resolve().relative_to(common).with_name(path.name + ".png") for path in paths}
 
 
 def _parse_arguments() -> argparse.Namespace:

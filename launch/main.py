@@ -17,6 +17,7 @@ COMMANDS = (
     "generate",
     "parity",
     "precompute",
+    "reconstruct",
     "refine",
     "scaling",
     "score",

@@ -82,7 +82,9 @@ def decode(
         logits = predict(tokens)
         known = tokens < codes
         chosen = choose(key, logits)
-        probability = jnp.take_along_axis(jax.nn.softmax(logits), chosen[..., None], axis=-1)[..., 0]
+        probability = jnp.take_along_axis(jax.nn.softmax(logits.astype(jnp.float32)), chosen[..., None], axis=-1)[
+            ..., 0
+        ]
         chosen, sure = jnp.where(known, tokens, chosen), jnp.where(known, confidence, probability)
         hidden = hide_least_confident(sure, known, count)
         mean = jnp.where(known, 0, probability).sum(-1) / jnp.maximum((~known).sum(-1), 1)
@@ -92,3 +94,48 @@ def decode(
     steps = jax.random.split(key, iterations), jnp.asarray(masked_counts(iterations, length))
     (tokens, confidence), (hidden, means) = jax.lax.scan(iterate, start, steps)
     return Decoded(tokens, confidence, jnp.log(confidence).sum(-1), hidden, means)
+
+
+def hypotheses(
+    predict: Predict,
+    batch: int,
+    length: int,
+    codes: int,
+    key: Key[Array, ""],
+    count: int,
+    share: float = TOP_SHARE,
+    iterations: int = ITERATIONS,
+) -> Decoded:
+    """Draws several poses of each picture; `log_likelihood` tells which is the likeliest.
+
+    Args:
+        predict: tokens, `codes` for hidden ones, to logits.
+        batch: number of pictures.
+        length: tokens of a pose.
+        codes: of the codebook.
+        key: of the draws.
+        count: poses of a picture.
+        share: of the codes that tokens are drawn from.
+        iterations: T.
+
+    Returns:
+        What `decode` returns with an axis of `count` before all others.
+    """
+    choose = among_the_likeliest(share)
+
+    def draw(key):
+        return decode(predict, batch, length, codes, key, choose, iterations)
+
+    return jax.vmap(draw)(jax.random.split(key, count))
+
+
+def joint_confidence(confidence: Float[Array, "batch L"]) -> Float[Array, "batch 16"]:
+    """Geometric mean of the confidence of each joint's tokens."""
+    return jnp.exp(jnp.log(confidence).reshape(len(confidence), 16, -1).mean(-1))
+
+
+def vertex_confidence(
+    confidence: Float[Array, "batch L"], skin_weights: Float[Array, "V 16"]
+) -> Float[Array, "batch V"]:
+    """Confidence of the joints that move each vertex, in their shares."""
+    return joint_confidence(confidence) @ skin_weights.T

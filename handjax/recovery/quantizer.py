@@ -6,6 +6,7 @@ beginning of the next step, alike everywhere.
 """
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -77,8 +78,8 @@ class Quantizer:
             rng: one key an example, for the choice of spare latents.
         """
         codebook, counts = self.revived(codes)
-        used, used_sums = self._means(latents, jax.nn.one_hot(indices, self.codes))
-        spare_counts, spare_sums = self._means(latents, self._spare_places(rng, latents.shape[1]))
+        used, used_sums = self._means(latents, indices, jnp.ones(indices.shape))
+        spare_counts, spare_sums = self._means(latents, *self._spare_places(rng, latents.shape[1]))
         return {
             "counts": self.decay * counts + (1 - self.decay) * used,
             "sums": self.decay * counts[:, None] * codebook + (1 - self.decay) * used_sums,
@@ -86,7 +87,9 @@ class Quantizer:
             "spare_sums": spare_sums,
         }
 
-    def _spare_places(self, rng: Key[Array, " batch"], length: int) -> Float[Array, "batch L K"]:
+    def _spare_places(
+        self, rng: Key[Array, " batch"], length: int
+    ) -> tuple[Int[Array, "batch L"], Float[Array, "batch L"]]:
         """Sends each token to a random place of the codebook with a weight by which one of a place stands out.
 
         A weighted mean is linear in the tokens, as a choice of one is not.
@@ -95,16 +98,18 @@ class Quantizer:
         def draw(key):
             place, weight = jax.random.split(key)
             places = jax.random.randint(place, (length,), 0, self.codes)
-            weights = jnp.exp(-_SHARPNESS * jax.random.uniform(weight, (length,)))
-            return jax.nn.one_hot(places, self.codes) * weights[:, None]
+            return places, jnp.exp(-_SHARPNESS * jax.random.uniform(weight, (length,)))
 
         return jax.vmap(draw)(rng)
 
-    @jax.default_matmul_precision("highest")
-    def _means(self, latents, weights) -> tuple[Float[Array, " K"], Float[Array, "K D"]]:
-        """Sums over tokens, divided by the tokens that each code would get were all used alike."""
-        alike = weights.shape[0] * weights.shape[1] / self.codes
-        return weights.sum((0, 1)) / alike, jnp.einsum("blk,bld->kd", weights, latents) / alike
+    def _means(
+        self, latents: Float[Array, "batch L D"], places: Int[Array, "batch L"], weights: Float[Array, "batch L"]
+    ) -> tuple[Float[Array, " K"], Float[Array, "K D"]]:
+        """Weighted sums of the tokens of each place, divided by the tokens of a place were all used alike."""
+        alike = places.size / self.codes
+        weighted = weights[..., None] * latents
+        add = functools.partial(jax.ops.segment_sum, segment_ids=places.ravel(), num_segments=self.codes)
+        return add(weights.ravel()) / alike, add(weighted.reshape(-1, self.dim)) / alike
 
 
 @jax.default_matmul_precision("highest")

@@ -14,6 +14,7 @@ from data_pipelines.options import LoaderConfig
 from handjax.adapters.losses import keypoint_mask
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
+from handjax.hand.model import load_open_hand, pose_hand
 from handjax.training.config import load_config
 from tests.data_pipelines.conftest import make_record
 
@@ -32,6 +33,7 @@ SPEC = {
 }
 COLORS = {"brightness": 0.3, "contrast": 0.3, "saturation": 0.3, "hue": 0.1}
 WINDOW = np.arange(3)
+ANY = jax.ShapeDtypeStruct((), np.float32)
 EVERYTHING = COLORS | {"occlusion_prob": 0.7, "keypoint_noise": 0.04}
 
 
@@ -207,3 +209,39 @@ def test_a_damaged_picture_names_its_record():
 def test_values_out_of_their_range_are_named(prepared_few, change, text):
     with pytest.raises(ConfigError, match=text):
         loader(prepared_few, **change)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_meshes_turn_with_their_pictures_into_right_hands(side):
+    """Posing the right hand gives the places in space, which seen from afar are the places in the picture."""
+    rng = np.random.default_rng(0)
+    pose, betas = rng.normal(0, 0.5, (16, 3)).astype(np.float32), rng.normal(size=10).astype(np.float32)
+    points = np.asarray(pose_hand(load_open_hand(side), pose, betas, np.zeros(3)).keypoints)
+    places = 100 * points[:, :2] + 40
+    record = dataclasses.replace(
+        make_record(3),
+        side=side,
+        hand_model="open_hand",
+        pose=pose,
+        betas=betas,
+        keypoints_2d=np.column_stack([places, np.ones(21)]).astype(np.float32),
+        keypoints_3d=np.column_stack([points + 1, np.ones(21)]).astype(np.float32),
+    )
+    names = ("pose", "betas", "mesh_known", "keypoints_3d", "keypoints_3d_known", "keypoints", "is_right")
+    spec, right = dict.fromkeys(names, ANY), load_open_hand("right")
+    for seed in range(4):
+        made = example(record, seed, spec, only_right=True, max_rotation=90.0)
+        assert made["is_right"] and made["mesh_known"] and made["keypoints_3d_known"].all()
+        posed = np.asarray(pose_hand(right, made["pose"], made["betas"], np.zeros(3)).keypoints)
+        np.testing.assert_allclose(posed - posed[0], made["keypoints_3d"], atol=1e-5)
+        seen, flat = made["keypoints"] - made["keypoints"][0], made["keypoints_3d"][:, :2]
+        np.testing.assert_allclose(seen, flat * np.linalg.norm(seen) / np.linalg.norm(flat), atol=1e-2)
+    other = example(record, 0, spec, only_right=True, hand_model="mano")
+    assert not other["mesh_known"]
+
+
+def test_records_without_a_mesh_say_so():
+    names = ("pose", "betas", "mesh_known", "keypoints_3d", "keypoints_3d_known")
+    made = example(make_record(3), 0, dict.fromkeys(names, ANY))
+    assert not made["mesh_known"] and not made["keypoints_3d_known"].any()
+    assert not any(made[name].any() for name in ("pose", "betas", "keypoints_3d"))

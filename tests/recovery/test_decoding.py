@@ -63,3 +63,36 @@ def test_text_draws_among_the_likeliest_codes():
     assert drawn.min() >= 2048 - 103 and len(np.unique(drawn)) > 50
     expected = np.exp(np.arange(1945, 2048) / 100)
     assert drawn.mean() == pytest.approx((np.arange(1945, 2048) * expected).sum() / expected.sum(), abs=4)
+
+
+def test_confidence_of_joints_and_vertices():
+    confidence = jnp.asarray(np.random.default_rng(0).uniform(0.1, 1, (2, 64)))
+    joints = decoding.joint_confidence(confidence)
+    np.testing.assert_allclose(joints[1, 3], np.prod(confidence[1, 12:16]) ** 0.25, rtol=1e-5)
+    weights = jnp.eye(16)[jnp.array([3, 3, 5])].at[1].set(jnp.eye(16)[3:5].mean(0))
+    vertices = decoding.vertex_confidence(confidence, weights)
+    np.testing.assert_allclose(vertices[0], [joints[0, 3], joints[0, 3:5].mean(), joints[0, 5]], rtol=1e-5)
+
+
+def test_hypotheses_are_drawn_apart_and_weighed_by_their_probabilities():
+    drawn = decoding.hypotheses(predict, BATCH, LENGTH, CODES, jax.random.key(3), 6, share=1.0, iterations=4)
+    assert drawn.tokens.shape == (6, BATCH, LENGTH) and drawn.hidden.shape == (6, 4, BATCH, LENGTH)
+    assert len({tuple(row) for row in np.asarray(drawn.tokens[:, 0])}) == 6
+    known = np.full((6, BATCH, LENGTH), CODES)
+    confidence, hidden = np.zeros(known.shape), np.asarray(drawn.hidden)
+    for t in range(4):
+        for h in range(6):
+            logits = np.float64(predict(jnp.asarray(known[h])))
+            shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+            new = (known[h] == CODES) & ~hidden[h, t]
+            confidence[h][new] = np.take_along_axis(shares, np.asarray(drawn.tokens[h])[..., None], -1)[..., 0][new]
+            known[h] = np.where(hidden[h, t], CODES, drawn.tokens[h])
+    np.testing.assert_allclose(drawn.log_likelihood, np.log(confidence).sum(-1), rtol=1e-4)
+    assert (drawn.log_likelihood.std(0) > 0.1).all()
+
+
+def test_one_code_alone_can_be_drawn():
+    """A share of the codes that holds one of them leaves nothing to chance."""
+    drawn = decoding.hypotheses(predict, BATCH, LENGTH, CODES, jax.random.key(3), 2, share=1 / CODES, iterations=3)
+    for tokens in drawn.tokens:
+        np.testing.assert_array_equal(tokens, _decode(iterations=3).tokens)

@@ -15,13 +15,20 @@ import pytest
 from data_pipelines.poses import pose_maker
 from handjax.errors import ConfigError
 from handjax.hand.angles import angles_from_pose
-from handjax.hand.model import load_open_hand, pose_hand_matrices
+from handjax.hand.model import load_open_hand, pose_hand, pose_hand_matrices
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.hand.topology import JOINT_LIMITS
 from handjax.metrics import alignment, keypoints
+from handjax.recovery.quantizer import nearest_codes
+from handjax.recovery.tokenizer import load_tokenizer
 from handjax.tasks import make_task, resolve
 from handjax.training.config import load_config
 from handjax.training.loop import train
+from handjax.training.optimizer import make_optimizer
+from handjax.training.state import create_state
+from handjax.training.step import make_train_step
+from launch import export
+from tests.hand.mano_files import mano_arrays, write_python2
 from tests.tasks.codebook_runs import RUNS, SMALL
 
 FIELDS = (*SMALL, "batch_size=16", "eval_every=0", "preview_every=0", "log_every=1", "checkpoint.every=3")
@@ -108,6 +115,58 @@ def test_processes_share_the_batches_and_held_out_poses_are_fixed(task):
     assert not np.allclose(held_out[0], next(iter(_load(config, task)))["pose"])
 
 
+def test_training_lowers_every_error_and_uses_the_codes():
+    sizes = ("network.width=32", "quantizer.codes=32", "quantizer.dim=8")
+    config = _config("steps=400", "optim.lr=3e-3", *sizes)
+    task = make_task(config)
+    tx, schedule = make_optimizer(config.optim, config.steps)
+    state, step = create_state(task, tx, 0, with_ema=False), jax.jit(make_train_step(task, tx, schedule))
+    reports = []
+    for batch in itertools.islice(_load(config, task), config.steps):
+        state, metrics = step(state, task.frozen(), batch)
+        reports.append(metrics)
+    reports = jax.device_get(reports)
+
+    def mean(name, part):
+        return np.mean([report[name] for report in reports[part]])
+
+    first, last = slice(5), slice(-20, None)
+    assert mean("loss", last) < 0.6 * mean("loss", first)
+    for name in ("rotation", "vertex", "joint"):
+        assert mean(name, last) < 0.6 * mean(name, first), name
+    assert mean("usage", last) > 0.7
+    assert 10 < mean("perplexity", last) <= 32.01
+
+
+def test_a_codebook_is_learnt_by_its_gradient_where_it_has_a_weight(task, start):
+    """λ_E·‖sg[z] - c‖² pulls each code towards the latents that chose it, and no network; ‖z - sg[c]‖² no code."""
+    learnt = make_task(_config("loss.embedding_weight=0.02", "ema_decay=0.9"))
+    assert learnt.loss_weights["embedding"] == 0.02
+    params, state = learnt.init(jax.random.key(0))
+    batch = jax.tree.map(jnp.asarray, next(iter(_load(_config(), task))))
+
+    @functools.partial(jax.jit, static_argnums=1)
+    def slopes(params, name):
+        def term(params):
+            total, weight = learnt.loss(params, learnt.frozen(), state, batch, start[2])[0][name]
+            return total / weight
+
+        return jax.grad(term)(params)
+
+    of_embedding, of_commitment = slopes(params, "embedding"), slopes(params, "commitment")
+    assert not any(np.any(leaf) for name in ("encoder", "decoder") for leaf in jax.tree.leaves(of_embedding[name]))
+    assert not np.any(of_commitment["codebook"]) and np.any(jax.tree.leaves(of_commitment["encoder"])[0])
+    codebook = np.float64(params["codebook"])
+    truth = axis_angle_to_matrix(batch["pose"])
+    latents = np.float64(learnt.network.apply({"params": params}, truth, method="encode")).reshape(-1, 4)
+    chosen = np.linalg.norm(latents[:, None] - codebook, axis=-1).argmin(-1)
+    expected = np.zeros_like(codebook)
+    np.add.at(expected, chosen, 2 * (codebook[chosen] - latents) / latents.size)
+    np.testing.assert_allclose(of_embedding["codebook"], expected, rtol=1e-3, atol=1e-7)
+    terms = jax.eval_shape(learnt.evaluate, params, learnt.frozen(), state, batch, None)
+    assert terms.keys() >= learnt.loss_weights.keys()
+
+
 def test_eight_devices_keep_the_codebook_of_one():
     # most of the time goes into compiling
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
@@ -119,7 +178,9 @@ def test_eight_devices_keep_the_codebook_of_one():
     assert report["devices"] == 8
     assert min(report["moved"].values()) > 1e-3
     for name in RUNS:
-        assert max(report[name].values()) < 2e-4, name
+        # rounding may decide the sign of one term of an L1 error, by which a small gradient moves a thousandth
+        assert report[name].pop("params") < 3e-3, name
+        assert max(report[name].values()) < 2e-5, name
 
 
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
@@ -140,6 +201,63 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(alone))
 
 
+def test_manos_class_is_tokenised_as_well(tmp_path):
+    write_python2(tmp_path / "MANO_RIGHT.pkl", mano_arrays())
+    config = _config(f"data.hand_model={tmp_path / 'MANO_RIGHT.pkl'}", "batch_size=4")
+    task = make_task(config)
+    assert task.hand.name == "mano"
+    batch = next(iter(_load(config, task)))
+    params, state = task.init(jax.random.key(0))
+    terms = jax.jit(task.evaluate)(params, task.frozen(), state, batch, None)
+    hand = pose_hand(task.hand, batch["pose"][0], batch["betas"][0], jnp.zeros(3))
+    assert hand.vertices.shape == (778, 3)
+    assert all(np.isfinite(total) for total, _ in terms.values())
+
+
+def test_a_preview_is_drawn(task, batch, start):
+    params, state, keys = start
+    picture = jax.jit(task.preview)(params, task.frozen(), state, batch, keys)["reconstruction"]
+    assert picture.shape == (8 * 96, 2 * 96, 3)
+    assert picture[:, :96].max() > 200 and picture[:, 96:].max() > 200
+
+
 def test_tokens_that_joints_cannot_share_are_refused():
     with pytest.raises(ConfigError, match="network.tokens=48 does not fit 16 joints"):
         make_task(_config("network.tokens=48"))
+
+
+def test_averaged_parameters_are_refused_beside_an_averaged_codebook():
+    with pytest.raises(ConfigError, match="ema_decay=0.99 does not fit a codebook of averages") as caught:
+        make_task(_config("ema_decay=0.99"))
+    assert "\n" not in str(caught.value)
+
+
+def test_the_full_recipe_is_the_papers():
+    config = load_config("vq_mano.py")
+    assert (config.steps, config.batch_size, config.network.tokens) == (400_000, 512, 64)
+    assert (config.quantizer.codes, config.quantizer.dim, config.quantizer.decay) == (2048, 256, 0.99)
+    tx, schedule = make_optimizer(config.optim, config.steps)
+    gradient, params = jnp.array([300.0, -4e-3]), jnp.array([1.0, 2.0])
+    update, _ = tx.update(gradient, tx.init(params), params)
+    np.testing.assert_allclose(update, [-1e-4, 1e-4], rtol=1e-4)  # plain Adam: neither clipped nor decayed
+    assert float(schedule(0)) == float(schedule(399_999)) == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("fields", [(), ("loss.embedding_weight=0.02",)])
+def test_a_run_is_exported_and_read_again(fields, tmp_path, batch, monkeypatch, capsys):
+    config = _config("steps=2", *fields)
+    task = make_task(config)
+    state = train(config, task, lambda split: _load(config, task, split), tmp_path / "run")
+    words = ["--run", str(tmp_path / "run"), "--to", "handjax", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["launch.export", *words])
+    export.main()
+    assert "step 2" in capsys.readouterr().out
+    again = load_tokenizer(tmp_path / "out")
+    assert (again.network, again.hand, again.codebook.shape) == (task.network, "open_hand", (24, 4))
+    rotations = axis_angle_to_matrix(batch["pose"])
+    latents = again.network.apply({"params": again.params}, rotations, method="encode")
+    codes = again.codebook[nearest_codes(latents, again.codebook)]
+    decoded = again.network.apply({"params": again.params}, codes, method="decode")
+    terms = jax.jit(task.evaluate)(state.params, task.frozen(), state.model_state, batch, None)
+    expected = float(terms["rotation"][0] / terms["rotation"][1])
+    assert float(jnp.abs(decoded - rotations).mean()) == pytest.approx(expected, rel=1e-5)

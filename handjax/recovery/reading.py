@@ -1,0 +1,101 @@
+"""From pictures to posed hands: what the transformer, the tokenizer and the hand model make together."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from jaxtyping import Array, Float, Int, Key
+
+from handjax.hand.model import HandModel, PosedHand
+from handjax.hand.rotations import axis_angle_to_matrix
+from handjax.recovery.decoding import Decoded, Predict, decode
+from handjax.recovery.network import Context, RecoveryNetwork
+from handjax.recovery.posing import pose_hands
+from handjax.recovery.quantizer import nearest_codes
+from handjax.recovery.vq_mano import VQMano
+
+
+class Recovered(NamedTuple):
+    """Rotations, shape, camera and the posed hand of pictures."""
+
+    rotations: Float[Array, "batch 16 3 3"]
+    betas: Float[Array, "batch 10"]
+    camera: Float[Array, "batch 3"]
+    posed: PosedHand
+
+
+class Fixed(NamedTuple):
+    """What reading needs besides the transformer's parameters.
+
+    Attributes:
+        tokenizer: `Tokenizer.arrays`.
+        hand: the hand model that the tokenizer knows.
+    """
+
+    tokenizer: dict[str, Any]
+    hand: HandModel
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshReader:
+    """The networks; their weights are arguments of every method.
+
+    Args:
+        network: the transformer.
+        tokenizer: encoder and decoder of poses.
+    """
+
+    network: RecoveryNetwork
+    tokenizer: VQMano
+
+    def recover(
+        self,
+        params: Any,
+        fixed: Fixed,
+        images: Float[Array, "batch 256 256 3"],
+        cue: Float[Array, "batch 21 3"],
+        key: Key[Array, ""],
+        **options: Any,
+    ) -> tuple[Recovered, Decoded]:
+        """Reads pictures once and decodes their tokens.
+
+        Args:
+            params: of the transformer.
+            fixed: tokenizer and hand.
+            images: crops of right hands in [-1, 1].
+            cue: x and y of keypoints in the crop, -0.5 to 0.5, and confidence, 0 where there is none.
+            key: of tokens that are drawn.
+            options: those of `decoding.decode`.
+
+        Source: MMHMR section 3.4.
+        """
+        c = self.network.config
+        predict, context = self.predictor(params, images, cue)
+        decoded = decode(predict, len(images), c.tokens, c.codes, key, **options)
+        return self.pose(fixed, fixed.tokenizer["codebook"][decoded.tokens], context), decoded
+
+    def predictor(
+        self, params: Any, images: Float[Array, "batch 256 256 3"], cue: Float[Array, "batch 21 3"]
+    ) -> tuple[Predict, Context]:
+        """Encodes pictures, and gives what predicts their tokens as often as it is asked."""
+        context = _run(self.network, params, "encode", images)
+
+        def predict(tokens):
+            return _run(self.network, params, "predict", tokens, cue, context)
+
+        return predict, context
+
+    def tokenize(self, fixed: Fixed, pose: Float[Array, "batch 16 3"]) -> Int[Array, "batch L"]:
+        """The tokens of poses in axis-angle."""
+        rotations = axis_angle_to_matrix(pose)
+        latents = _run(self.tokenizer, fixed.tokenizer["params"], "encode", rotations)
+        return nearest_codes(latents, fixed.tokenizer["codebook"])
+
+    def pose(self, fixed: Fixed, codes: Float[Array, "batch L D"], context: Context) -> Recovered:
+        """The hands of codes, which may be means of codes."""
+        rotations = _run(self.tokenizer, fixed.tokenizer["params"], "decode", codes)
+        posed = pose_hands(fixed.hand, rotations, context.betas)
+        return Recovered(rotations, context.betas, context.camera, posed)
+
+
+def _run(module, params, method, *inputs):
+    return module.apply({"params": params}, *inputs, method=method)

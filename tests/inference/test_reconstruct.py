@@ -1,0 +1,92 @@
+"""Meshes of a picture by a tiny random network: where they stand, their mirror images, what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handjax.errors import ConfigError, InputError, WeightsError
+from handjax.hand.model import load_open_hand, mirror_model, pose_hand
+from handjax.inference.reconstruct import HandReconstructor, draw_meshes, keypoints_2d
+from handjax.perception import DetectedHand
+from handjax.recovery.camera import MEAN_CAMERA, project_to_crop
+from tests.recovery.tiny_models import random_model
+
+SHAPE = (240, 320)
+KEYPOINTS = np.random.default_rng(0).uniform(100, 180, (21, 3)).astype(np.float32)
+KEYPOINTS[:2, :2] = [[100, 100], [180, 180]]  # the square around them is that from 76 to 204
+
+
+CAMERA = np.array([5.0, 0.02, -0.01], np.float32)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """Sees every hand by CAMERA."""
+    made = random_model()
+    head = made.params["shape_head"]
+    camera = {"kernel": 0 * head["camera"]["kernel"], "bias": CAMERA - np.array(MEAN_CAMERA, np.float32)}
+    return made._replace(params={**made.params, "shape_head": {**head, "camera": camera}})
+
+
+@pytest.fixture(scope="module")
+def reconstructor(model):
+    return HandReconstructor(model, load_open_hand())
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(1).integers(0, 256, (*SHAPE, 3), np.uint8)
+
+
+def hand_at(keypoints, side="right"):
+    return DetectedHand.from_landmarks(side, 1.0, keypoints.astype(np.float32), np.zeros((21, 3), np.float32))
+
+
+@pytest.fixture(scope="module")
+def right(reconstructor, image):
+    return reconstructor.read(image, hand_at(KEYPOINTS))
+
+
+def test_a_hand_stands_in_the_picture_where_its_crop_shows_it(right):
+    posed = pose_hand(load_open_hand(), right.pose, right.betas, jnp.zeros(3))
+    np.testing.assert_allclose(posed.vertices + right.translation, right.vertices, atol=1e-4)
+    in_crop = project_to_crop(posed.keypoints, jnp.array(CAMERA))
+    expected = 140 + 128 * np.asarray(in_crop)
+    seen = keypoints_2d(right, SHAPE)
+    np.testing.assert_allclose(seen[0], expected[0], atol=0.02)
+    np.testing.assert_allclose(seen, expected, atol=1)  # from farther away perspective is weaker
+    assert right.confidence.shape == (16,) and (right.confidence < 1).all()
+    assert right.log_likelihood == pytest.approx(np.log(np.float64(right.confidence)).sum(), rel=1e-3)  # 16 tokens
+
+
+def test_a_left_hand_is_the_mirror_image(reconstructor, image, right):
+    mirrored = KEYPOINTS * [-1, 1, 1] + [SHAPE[1], 0, 0]
+    left = reconstructor.read(np.ascontiguousarray(image[:, ::-1]), hand_at(mirrored, "left"))
+    np.testing.assert_allclose(left.vertices, right.vertices * [-1, 1, 1], atol=1e-4)
+    posed = pose_hand(mirror_model(load_open_hand()), left.pose, left.betas, jnp.asarray(left.translation))
+    np.testing.assert_allclose(posed.vertices, left.vertices, atol=1e-4)
+    np.testing.assert_array_equal(left.faces, right.faces[:, ::-1])
+
+
+def test_of_two_hands_the_smaller_one_is_farther_and_hidden(reconstructor, image, right):
+    half = (KEYPOINTS - 140) / 2 + 140
+    far = reconstructor.read(image, hand_at(half))
+    assert far.translation[2] == pytest.approx(2 * right.translation[2], rel=0.02)
+    alone, both = draw_meshes(image, [right]), draw_meshes(image, [far, right])
+    touched = (alone != image).any(-1)
+    assert 0.005 < touched.mean() < 0.2 and touched[76:204, 76:204].sum() == touched.sum()
+    np.testing.assert_array_equal(both[touched], alone[touched])
+    np.testing.assert_array_equal(draw_meshes(image, []), image)
+
+
+def test_what_cannot_be_read_is_refused(model, reconstructor, image):
+    with pytest.raises(InputError, match="a square of 13 pixels is too small"):
+        reconstructor.read(image, hand_at(140 + (KEYPOINTS - 140) / 10))
+    spoilt = model._replace(params=jax.tree.map(lambda value: value * np.nan, model.params))
+    with pytest.raises(WeightsError, match="give no numbers"):
+        HandReconstructor(spoilt, load_open_hand()).read(image, hand_at(KEYPOINTS))
+    with pytest.raises(ConfigError, match="knows open_hand, not mano"):
+        HandReconstructor(model, dataclasses.replace(load_open_hand(), name="mano"))

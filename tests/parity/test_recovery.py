@@ -1,0 +1,88 @@
+"""Parts of the mesh recovery against PyTorch: the encoder in HaMeR's names, and sampling as `grid_sample` does it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from handjax.errors import WeightsError
+from handjax.recovery.deformable import sample_maps
+from handjax.recovery.vit import ViT, ViTConfig, load_vit
+from handjax.weights.names import to_torch
+from handjax.weights.safetensors import write_tensors
+
+torch = pytest.importorskip("torch")
+F = torch.nn.functional
+CONFIG = ViTConfig(width=12, depth=2, heads=3)
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    """A random checkpoint in HaMeR's names and PyTorch's layouts, with a head that is not the encoder's."""
+    shapes = {"patch_embed.proj.weight": (12, 3, 16, 16), "patch_embed.proj.bias": (12,), "pos_embed": (1, 193, 12)}
+    for block in ("blocks.0.", "blocks.1."):
+        for name, out, into in (("attn.qkv", 36, 12), ("attn.proj", 12, 12), ("mlp.fc1", 48, 12), ("mlp.fc2", 12, 48)):
+            shapes |= {f"{block}{name}.weight": (out, into), f"{block}{name}.bias": (out,)}
+        for name in ("norm1", "norm2"):
+            shapes |= {f"{block}{name}.weight": (12,), f"{block}{name}.bias": (12,)}
+    shapes |= {"last_norm.weight": (12,), "last_norm.bias": (12,)}
+    rng = np.random.default_rng(0)
+    made = {f"backbone.{name}": 0.2 * rng.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    return made | {"mano_head.deccam.weight": np.zeros((3, 4), np.float32)}
+
+
+def _forward(state, image):
+    """HaMeR's encoder, from its published description: pixels normalised as ImageNet's, columns 32 to 224."""
+    state = {name.removeprefix("backbone."): torch.from_numpy(value) for name, value in state.items()}
+    mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    pixels = ((image + 1) / 2 - mean) / deviation
+    pixels = pixels.permute(0, 3, 1, 2)[..., 32:-32]
+    x = F.conv2d(pixels, state["patch_embed.proj.weight"], state["patch_embed.proj.bias"], stride=16, padding=2)
+    assert x.shape[-2:] == (16, 12)
+    x = x.flatten(2).transpose(1, 2)
+    x = x + state["pos_embed"][:, 1:] + state["pos_embed"][:, :1]
+
+    def layer(name, value):
+        return F.linear(value, state[f"{name}.weight"], state[f"{name}.bias"])
+
+    def norm(name, value):
+        return F.layer_norm(value, (12,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
+
+    for block in ("blocks.0", "blocks.1"):
+        qkv = layer(f"{block}.attn.qkv", norm(f"{block}.norm1", x)).reshape(len(x), 192, 3, 3, 4)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
+        x = x + layer(f"{block}.attn.proj", attended)
+        x = x + layer(f"{block}.mlp.fc2", F.gelu(layer(f"{block}.mlp.fc1", norm(f"{block}.norm2", x))))
+    return norm("last_norm", x).reshape(len(x), 16, 12, 12)
+
+
+def test_the_encoder_reads_hamers_checkpoint(tensors, tmp_path):
+    path = tmp_path / "hamer.safetensors"
+    write_tensors(path, tensors)
+    params = load_vit(path, CONFIG)
+    image = np.random.default_rng(1).uniform(-1, 1, (2, 256, 256, 3)).astype(np.float32)
+    ours = jax.jit(ViT(CONFIG).apply)({"params": params}, image)
+    np.testing.assert_allclose(ours, _forward(tensors, torch.from_numpy(image)).numpy(), rtol=1e-4, atol=1e-4)
+    again = {f"backbone.{name}": value for name, value in to_torch(params).items()}
+    assert again.keys() == tensors.keys() - {"mano_head.deccam.weight"}
+    assert all(np.array_equal(value, tensors[name]) for name, value in again.items())
+
+
+def test_an_encoder_of_another_size_is_refused(tensors, tmp_path):
+    path = tmp_path / "hamer.safetensors"
+    write_tensors(path, tensors)
+    with pytest.raises(WeightsError, match="1[0-9] missing|of another shape"):
+        load_vit(path, ViTConfig(width=12, depth=3, heads=3))
+
+
+def test_samples_are_those_of_grid_sample():
+    rng = np.random.default_rng(2)
+    values = rng.standard_normal((2, 5, 7, 3, 4)).astype(np.float32)  # batch, height, width, heads, dim
+    places = rng.uniform(-0.2, 1.2, (2, 6, 3, 1, 8, 2)).astype(np.float32)
+    ours = sample_maps([jnp.asarray(values)], jnp.asarray(places))[:, :, :, 0]
+    for head in range(3):
+        image = torch.from_numpy(values[:, :, :, head]).permute(0, 3, 1, 2)
+        grid = torch.from_numpy(2 * places[:, :, head, 0] - 1)
+        theirs = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+        np.testing.assert_allclose(ours[:, :, head], theirs.permute(0, 2, 3, 1), atol=1e-5)
