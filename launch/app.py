@@ -25,7 +25,7 @@ from launch.study.server import StudyServer
 from launch.study.store import Store
 from launch.study.trials import PREFER, TASKS, Settings, common_names, plan
 
-DEFAULTS = {"real": "real", "tasks": ",".join(TASKS), "trials": 30, "seed": 0, "side": 512}
+DEFAULTS: dict[str, Any] = {"real": "real", "tasks": ",".join(TASKS), "trials": 30, "seed": 0, "side": 512}
 
 
 def main() -> int:

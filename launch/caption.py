@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 import handjax
 from data_pipelines.captions import Captions
-from handjax.captioning import hand_phrases, prompts, rules
+from handjax.captioning import hand_phrases, picture, prompts, rules
 from handjax.captioning.endpoint import Endpoint
 from handjax.captioning.failures import NoAnswer
 from handjax.captioning.local import MODELS, LocalModel
@@ -128,7 +128,7 @@ def _backend(arguments: argparse.Namespace) -> tuple[Refinement, dict[str, Any]]
         "detector": hashlib.sha256(TASK_FILE.read_bytes()).hexdigest(),
     }
     if arguments.backend == "rules":
-        code = (Path(module.__file__ or "").read_text() for module in (rules, hand_phrases))
+        code = (Path(module.__file__ or "").read_text() for module in (rules, hand_phrases, picture))
         return rules.rule_refinement(), identity | {"rules": _hash(*code)}
     ask: prompts.Ask
     if arguments.backend == "local":

@@ -1,9 +1,11 @@
-"""Writes what a run has trained in the layout of other tools.
+"""Writes what a run has trained, or prepared records, in the layout of other tools.
 
     python -m launch.export --run DIR --to diffusers|torch|handjax --out DIR [--dtype float16]
+    python -m launch.export --records DIR --to interhand --out DIR [--split train] [--mano DIR]
 
 `diffusers`: the model's folder (an autoencoder fills its vae/). `torch`: safetensors of an adapter and a PyTorch
-module that reads them. `handjax`: what other recipes here build on, as the tokenizer of poses.
+module that reads them. `handjax`: what other recipes here build on, as the tokenizer of poses. `interhand`:
+InterHand2.6M's pictures and annotations, which InterWild and DIR read.
 """
 
 import argparse
@@ -12,22 +14,43 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from handjax.errors import ConfigError
+from data_pipelines.datasets.mano import load_manos
+from data_pipelines.features import open_records
+from data_pipelines.interhand_files import write_interhand
+from handjax.errors import ConfigError, InputError
 from handjax.tasks import make_task
 from handjax.training.checkpoints import restore_model_state, restore_params
 from handjax.training.config import read_config
 from launch import command
 
+WEIGHTS = ("diffusers", "torch", "handjax")
+RECORDS = ("interhand",)
+
 
 def main() -> None:
-    """Exports the newest checkpoint of a run, the moving average where there is one."""
+    """Exports the newest checkpoint of a run, the moving average where there is one, or the records of a split."""
     parser = argparse.ArgumentParser(prog="launch.export", description=__doc__)
-    parser.add_argument("--run", type=Path, required=True, metavar="DIR", help="--workdir of a launch.train run")
-    parser.add_argument("--to", choices=["diffusers", "torch", "handjax"], required=True, help="layout to write")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", type=Path, metavar="DIR", help="--workdir of a launch.train run")
+    source.add_argument("--records", type=Path, metavar="DIR", help="what launch.precompute made")
+    parser.add_argument("--to", choices=[*WEIGHTS, *RECORDS], required=True, help="layout to write")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made when missing")
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="of the weights")
+    parser.add_argument("--split", choices=["train", "val", "eval"], default="train", help="of the records")
+    parser.add_argument("--mano", type=Path, metavar="DIR", help="your MANO files: records then have MANO's parameters")
     arguments = parser.parse_args()
+    possible = WEIGHTS if arguments.run else RECORDS
+    if arguments.to not in possible:
+        raise ConfigError(f"--to {arguments.to} is not for these; use {' or '.join(possible)}")
+    (export_run if arguments.run else export_records)(arguments)
 
+
+def export_run(arguments: argparse.Namespace) -> None:
+    """Writes what a run has trained.
+
+    Raises:
+        ConfigError: its task has no such layout.
+    """
     config = read_config(arguments.run)
     task = make_task(config)
     if arguments.to not in task.exports:
@@ -37,6 +60,22 @@ def main() -> None:
     state = restore_model_state(arguments.run, state_shapes)
     task.exports[arguments.to](params, state, arguments.out, np.dtype(arguments.dtype))
     print(f"{arguments.out}: step {step} of {arguments.run}")
+
+
+def export_records(arguments: argparse.Namespace) -> None:
+    """Writes records as a published data set's files.
+
+    Raises:
+        InputError: there are none, or one lacks what the files tell.
+        WeightsError: a MANO file is missing or damaged.
+    """
+    records = open_records(arguments.records, arguments.split)
+    if records is None:
+        raise InputError(f"{arguments.records}: has no split {arguments.split!r}; name another with --split")
+    mano = load_manos(arguments.mano) if arguments.mano else None
+    part = "test" if arguments.split == "eval" else arguments.split
+    count = write_interhand((records[number] for number in range(len(records))), arguments.out, part, mano)
+    print(f"{arguments.out}: {count} records of {arguments.records} ({arguments.split})")
 
 
 if __name__ == "__main__":

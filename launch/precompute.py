@@ -1,9 +1,10 @@
-"""Prepares data for training: hands found in photos, of published data sets, or rendered, with all conditions.
+"""Prepares data for training: hands found in photos, of published data sets, rendered or painted, with all conditions.
 
 python -m launch.precompute photos/
 python -m launch.precompute rendered:2000 --output data/rendered
 python -m launch.precompute malformed:20000 --output data/malformed
 python -m launch.precompute malformed-photos:photos/ --output data/malformed_photos
+python -m launch.precompute painted:2000 --controlnet mesh=FOLDER --output data/painted
 python -m launch.precompute rhd:RHD_published_v2/ --output data/rhd
 
 An Apache Beam pipeline, on all cores unless another runner is named. Run again after an interruption it goes on where
@@ -28,11 +29,12 @@ if TYPE_CHECKING:
 RENDERED = "rendered:"
 MALFORMED = "malformed:"
 MALFORMED_PHOTOS = "malformed-photos:"
+PAINTED = "painted:"
 MANIFEST = "manifest.json"
 DEFAULT_FOLDER = Path("data")
 INPUT_HELP = (
-    "folder of photos, rendered:COUNT[:SEED], malformed:COUNT[:SEED], malformed-photos:FOLDER, or NAME:FOLDER of a "
-    "published data set, such as rhd:FOLDER"
+    "folder of photos, rendered:COUNT[:SEED], malformed:COUNT[:SEED], malformed-photos:FOLDER, painted:COUNT[:SEED], "
+    "or NAME:FOLDER of a published data set, such as rhd:FOLDER"
 )
 INPUTS_PER_WORKER = 64
 """Fewer are done sooner than one more worker has started."""
@@ -117,6 +119,7 @@ def _job(arguments: argparse.Namespace) -> "Job":
     from data_pipelines.datasets.job import DatasetJob
     from data_pipelines.malformed.photos import MalformedPhotoJob
     from data_pipelines.malformed.rendered import MalformedJob
+    from data_pipelines.painted import PaintedJob
     from data_pipelines.photos import PhotoJob
     from data_pipelines.rendered import RenderedJob
 
@@ -133,6 +136,16 @@ def _job(arguments: argparse.Namespace) -> "Job":
     if arguments.input.startswith(MALFORMED_PHOTOS):
         photos = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
         return MalformedPhotoJob(photos, arguments.limit, licence=arguments.licence or None)
+    if arguments.input.startswith(PAINTED):
+        count, seed = _rendered_numbers(arguments.input)
+        names = ("model", "steps", "guidance_scale", "control_scale", "eval_fraction")
+        return PaintedJob(
+            min(count, arguments.limit or count),
+            _controlnets(arguments.controlnet),
+            seed=seed,
+            licence=arguments.licence or None,
+            **{name: getattr(arguments, name) for name in names},
+        )
     return PhotoJob(
         folder=Path(arguments.input),
         limit=arguments.limit,
@@ -142,6 +155,15 @@ def _job(arguments: argparse.Namespace) -> "Job":
         eval_fraction=arguments.eval_fraction,
         captions=Path(arguments.captions) if arguments.captions else None,
     )
+
+
+def _controlnets(texts: list[str]) -> dict[str, Path]:
+    """Reads CONDITION=FOLDER."""
+    pairs = [text.partition("=") for text in texts]
+    for text, (_, _, folder) in zip(texts, pairs, strict=True):
+        if not folder:
+            raise ConfigError(f"--controlnet {text}: write CONDITION=FOLDER, such as mesh=exported")
+    return {condition: Path(folder) for condition, _, folder in pairs}
 
 
 def _rendered_numbers(text: str) -> tuple[int, int]:
@@ -163,13 +185,13 @@ def _dataset(text: str) -> tuple[str, str]:
 def _check(arguments: argparse.Namespace) -> None:
     """Only an earlier result of this command may be replaced, and never a folder that holds the photos."""
     output, source = arguments.output, arguments.input
+    if arguments.captions and not Path(source).is_dir():
+        raise ConfigError(f"--captions {arguments.captions}: is for a folder of photos, which {source} is not")
     if not 0 <= arguments.eval_fraction < 1:
         raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
-    if arguments.captions and (_dataset(source)[0] or source.startswith((RENDERED, MALFORMED, MALFORMED_PHOTOS))):
-        raise ConfigError(f"--captions {arguments.captions}: is for a folder of photos; {source} has its own captions")
-    if source.startswith((RENDERED, MALFORMED)):
+    if source.startswith((RENDERED, MALFORMED, PAINTED)):
         _rendered_numbers(source)
     else:
         source = _dataset(source)[1].removeprefix(MALFORMED_PHOTOS)
@@ -217,6 +239,14 @@ def _parse_arguments() -> argparse.Namespace:
         "--paper-eval", type=int, metavar="SEED", help="make the papers' evaluation set, drawn by seed"
     )
     published.add_argument("--mano", default="", metavar="DIR", help="your MANO files; else the open hand is fitted")
+    painted = parser.add_argument_group("painted hands")
+    painted.add_argument("--model", default="tiny_inpainting", help="text-to-image or inpainting")
+    painted.add_argument(
+        "--controlnet", action="append", default=[], metavar="CONDITION=FOLDER", help="of depth, skeleton or mesh"
+    )
+    painted.add_argument("--steps", type=int, default=30, help="of the sampler")
+    painted.add_argument("--guidance-scale", type=float, default=4.0, help="of the prompt")
+    painted.add_argument("--control-scale", type=float, default=1.0, help="of the ControlNets")
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes (default: one a core; one on an accelerator)"
     )
@@ -236,7 +266,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _short_name(source: str) -> str:
-    for prefix in (RENDERED, MALFORMED, MALFORMED_PHOTOS):
+    for prefix in (RENDERED, MALFORMED, MALFORMED_PHOTOS, PAINTED):
         if source.startswith(prefix):
             return prefix[:-1]
     return _dataset(source)[0] or Path(source).resolve().name

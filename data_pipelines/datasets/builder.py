@@ -13,19 +13,16 @@ from tqdm import tqdm
 
 from data_pipelines.datasets.annotation import HandAnnotation, Sample
 from data_pipelines.datasets.facts import DatasetFacts
-from data_pipelines.datasets.layout import check_pictures, need_file
+from data_pipelines.datasets.layout import check_pictures
+from data_pipelines.datasets.mano import load_manos
 from data_pipelines.datasets.records import RecordMaker
 from data_pipelines.features import record_features, to_example
 from data_pipelines.precompute import Failures
 from data_pipelines.splits import draw_names, drop_empty
 from handjax.errors import InputError
-from handjax.hand.mano import load_mano
 from handjax.hand.model import HandModel
 from handjax.images import read_image
 from handjax.record import HandRecord, Side
-
-_MANO_FILES: dict[Side, str] = {"left": "MANO_LEFT", "right": "MANO_RIGHT"}
-_MANO_PLACES = "it holds MANO_RIGHT.pkl and MANO_LEFT.pkl (or .npz), from https://mano.is.tue.mpg.de"
 
 
 @dataclasses.dataclass
@@ -130,7 +127,8 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
         """
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder; {self.FACTS.download}")
-        self._mano = self._load_mano()
+        mano, facts = self.builder_config.mano, self.FACTS
+        self._mano = load_manos(Path(mano), facts.tips, facts.left_shape) if mano else {}
         return {draw.split: self._choose(folder, draw) for draw in self._draws()}
 
     def records(self, samples: Iterable[Sample], failures: Failures) -> Iterator[HandRecord]:
@@ -167,17 +165,6 @@ class HandDataset(tfds.core.GeneratorBasedBuilder):
         chosen = [samples[name] for name in names]
         check_pictures(chosen, self.FACTS.download)
         return chosen
-
-    def _load_mano(self) -> dict[Side, HandModel]:
-        folder = self.builder_config.mano
-        if not folder:
-            return {}
-        models: dict[Side, HandModel] = {}
-        for side, stem in _MANO_FILES.items():
-            path = Path(folder) / f"{stem}.npz"
-            path = path if path.is_file() else need_file(path.with_suffix(".pkl"), f"--mano: {_MANO_PLACES}")
-            models[side] = load_mano(path, side, self.FACTS.tips, self.FACTS.left_shape)
-        return models
 
     def _generate_examples(self, samples: Sequence[Sample], split: str) -> Iterator[tuple[str, dict]]:
         for record in self.records(tqdm(samples, split, unit="picture"), self.failures):

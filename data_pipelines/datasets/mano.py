@@ -1,14 +1,31 @@
 """MANO's parameters from the conventions of data sets into this project's."""
 
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from data_pipelines.datasets.annotation import ManoHand
-from handjax.hand.mano import absolute_pose
+from data_pipelines.datasets.layout import need_file
+from handjax.hand.mano import LeftShape, Tips, absolute_pose, load_mano
 from handjax.hand.model import HandModel, PosedHand, pose_hand, rest_joints, shape_hand
 from handjax.hand.rotations import axis_angle_to_matrix, matrix_to_axis_angle
+from handjax.record import Side
+
+_FILES: dict[Side, str] = {"left": "MANO_LEFT", "right": "MANO_RIGHT"}
+_PLACES = "it holds MANO_RIGHT.pkl and MANO_LEFT.pkl (or .npz), from https://mano.is.tue.mpg.de"
+
+
+def load_manos(folder: Path, tips: Tips = "smplx", left_shape: LeftShape = "auto") -> dict[Side, HandModel]:
+    """Reads a user's MANO files of both sides; raises InputError or WeightsError where one is missing or damaged."""
+    models: dict[Side, HandModel] = {}
+    for side, stem in _FILES.items():
+        path = folder / f"{stem}.npz"
+        path = path if path.is_file() else need_file(path.with_suffix(".pkl"), f"--mano: {_PLACES}")
+        models[side] = load_mano(path, side, tips, left_shape)
+    return models
 
 
 def posed_hand(model: HandModel, hand: ManoHand) -> PosedHand:

@@ -70,14 +70,9 @@ def compose(semantics: Semantics) -> str:
     A field that another one holds word for word is said once.
     """
     phrases = [phrase.rstrip(" .,;") for phrase in dataclasses.astuple(semantics)]
-    kept = [
-        phrase
-        for place, phrase in enumerate(phrases)
-        if phrase
-        and not any(
-            phrase.lower() in other.lower() and (len(phrase) < len(other) or rank < place)
-            for rank, other in enumerate(phrases)
-            if rank != place
-        )
-    ]
+    kept = []
+    for place, phrase in enumerate(phrases):
+        others = phrases[:place] + [later for later in phrases[place:] if len(later) > len(phrase)]
+        if phrase and not any(phrase.lower() in other.lower() for other in others):
+            kept.append(phrase)
     return " ".join(f"{phrase[0].upper()}{phrase[1:]}." for phrase in kept)

@@ -87,16 +87,17 @@ def _pose(picture: Picture) -> str:
 
 
 def _hand_action(hands: list[DetectedHand]) -> str:
-    said = []
-    for hand in hands[: len(_NUMBERS)]:
-        side = facing_side(hand)
-        facing = {"palm": ", palm to the camera", "back": ", its back to the camera", None: ""}[side]
-        said.append(describe_fingers(hand) + facing)
-    if len(said) == 2 and said[0] == said[1]:
-        said = [f"each {said[0]}"]
-    if len(hands) == 2:
-        said.append("the hands touch or overlap" if _near(*hands) else "the hands are apart")
-    return "; ".join(said)
+    """The hand, or the two largest, without palms and backs: more is not read (`MOST_WORDS`)."""
+    if len(hands) == 1:
+        facing = {"palm": ", palm to the camera", "back": ", its back to the camera", None: ""}[facing_side(hands[0])]
+        return describe_fingers(hands[0]) + facing
+    smallest = sorted(map(_size, hands))[-2]
+    told = [hand for hand in hands if _size(hand) >= smallest][:2]
+    one, other = map(describe_fingers, told)
+    said = f"each {one}" if one == other else f"{one}; {other}"
+    if len(hands) > 2:
+        return said
+    return f"{said}; {'the hands touch or overlap' if _near(*told) else 'the hands are apart'}"
 
 
 def _near(one: DetectedHand, other: DetectedHand) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from handjax.captioning.failures import BadAnswer
 
-MOST_WORDS = 30
+MOST_WORDS = 45
 """Of a field: CLIP reads 75 tokens, and a field that fills them alone leaves no room for the others."""
 _UNKNOWN = frozenset({"", "-", "n/a", "na", "none", "null", "unknown", "unclear", "not specified", "not visible"})
 

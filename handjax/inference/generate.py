@@ -48,7 +48,7 @@ class Control:
     Args:
         network: the module.
         params: its parameters.
-        picture: the condition, in [0, 1], at the size of the pictures to make.
+        picture: the condition, in [0, 1], at the size of the pictures to make; one for all, or one each.
         scale: of the residuals.
         guess: follow the picture where the prompt tells little: the branch of guidance without the prompt is not
             controlled, and finer levels are controlled less.
@@ -59,7 +59,7 @@ class Control:
 
     network: ControlNet = flax.struct.field(pytree_node=False)
     params: Any
-    picture: Float[Array | np.ndarray, "height width channels"]
+    picture: Float[Array | np.ndarray, "*batch height width channels"]
     scale: float = 1.0
     guess: bool = flax.struct.field(pytree_node=False, default=False)
 
@@ -102,7 +102,7 @@ class Generator:
         return ((wish, image) for wish, image, _ in self.steered(wishes))
 
     def steered(
-        self, wishes: Sequence[Wish]
+        self, wishes: Sequence[Wish], pictures: Sequence[Float[np.ndarray, "wishes height width channels"]] = ()
     ) -> Iterator[tuple[Wish, UInt8[np.ndarray, "height width 3"], dict[str, Any]]]:
         """Makes pictures batch by batch, those whose prompts have equally many chunks together.
 
@@ -110,6 +110,7 @@ class Generator:
 
         Args:
             wishes: the pictures to make.
+            pictures: for each of `controls` its condition of each wish, in place of its one for all.
 
         Yields:
             A wish, its picture and what the steering tells of it; wishes with longer prompts come last.
@@ -117,26 +118,34 @@ class Generator:
         Raises:
             WeightsError: a picture is not finite.
         """
-        for _, group in itertools.groupby(sorted(wishes, key=self._chunks), self._chunks):
+        numbers = sorted(range(len(wishes)), key=lambda number: self._chunks(wishes[number]))
+        for _, group in itertools.groupby(numbers, lambda number: self._chunks(wishes[number])):
             members = list(group)
             for start in range(0, len(members), self.batch):
-                asked = members[start : start + self.batch]
-                filled = asked + [asked[-1]] * (self.batch - len(asked))
-                prompts = [wish.negative for wish in filled] + [wish.prompt for wish in filled]
+                rows = members[start : start + self.batch]
+                asked = [wishes[row] for row in rows]
+                filled = rows + [rows[-1]] * (self.batch - len(rows))
+                prompts = [wishes[row].negative for row in filled] + [wishes[row].prompt for row in filled]
                 tokens = tokenize_prompts(self.model.tokenizer, prompts, hand_words)
                 self._warn_of_handless(asked, tokens)
-                seeds = np.array([wish.seed for wish in filled], np.uint32)
-                inputs = (self.model, self.controls, self.steering, tokens, seeds)
+                seeds = np.array([wishes[row].seed for row in filled], np.uint32)
+                inputs = (self.model, self._controls(pictures, filled), self.steering, tokens, seeds)
                 painted, carry = _generate(self.sampler, self.guidance_scale, self.size, *inputs)
                 told = self.steering.tell(carry) if self.steering else [{}] * self.batch
                 yield from zip(asked, finite_pictures(*painted), told, strict=False)
 
     def _warn_of_handless(self, asked: Sequence[Wish], tokens: PromptTokens) -> None:
         """Says which prompts have no word on hands, where a ControlNet was trained with a bias on those."""
-        found = np.asarray(tokens.found)[self.batch :].any(axis=(1, 2))
-        without = [wish.prompt for wish, has in zip(asked, found, strict=False) if not has]
+        found = np.asarray(tokens.found)[self.batch :]
+        without = [wish.prompt for wish, words in zip(asked, found, strict=False) if not words.any()]
         if without and _largest_alpha(self.controls):
             log.warning("prompts without a word on hands, which get no bias: %d, as %r", len(without), without[0])
+
+    def _controls(self, pictures, rows: list[int]) -> tuple[Control, ...]:
+        if not pictures:
+            return self.controls
+        pairs = zip(self.controls, pictures, strict=True)
+        return tuple(dataclasses.replace(control, picture=given[np.array(rows)]) for control, given in pairs)
 
     def _chunks(self, wish: Wish) -> int:
         return tokenize_prompts(self.model.tokenizer, [wish.negative, wish.prompt]).ids.shape[1]
@@ -208,7 +217,9 @@ def _control(control: Control, z, timesteps, context, words, unprompted: int):
     """Residuals for a batch whose first `unprompted` rows are the branch without the prompt."""
     first = unprompted if control.guess else 0
     inputs = (rows[first:] for rows in (z, timesteps, context))
-    picture = jnp.broadcast_to(control.picture, (len(z) - first, *control.picture.shape))
+    rows = len(z) - first
+    each = control.picture if control.picture.ndim == 4 else control.picture[None]
+    picture = jnp.tile(each, (rows // len(each), 1, 1, 1))  # the same for both branches of the guidance
     bias = None if words is None else control.network.config.hand_alpha * words[first:]
     residuals = control.network.apply({"params": control.params}, *inputs, picture, control.scale, control.guess, bias)
     return jax.tree.map(lambda added: jnp.pad(added, ((first, 0), (0, 0), (0, 0), (0, 0))), residuals)

@@ -12,8 +12,8 @@ from launch.study.store import Answer
 from launch.study.trials import GENERATED, JUDGE, NO_DIFFERENCE, PREFER, RATE, REAL
 
 MEASURES = {
-    "r2g": "real pictures judged generated",
-    "g2r": "generated pictures judged real",
+    "r2g": "R2G, real pictures judged generated",
+    "g2r": "G2R, generated pictures judged real",
     "preference": "preferred, of the trials with a preference",
     "rating": "mean rating, 1 to 5",
 }
@@ -56,7 +56,7 @@ def analyse(answers: Iterable[Answer], conditions: Sequence[str], real: str | No
             items.append(item | _counts(measure, sums[:, place], counts[:, place]))
         compared = [place for place, condition in enumerate(shown) if condition in generated]
         for one, other in itertools.combinations(compared, 2):
-            difference = {"measure": measure, "conditions": [shown[one], shown[other]]}
+            difference: dict[str, Any] = {"measure": measure, "conditions": [shown[one], shown[other]]}
             difference["value"] = float(means[one] - means[other])
             gaps = None if replicates is None else replicates[:, one] - replicates[:, other]
             differences.append(difference | {"interval": None if gaps is None else _interval(gaps)})

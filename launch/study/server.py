@@ -69,13 +69,12 @@ class StudyServer(ThreadingHTTPServer):
         """
         trials = self.trials(rater)
         with self._answering:
-            next_number = self.store.answered(rater)
-            if not 0 <= number <= min(next_number, len(trials) - 1) or answer not in trials[number].answers():
+            shown = min(self.store.answered(rater) + 1, len(trials))
+            if number >= shown or answer not in trials[number].answers():
                 return False
-            if number == next_number:
-                begun = self._begun.pop((rater, number), None)
-                seconds = None if begun is None else round(time.monotonic() - begun, 2)
-                self.store.add(rater, trials[number], answer, seconds)
+            begun = self._begun.pop((rater, number), None)
+            seconds = None if begun is None else round(time.monotonic() - begun, 2)
+            self.store.add(rater, trials[number], answer, seconds)
         return True
 
 

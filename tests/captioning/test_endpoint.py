@@ -100,7 +100,7 @@ def test_the_chain_over_http():
         return "She waves." if sees_picture(body) else (json.dumps(FIELDS) if number < 2 else "no idea")
 
     with ChatServer(answers) as server:
-        ask = Endpoint(server.url, "model", timeout=1)
+        ask = Endpoint(server.url, "model", timeout=1.0)
         chain = Refinement(prompts.captioner(ask), prompts.extractor(ask), compose, lambda picture: "plain")
         picture = Picture(IMAGE, "", lambda image: [])
         first, second = chain(picture), chain(picture)

@@ -45,6 +45,7 @@ def test_other_errors_are_not_swallowed():
 
 def test_empty_and_repeated_fields_are_said_once():
     assert compose(Semantics("", "waving a hand", "Waving a hand", "")) == "Waving a hand."
+    assert compose(Semantics("a fist", "boxing", "A fist", "")) == "A fist. Boxing."
     assert compose(Semantics("a man", "a man waving", "", "outdoors.")) == "A man waving. Outdoors."
 
 

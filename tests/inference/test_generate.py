@@ -43,20 +43,25 @@ def test_a_picture_does_not_depend_on_its_batch(model):
     assert min(np.abs(a - b).max() for i, a in enumerate(flat) for b in flat[:i]) > 10
 
 
-@pytest.mark.slow
-def test_a_text_to_image_model_and_its_controlnet(model):
+@pytest.fixture(scope="module")
+def controlled(model):
+    """A generator with a text-to-image model and a ControlNet, which shows it noise."""
     unet = UNet(dataclasses.replace(UNET, in_channels=4))
     params = redraw(jax.jit(initial_params, static_argnums=0)(unet, jax.random.key(0)), 0)
     model = model.replace(unet=unet, unet_params=params)
-    plain = Generator(model, DDIM(model.schedule, 2), SIZE)
-    (picture,) = pictures(plain, WISHES[1:2]).values()
-
     network = ControlNet(ControlNetConfig(unet.config, (8, 8)))
     condition = np.random.default_rng(0).random((*SIZE, 3), np.float32)
     arguments = (np.zeros((1, 8, 16, 4)), np.zeros(1), np.zeros((1, 1, 24)), condition[None])
     control = redraw(jax.jit(network.init)(jax.random.key(0), *arguments)["params"], 1)
+    return Generator(model, DDIM(model.schedule, 2), SIZE, controls=(Control(network, control, condition),))
+
+
+@pytest.mark.slow
+def test_a_text_to_image_model_and_its_controlnet(controlled):
+    (picture,) = pictures(dataclasses.replace(controlled, controls=()), WISHES[1:2]).values()
+    (control,) = controlled.controls
     for scale, least, most in ((0.0, 0, 1), (1.0, 10, 255)):
-        steered = dataclasses.replace(plain, controls=(Control(network, control, condition, scale),))
+        steered = dataclasses.replace(controlled, controls=(dataclasses.replace(control, scale=scale),))
         (got,) = pictures(steered, WISHES[1:2]).values()
         assert least <= np.abs(got - picture).max() <= most
 
@@ -80,6 +85,21 @@ def test_a_controlnet_with_a_bias_moves_pictures_of_hands_alone(model, caplog):
     np.testing.assert_allclose(plain[wishes[1]], biased[wishes[1]], atol=1)
     (said,) = caplog.records
     assert said.getMessage() == "prompts without a word on hands, which get no bias: 1, as 'a tree'"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("guess", [False, True])
+def test_every_wish_can_have_its_own_condition(controlled, guess):
+    """Also where longer prompts come last and the last batch is filled up."""
+    control = dataclasses.replace(controlled.controls[0], guess=guess)
+    conditions = np.random.default_rng(1).random((4, *SIZE, 3), np.float32)
+    together = dataclasses.replace(controlled, batch=2, controls=(control,))
+    got = {wish: image.astype(int) for wish, image, _ in together.steered(WISHES, [conditions])}
+    for wish, condition in list(zip(WISHES, conditions, strict=True))[1:]:
+        alone = dataclasses.replace(controlled, controls=(dataclasses.replace(control, picture=condition),))
+        (picture,) = pictures(alone, [wish]).values()
+        np.testing.assert_allclose(got[wish], picture, atol=2)
+    assert np.abs(got[WISHES[1]] - got[WISHES[3]]).max() > 10
 
 
 def test_other_kinds_of_model_are_refused(model):

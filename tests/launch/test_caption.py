@@ -15,6 +15,7 @@ from data_pipelines.captions import Captions
 from data_pipelines.photos import PhotoJob
 from handjax.errors import ConfigError, InputError
 from handjax.perception.detector import TASK_FILE
+from launch import precompute
 from launch.caption import main
 from tests.captioning.chat_server import FIELDS, HANG, ChatServer, sees_picture
 
@@ -182,6 +183,13 @@ def test_what_does_not_fit_together_is_refused(tmp_path, arguments, says, monkey
     monkeypatch.setattr("sys.argv", ["caption", str(PHOTO), "--out", str(tmp_path / "c.jsonl"), *arguments])
     with pytest.raises(ConfigError, match=says):
         main()
+
+
+def test_captions_are_for_photos(tmp_path, monkeypatch):
+    arguments = ["rendered:10", "--captions", "captions.jsonl", "--output", str(tmp_path / "out")]
+    monkeypatch.setattr("sys.argv", ["precompute", *arguments])
+    with pytest.raises(ConfigError, match="is for a folder of photos, which rendered:10 is not"):
+        precompute.main()
 
 
 def test_a_wrong_key_is_one_line(tmp_path):

@@ -1,0 +1,159 @@
+"""Records in InterHand2.6M's files, which InterWild, DIR and others train on.
+
+Every record is a frame and a camera of its own; cameras stand at the origin, so that the world is their space.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from handjax.errors import InputError
+from handjax.files import atomic_write, write_json
+from handjax.hand.convert import HandParameters, convert_hand
+from handjax.hand.mano import relative_pose
+from handjax.hand.model import HandModel, load_open_hand
+from handjax.hand.topology import keypoint_permutation
+from handjax.images import decode_image
+from handjax.record import HandRecord, Side
+
+CAPTURE, SEQUENCE, SUBJECT = 0, "handjax", 0
+PREFIX = "InterHand2.6M"
+_TO_INTERHAND = keypoint_permutation("openpose", "interhand")
+_SIDES: tuple[Side, ...] = ("right", "left")
+_MILLIMETRES = 1e3
+_JPEG = b"\xff\xd8"
+Fields = dict[str, Any]
+
+
+def write_interhand(
+    records: Iterable[HandRecord], folder: Path, part: str, mano: Mapping[Side, HandModel] | None = None
+) -> int:
+    """Writes images/PART and annotations/PART below a folder.
+
+    Args:
+      records: with keypoints in space, side and camera.
+      folder: which gets both; annotations of the part are replaced.
+      part: "train", "val" or "test".
+      mano: your MANO models; parameters of the open hand are converted for them. Without them only records that have
+        MANO's own would have a fit, and none is written.
+
+    Returns:
+      The number of records.
+
+    Raises:
+      InputError: a record without what is needed, or none at all.
+
+    Source:
+      github.com/facebookresearch/InterHand2.6M, version 1.0: README and DATASET.md; camera space is
+      camrot (X - campos), MANO is in metres and relative to the mean pose.
+    """
+    images, annotations = [], []
+    cameras: Fields = {name: {} for name in ("campos", "camrot", "focal", "princpt")}
+    joints: Fields = {}
+    fits: Fields = {}
+    for number, record in enumerate(tqdm(records, "write", unit="record", disable=None)):
+        name, size = _write_picture(record, folder / "images" / part, number)
+        images.append(_image(number, name, size))
+        annotations.append(_annotation(number, record, size))
+        joints[str(number)] = _joints(record)
+        for key, value in _camera(record).items():
+            cameras[key][str(number)] = value
+        if mano is not None:
+            fits[str(number)] = _fit(record, mano)
+    if not images:
+        raise InputError(f"{folder}: there are no records to write; prepare some with launch.precompute")
+    documents = {
+        "data": {"images": images, "annotations": annotations},
+        "camera": {str(CAPTURE): cameras},
+        "joint_3d": {str(CAPTURE): joints},
+        **({"MANO_NeuralAnnot": {str(CAPTURE): fits}} if mano is not None else {}),
+    }
+    for key, document in documents.items():
+        write_json(folder / "annotations" / part / f"{PREFIX}_{part}_{key}.json", document)
+    return len(images)
+
+
+def _write_picture(record: HandRecord, folder: Path, number: int) -> tuple[str, tuple[int, int]]:
+    """Writes the picture as it is; returns its path below `folder`, its width and its height."""
+    height, width = decode_image(record.image, record.id).shape[:2]
+    ending = "jpg" if record.image.startswith(_JPEG) else "png"
+    name = f"Capture{CAPTURE}/{SEQUENCE}/cam{number}/image{number}.{ending}"
+    with atomic_write(folder / name) as temporary:
+        temporary.write_bytes(record.image)
+    return name, (width, height)
+
+
+def _image(number: int, name: str, size: tuple[int, int]) -> Fields:
+    place = {"capture": CAPTURE, "subject": SUBJECT, "seq_name": SEQUENCE, "camera": str(number), "frame_idx": number}
+    return {"id": number, "file_name": name, "width": size[0], "height": size[1], **place}
+
+
+def _annotation(number: int, record: HandRecord, size: tuple[int, int]) -> Fields:
+    points = _needed(record, "keypoints_2d")
+    known = points[np.isfinite(points[:, :2]).all(axis=1), :2]
+    low, high = np.clip(known.min(axis=0), 0, size), np.clip(known.max(axis=0), 0, size)
+    return {
+        "id": number,
+        "image_id": number,
+        "bbox": [*map(float, low), *map(float, high - low)],
+        "joint_valid": _both(record, (points[_TO_INTERHAND, 2] > 0).astype(int)[:, None]).tolist(),
+        "hand_type": record.side,
+        "hand_type_valid": 1,
+    }
+
+
+def _joints(record: HandRecord) -> Fields:
+    points = _needed(record, "keypoints_3d")[_TO_INTERHAND]
+    known = np.isfinite(points[:, :3]).all(axis=1) & (points[:, 3] > 0)
+    world = np.where(known[:, None], points[:, :3], 0) * _MILLIMETRES
+    return {
+        "world_coord": _both(record, world).tolist(),
+        "joint_valid": _both(record, known.astype(int)[:, None]).tolist(),
+        "hand_type": record.side,
+        "hand_type_valid": True,
+    }
+
+
+def _camera(record: HandRecord) -> Fields:
+    focal_and_center = np.asarray(_needed(record, "camera"), np.float64).tolist()
+    return {
+        "campos": [0.0, 0.0, 0.0],
+        "camrot": np.eye(3).tolist(),
+        "focal": focal_and_center[:2],
+        "princpt": focal_and_center[2:],
+    }
+
+
+def _fit(record: HandRecord, mano: Mapping[Side, HandModel]) -> Fields:
+    """MANO's parameters of a record; the other hand has none."""
+    side: Side = _needed(record, "side")
+    target = mano[side]
+    pose, betas, place = (jnp.asarray(_needed(record, name)) for name in ("pose", "betas", "translation"))
+    parameters = HandParameters(pose, betas, place)
+    if record.hand_model != "mano":
+        parameters = _convert(load_open_hand(side), target, parameters)
+    relative = relative_pose(target, parameters.pose)
+    fit = {"pose": relative, "shape": parameters.betas, "trans": parameters.translation}
+    values = {name: np.asarray(value, np.float64).ravel().tolist() for name, value in fit.items()}
+    return {each: values if each == side else None for each in _SIDES}
+
+
+_convert = jax.jit(convert_hand)
+
+
+def _both(record: HandRecord, values: np.ndarray) -> np.ndarray:
+    """The right hand's values, then the left hand's; zeros for the hand that is not there."""
+    nothing = np.zeros_like(values)
+    return np.concatenate([values, nothing] if _needed(record, "side") == "right" else [nothing, values])
+
+
+def _needed(record: HandRecord, field: str) -> Any:
+    value = getattr(record, field)
+    if value is None:
+        raise InputError(f"record {record.id} has no {field}, without which {PREFIX} cannot describe it; leave it out")
+    return value

@@ -1,0 +1,218 @@
+"""Painted hands as a job: a diffusion model paints rendered hands anew, so that pictures vary and labels stay exact.
+
+What does not show the hand that was asked for, or shows a malformed one, is left out and counted.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from data_pipelines.encoding import jpeg
+from data_pipelines.precompute import Failures
+from data_pipelines.rendered import rendered_records
+from data_pipelines.shards import RecordMaker
+from data_pipelines.splits import EVAL_FRACTION, split_names
+from handjax.adapters.files import load_controlnet
+from handjax.anatomy.head import HandHead
+from handjax.conditions.crops import box_side
+from handjax.diffusion.model import find_model, load_stable_diffusion
+from handjax.diffusion.samplers import DPMSolver
+from handjax.errors import ConfigError, WeightsError
+from handjax.hand.describe import describe_hand, with_article
+from handjax.images import decode_image, resize
+from handjax.inference.generate import Control, Generator, Wish
+from handjax.inference.score import FingerCounter, HeadCounter, score_hand
+from handjax.perception import HandDetector
+from handjax.perception.margin import add_margin, origin
+from handjax.record import HandRecord
+
+CONDITIONS = ("depth", "skeleton", "mesh")
+BATCH = 8
+MOST_OFF = 0.1
+"""Mean distance of the keypoints that are found from those that were asked for, as a share of the box, up to which a
+label is true of its picture."""
+_SEED_BITS = 22  # of the number, so that hands of different seeds have different noise
+NOT_FOUND, ELSEWHERE, MALFORMED = "no hand found", "keypoints elsewhere", "implausible anatomy"
+
+
+@dataclasses.dataclass(frozen=True)
+class PaintedJob:
+    """Rendered hands that a model has painted (a `Job`).
+
+    Attributes:
+      count: number of hands to paint; those that fail the checks are left out.
+      controlnets: condition → exported ControlNet that follows it.
+      model: text-to-image or inpainting, as `load_stable_diffusion` takes it.
+      seed: of hands and noise.
+      steps: of the sampler.
+      guidance_scale: of the prompt.
+      control_scale: of each ControlNet's residuals.
+      licence: of the pictures, which the model's licence decides.
+      eval_fraction: share of the hands that is held out.
+    """
+
+    count: int
+    controlnets: Mapping[str, Path]
+    model: str = "tiny_inpainting"
+    seed: int = 0
+    steps: int = 30
+    guidance_scale: float = 4.0
+    control_scale: float = 1.0
+    licence: str | None = None
+    eval_fraction: float = EVAL_FRACTION
+
+    name = "painted_hands"
+    description = "The open hand of handjax in random poses, painted by a diffusion model under ControlNets."
+    citation = None
+
+    def __post_init__(self):
+        if not self.controlnets or not set(self.controlnets) <= set(CONDITIONS):
+            raise ConfigError(
+                f"painted hands follow ControlNets of {', '.join(CONDITIONS)}; name at least one of them, not "
+                f"{', '.join(self.controlnets) or 'none'}"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What all records depend on, the files of the networks among it."""
+        names = ("model", "seed", "steps", "guidance_scale", "control_scale", "licence")
+        folders = {"model": find_model(self.model), **self.controlnets}
+        return {name: getattr(self, name) for name in names} | {
+            f"{name}_files": _files(Path(folder)) for name, folder in folders.items()
+        }
+
+    def splits(self) -> dict[str, list[str]]:
+        """Numbers of the hands."""
+        return split_names([str(number) for number in range(self.count)], self.eval_fraction)
+
+    def states(self, names: Sequence[str]) -> list[Any]:
+        """Nothing but their numbers sets hands apart."""
+        return [None] * len(names)
+
+    def open(self) -> RecordMaker:
+        """Loads the networks.
+
+        Raises:
+          WeightsError: one is missing, damaged, or of another model.
+        """
+        painter = HandPainter.load(self)
+        return lambda names, failures: painted_records(map(int, names), self.seed, painter, failures, self.licence)
+
+
+@dataclasses.dataclass(frozen=True)
+class HandPainter:
+    """Paints hands under their conditions, and judges what came out.
+
+    Args:
+      generator: with a ControlNet for each of `conditions`, in their order.
+      conditions: names of pictures that records have.
+      detector: finds the painted hand.
+      counter: sees malformed ones.
+    """
+
+    generator: Generator
+    conditions: tuple[str, ...]
+    detector: HandDetector
+    counter: FingerCounter
+
+    @classmethod
+    def load(cls, job: PaintedJob) -> "HandPainter":
+        """Loads what a job names; raises as `PaintedJob.open`."""
+        model = load_stable_diffusion(job.model)
+        size = model.unet.config.sample_size * model.vae.config.factor
+        controls = []
+        for folder in job.controlnets.values():
+            network, params = load_controlnet(folder)
+            if not network.config.fits(model.unet.config, model.vae.config):
+                raise WeightsError(f"{folder}: a ControlNet of another model than {job.model}; name that one")
+            nothing = np.zeros((size, size, 3), np.float32)
+            controls.append(Control(network, params, nothing, job.control_scale))
+        model, controls = jax.device_put((model, tuple(controls)))
+        sampler = DPMSolver(model.schedule, job.steps)
+        generator = Generator(model, sampler, (size, size), job.guidance_scale, BATCH, controls)
+        counter = HeadCounter(HandHead.load())
+        return cls(generator, tuple(job.controlnets), HandDetector.load(max_hands=2), counter)
+
+    @property
+    def size(self) -> int:
+        """Side of the pictures in pixels."""
+        return self.generator.size[0]
+
+    def __call__(
+        self, records: Sequence[HandRecord], prompts: Sequence[str], seeds: Sequence[int]
+    ) -> list[UInt8[np.ndarray, "size size 3"]]:
+        """Paints the hands of records."""
+        wishes = [Wish(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
+        pictures = [np.stack([self._condition(record, name) for record in records]) for name in self.conditions]
+        made = {wish.seed: image for wish, image, _ in self.generator.steered(wishes, pictures)}
+        return [made[seed] for seed in seeds]
+
+    def refuse(self, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"]) -> str | None:
+        """Why a picture does not show a good hand with such keypoints; None where it does."""
+        wide = add_margin(picture)
+        hands = self.detector.detect(wide)
+        if not hands:
+            return NOT_FOUND
+        off = [
+            np.linalg.norm(hand.keypoints[:, :2] - origin(picture.shape) - keypoints, axis=1).mean() for hand in hands
+        ]
+        nearest = int(np.argmin(off))
+        if off[nearest] > MOST_OFF * box_side(keypoints):
+            return ELSEWHERE
+        anatomy = score_hand(wide, hands[nearest], self.counter).anatomy
+        return MALFORMED if anatomy.verdict == "implausible" else None
+
+    def _condition(self, record: HandRecord, name: str) -> Float[np.ndarray, "size size 3"]:
+        picture = decode_image(getattr(record, name), f"{record.id} ({name})")
+        return resize(picture, (self.size, self.size)) / np.float32(255)
+
+
+def painted_records(
+    numbers: Iterable[int], seed: int, painter: HandPainter, failures: Failures, licence: str | None = None
+) -> Iterator[HandRecord]:
+    """Paints rendered hands.
+
+    Args:
+      numbers: which hands; hand n of a seed is always the same, in whatever company.
+      seed: of hands and noise.
+      painter: paints and judges them.
+      failures: receives how many are left out, by reason.
+      licence: of the pictures.
+
+    Yields:
+      Records with the labels and conditions of the rendered hands and the painted pictures.
+    """
+    waiting = iter(numbers)
+    while part := list(itertools.islice(waiting, BATCH)):
+        records = list(rendered_records(part, seed, painter.size))
+        prompts = [_prompt(record) for record in records]
+        pictures = painter(records, prompts, [(seed << _SEED_BITS) + number for number in part])
+        for number, record, prompt, picture in zip(part, records, prompts, pictures, strict=True):
+            assert record.keypoints_2d is not None
+            if reason := painter.refuse(picture, record.keypoints_2d[:, :2]):
+                failures.leave_out(reason)
+                continue
+            yield dataclasses.replace(
+                record,
+                id=f"painted-{seed}-{number:07d}",
+                image=jpeg(picture),
+                caption=prompt,
+                source=f"painted:{seed}",
+                licence=licence,
+            )
+
+
+def _prompt(record: HandRecord) -> str:
+    assert record.keypoints_3d is not None and record.side is not None
+    return f"a photo of {with_article(describe_hand(record.keypoints_3d[:, :3], record.side))}"
+
+
+def _files(folder: Path) -> list[tuple[str, int, int]]:
+    """Names, sizes and times of the last change."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file()) if folder.is_dir() else [folder]
+    return [(path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]

@@ -1,0 +1,97 @@
+"""Records written as InterHand2.6M and read again by the builder of the real data set, which knows nothing of this."""
+
+import dataclasses
+import json
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from data_pipelines.datasets.interhand import InterHand
+from data_pipelines.interhand_files import write_interhand
+from data_pipelines.rendered import rendered_records
+from handjax.errors import ConfigError, InputError
+from handjax.hand.mano import absolute_pose, load_mano
+from handjax.hand.model import pose_hand
+from handjax.images import read_image
+from launch import export
+from tests.hand.mano_files import mano_arrays, mirrored, write_python2
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def records():
+    return list(rendered_records(range(4), seed=5, size=SIZE))
+
+
+@pytest.fixture(scope="module")
+def manos(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("mano")
+    write_python2(folder / "MANO_RIGHT.pkl", mano_arrays())
+    write_python2(folder / "MANO_LEFT.pkl", mirrored(mano_arrays(), fix_shape=True))
+    return folder
+
+
+def read_back(folder, part):
+    """The builder's samples and hands, without what it makes of them."""
+    builder = object.__new__(InterHand)
+    builder._mano = {}
+    samples = list(builder.samples(folder, part))
+    return [(sample, list(builder.hands(sample, (SIZE, SIZE)))) for sample in samples]
+
+
+def test_the_real_data_sets_reader_finds_the_same_hands(records, tmp_path):
+    assert write_interhand(iter(records), tmp_path, "train") == 4
+    read = read_back(tmp_path, "train")
+    assert len(read) == 4 and {record.side for record in records} == {"left", "right"}
+    for record, (sample, (hand,)) in zip(records, read, strict=True):
+        assert read_image(sample.picture).shape == (SIZE, SIZE, 3) and sample.picture.read_bytes() == record.image
+        assert hand.side == record.side
+        np.testing.assert_allclose(hand.keypoints_3d[:, :3], record.keypoints_3d[:, :3], atol=1e-6)
+        np.testing.assert_allclose(hand.keypoints_2d[:, :2], record.keypoints_2d[:, :2], atol=1e-2)
+        np.testing.assert_allclose(hand.camera, record.camera, rtol=1e-6)
+
+
+def test_boxes_hold_the_hands(records, tmp_path):
+    write_interhand(records, tmp_path, "val")
+    path = tmp_path / "annotations/val/InterHand2.6M_val_data.json"
+    for record, annotation in zip(records, json.loads(path.read_text())["annotations"], strict=True):
+        x, y, width, height = annotation["bbox"]
+        low, high = record.keypoints_2d[:, :2].min(axis=0), record.keypoints_2d[:, :2].max(axis=0)
+        np.testing.assert_allclose([x, y, x + width, y + height], [*low, *high], atol=1e-3)
+
+
+def test_parameters_are_manos_and_relative_to_its_mean_pose(records, manos, tmp_path):
+    models = {side: load_mano(manos / f"MANO_{side.upper()}.pkl") for side in ("left", "right")}
+    write_interhand(records[:2], tmp_path, "test", models)
+    path = tmp_path / "annotations/test/InterHand2.6M_test_MANO_NeuralAnnot.json"
+    fits = json.loads(path.read_text())["0"]
+    for number, record in enumerate(records[:2]):
+        other = {"left": "right", "right": "left"}[record.side]
+        fit, model = fits[str(number)][record.side], models[record.side]
+        assert fits[str(number)][other] is None and [len(fit[name]) for name in ("pose", "shape", "trans")] == [
+            48,
+            10,
+            3,
+        ]
+        pose = absolute_pose(model, jnp.float32(fit["pose"]).reshape(16, 3))
+        posed = pose_hand(model, pose, np.float32(fit["shape"]), np.float32(fit["trans"])).keypoints
+        # the test's MANO is no hand, so that its fingers cannot lie on the open hand's; its wrist does
+        np.testing.assert_allclose(posed[0], record.keypoints_3d[0, :3], atol=1e-4)
+
+
+def test_records_without_labels_are_refused(records, tmp_path):
+    with pytest.raises(InputError, match="has no camera, without which InterHand2.6M cannot describe it"):
+        write_interhand([dataclasses.replace(records[0], camera=None)], tmp_path, "train")
+    with pytest.raises(InputError, match="there are no records to write"):
+        write_interhand([], tmp_path, "train")
+    assert not (tmp_path / "annotations").exists()
+
+
+def test_the_command_names_what_it_can_write(monkeypatch, tmp_path):
+    words = ["export", "--records", str(tmp_path), "--to", "torch", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(ConfigError, match="--to torch is not for these; use interhand"):
+        export.main()
