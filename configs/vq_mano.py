@@ -37,7 +37,8 @@ def get_config(variant: str = "full") -> ConfigDict:
                 "rotation_weight": 1.0,
                 "vertex_weight": 0.5,  # of centimetres, as the next
                 "joint_weight": 0.3,
-                "commitment_weight": 0.02,
+                # the paper gives none; beside errors in centimetres 0.02 lets latents run away from their codes
+                "commitment_weight": 1.0,
                 "embedding_weight": 0.0,  # 0.02: the codebook is learnt by the paper's λ_E in place of moving averages
             },
             "data": {"loader": "data_pipelines.poses:make_loader", "hand_model": ""},

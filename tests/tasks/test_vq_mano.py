@@ -71,7 +71,7 @@ def test_losses_are_those_of_the_paper(task, batch, start):
     values = {name: float(total / weight) for name, (total, weight) in losses.items()}
     assert values["commitment"] == pytest.approx(np.square(latents - codes).mean(), rel=1e-4)
     assert values["rotation"] == pytest.approx(np.abs(np.float64(decoded) - truth).mean(), rel=1e-4)
-    assert task.loss_weights == {"rotation": 1.0, "vertex": 0.5, "joint": 0.3, "commitment": 0.02}
+    assert task.loss_weights == {"rotation": 1.0, "vertex": 0.5, "joint": 0.3, "commitment": 1.0}
 
 
 def test_evaluation_in_millimetres_is_that_of_the_metrics(task, batch, start):
