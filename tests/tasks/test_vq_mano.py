@@ -178,8 +178,6 @@ def test_eight_devices_keep_the_codebook_of_one():
     assert report["devices"] == 8
     assert min(report["moved"].values()) > 1e-3
     for name in RUNS:
-        # rounding may decide the sign of one term of an L1 error, by which a small gradient moves a thousandth
-        assert report[name].pop("params") < 3e-3, name
         assert max(report[name].values()) < 2e-5, name
 
 
