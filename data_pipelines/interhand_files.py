@@ -23,6 +23,10 @@ from handjax.record import HandRecord, Side
 
 CAPTURE, SEQUENCE, SUBJECT = 0, "handjax", 0
 PREFIX = "InterHand2.6M"
+FILES = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
+MOST_OFF = 0.05
+"""Mean distance of keypoints in the picture from those in space as the camera sees them, as a share of the hand's box,
+from which these are in another space than the camera's."""
 _TO_INTERHAND = keypoint_permutation("openpose", "interhand")
 _SIDES: tuple[Side, ...] = ("right", "left")
 _MILLIMETRES = 1e3
@@ -73,8 +77,12 @@ def write_interhand(
         "joint_3d": {str(CAPTURE): joints},
         **({"MANO_NeuralAnnot": {str(CAPTURE): fits}} if mano is not None else {}),
     }
-    for key, document in documents.items():
-        write_json(folder / "annotations" / part / f"{PREFIX}_{part}_{key}.json", document)
+    for key in FILES:
+        path = folder / "annotations" / part / f"{PREFIX}_{part}_{key}.json"
+        if key in documents:
+            write_json(path, documents[key])
+        else:
+            path.unlink(missing_ok=True)  # of an earlier export, of other records
     return len(images)
 
 
@@ -108,8 +116,10 @@ def _annotation(number: int, record: HandRecord, size: tuple[int, int]) -> Field
 
 
 def _joints(record: HandRecord) -> Fields:
-    points = _needed(record, "keypoints_3d")[_TO_INTERHAND]
+    points = _needed(record, "keypoints_3d")
     known = np.isfinite(points[:, :3]).all(axis=1) & (points[:, 3] > 0)
+    _check_space(record, points[:, :3], known)
+    points, known = points[_TO_INTERHAND], known[_TO_INTERHAND]
     world = np.where(known[:, None], points[:, :3], 0) * _MILLIMETRES
     return {
         "world_coord": _both(record, world).tolist(),
@@ -117,6 +127,23 @@ def _joints(record: HandRecord) -> Fields:
         "hand_type": record.side,
         "hand_type_valid": True,
     }
+
+
+def _check_space(record: HandRecord, points: np.ndarray, known: np.ndarray) -> None:
+    """Raises InputError where keypoints are about the wrist or the hand's centre, as detectors give them."""
+    focal, center = np.split(np.asarray(_needed(record, "camera"), np.float64), 2)
+    seen = _needed(record, "keypoints_2d")[:, :2]
+    known = known & np.isfinite(seen).all(axis=1)
+    before = points[known, 2] > 0
+    if known.any() and before.all():
+        projected = focal * points[known, :2] / points[known, 2:] + center
+        off = np.linalg.norm(projected - seen[known], axis=1).mean()
+        if off <= MOST_OFF * np.ptp(seen[known], axis=0).max():
+            return
+    raise InputError(
+        f"record {record.id}: its keypoints in space are not where the camera sees them, which {PREFIX} needs; take "
+        "rendered, painted or published records"
+    )
 
 
 def _camera(record: HandRecord) -> Fields:

@@ -27,10 +27,10 @@ from handjax.errors import ConfigError, WeightsError
 from handjax.hand.describe import describe_hand, with_article
 from handjax.images import decode_image, resize
 from handjax.inference.generate import Control, Generator, Wish
-from handjax.inference.score import FingerCounter, HeadCounter, score_hand
+from handjax.inference.score import SURE_OF_SIDE, FingerCounter, HeadCounter, score_hand
 from handjax.perception import HandDetector
 from handjax.perception.margin import add_margin, origin
-from handjax.record import HandRecord
+from handjax.record import HandRecord, Side
 
 CONDITIONS = ("depth", "skeleton", "mesh")
 BATCH = 8
@@ -38,7 +38,8 @@ MOST_OFF = 0.1
 """Mean distance of the keypoints that are found from those that were asked for, as a share of the box, up to which a
 label is true of its picture."""
 _SEED_BITS = 22  # of the number, so that hands of different seeds have different noise
-NOT_FOUND, ELSEWHERE, MALFORMED = "no hand found", "keypoints elsewhere", "implausible anatomy"
+NOT_FOUND, ELSEWHERE, OTHER_SIDE = "no hand found", "keypoints elsewhere", "the other hand"
+MALFORMED = "implausible anatomy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +78,13 @@ class PaintedJob:
                 f"painted hands follow ControlNets of {', '.join(CONDITIONS)}; name at least one of them, not "
                 f"{', '.join(self.controlnets) or 'none'}"
             )
+        if self.count > 1 << _SEED_BITS or self.seed >= 1 << 32 - _SEED_BITS:
+            raise ConfigError(f"painted:{self.count}:{self.seed}: COUNT is at most 4194304, SEED at most 1023")
+        if self.steps < 1:
+            raise ConfigError(f"--steps is {self.steps}; it must be at least 1")
+        for folder in self.controlnets.values():
+            if not folder.exists():
+                raise WeightsError(f"{folder}: no such file or folder; export a ControlNet there with launch.export")
 
     def settings(self) -> dict[str, Any]:
         """What all records depend on, the files of the networks among it."""
@@ -152,8 +160,10 @@ class HandPainter:
         made = {wish.seed: image for wish, image, _ in self.generator.steered(wishes, pictures)}
         return [made[seed] for seed in seeds]
 
-    def refuse(self, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"]) -> str | None:
-        """Why a picture does not show a good hand with such keypoints; None where it does."""
+    def refuse(
+        self, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"], side: Side
+    ) -> str | None:
+        """Why a picture does not show a good hand of this side with such keypoints; None where it does."""
         wide = add_margin(picture)
         hands = self.detector.detect(wide)
         if not hands:
@@ -164,6 +174,8 @@ class HandPainter:
         nearest = int(np.argmin(off))
         if off[nearest] > MOST_OFF * box_side(keypoints):
             return ELSEWHERE
+        if hands[nearest].side != side and hands[nearest].score >= SURE_OF_SIDE:
+            return OTHER_SIDE
         anatomy = score_hand(wide, hands[nearest], self.counter).anatomy
         return MALFORMED if anatomy.verdict == "implausible" else None
 
@@ -193,8 +205,8 @@ def painted_records(
         prompts = [_prompt(record) for record in records]
         pictures = painter(records, prompts, [(seed << _SEED_BITS) + number for number in part])
         for number, record, prompt, picture in zip(part, records, prompts, pictures, strict=True):
-            assert record.keypoints_2d is not None
-            if reason := painter.refuse(picture, record.keypoints_2d[:, :2]):
+            assert record.keypoints_2d is not None and record.side is not None
+            if reason := painter.refuse(picture, record.keypoints_2d[:, :2], record.side):
                 failures.leave_out(reason)
                 continue
             yield dataclasses.replace(

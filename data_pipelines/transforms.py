@@ -127,4 +127,9 @@ def draw_window(record_side: int, size: int, augmentation: Augmentation, rng: np
 
 def swap_sides(caption: str) -> str:
     """Exchanges the words left and right, as a mirrored picture needs."""
-    return re.sub(r"\b(left|right)\b", lambda match: _OTHER_SIDE[match[0]], caption)
+
+    def other(match: re.Match[str]) -> str:
+        swapped = _OTHER_SIDE[match[0].lower()]
+        return swapped.capitalize() if match[0][0].isupper() else swapped
+
+    return re.sub(r"\b(left|right)\b", other, caption, flags=re.IGNORECASE)

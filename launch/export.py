@@ -20,7 +20,7 @@ from data_pipelines.features import open_records
 from data_pipelines.interhand_files import write_interhand
 from handjax.errors import ConfigError, InputError
 from handjax.tasks import make_task
-from handjax.training.checkpoints import restore_model_state, restore_params
+from handjax.training.checkpoints import check_frozen, content_hash, restore_model_state, restore_params
 from handjax.training.config import read_config
 from launch import command
 
@@ -50,12 +50,14 @@ def export_run(arguments: argparse.Namespace) -> None:
     """Writes what a run has trained.
 
     Raises:
+        CheckpointError: what it was trained on has changed.
         ConfigError: its task has no such layout.
     """
     config = read_config(arguments.run)
     task = make_task(config)
     if arguments.to not in task.exports:
         raise ConfigError(f"{arguments.run}: task {config.task!r} exports to {', '.join(task.exports)} only")
+    check_frozen(arguments.run, content_hash(task.frozen()))
     params_shapes, state_shapes = jax.eval_shape(task.init, jax.random.key(0))
     step, params = restore_params(arguments.run, params_shapes)
     state = restore_model_state(arguments.run, state_shapes)

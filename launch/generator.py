@@ -85,6 +85,7 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, 
     for folder, image, scale in controlled:
         network, params = load_controlnet(folder, dtype, arguments.allow_pickle)
         check_controlnet(network, model, folder)
+        check_fusion(network, size, folder)
         picture = resize(read_image(image), size) / np.float32(255)
         controls.append(Control(network, params, picture, scale, arguments.guess))
     provenance["controlnets"] = [
@@ -124,6 +125,14 @@ def check_controlnet(network: ControlNet, model: StableDiffusion, folder: Path) 
     """Raises WeightsError where a ControlNet does not fit the model's UNet and autoencoder, or is not for RGB."""
     if not network.config.fits(model.unet.config, model.vae.config):
         raise WeightsError(f"{folder}: a ControlNet of another model than this one; name that one with --model")
+
+
+def check_fusion(network: ControlNet, size: tuple[int, int], folder: Path) -> None:
+    """Raises ConfigError where maps of a ControlNet with structural fusion would not divide evenly."""
+    config = network.config
+    unit = 2 ** (len(config.conditioning_embedding_out_channels) + len(config.unet.block_out_channels) - 2)
+    if config.structural_fusion != "none" and any(side % unit for side in size):
+        raise ConfigError(f"--size {size[1]}x{size[0]}: the fusion of {folder} needs multiples of {unit}")
 
 
 def make_sampler(arguments: argparse.Namespace, schedule: NoiseSchedule) -> Sampler:

@@ -111,7 +111,8 @@ def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
     Raises:
       ConfigError: a number is out of its range, or something is missing or of no use.
     """
-    names = [name for name in dict.fromkeys(arguments.guidance or ()) if name != "none"]
+    # MGHanD first: it compares the adapter's noise with the model's own, which no guide has moved yet
+    names = [name for name in ("mghand", "anatomy") if name in (arguments.guidance or ())]
     files = ("mghand_lora", "mghand_discriminator")
     given = [f"--{name.replace('_', '-')}" for name in files if getattr(arguments, name)]
     if "mghand" not in names and given:

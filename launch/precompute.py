@@ -163,7 +163,10 @@ def _controlnets(texts: list[str]) -> dict[str, Path]:
     for text, (_, _, folder) in zip(texts, pairs, strict=True):
         if not folder:
             raise ConfigError(f"--controlnet {text}: write CONDITION=FOLDER, such as mesh=exported")
-    return {condition: Path(folder) for condition, _, folder in pairs}
+    found = {condition: Path(folder) for condition, _, folder in pairs}
+    if len(found) < len(pairs):
+        raise ConfigError(f"--controlnet {' '.join(texts)}: names a condition twice; give each one ControlNet")
+    return found
 
 
 def _rendered_numbers(text: str) -> tuple[int, int]:

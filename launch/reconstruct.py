@@ -30,7 +30,7 @@ from handjax.perception import HandDetector
 from handjax.recovery.files import RecoveryModel, load_recovery
 from handjax.tasks import make_task
 from handjax.tasks.mesh_recovery import MeshRecoveryTask
-from handjax.training.checkpoints import restore_params
+from handjax.training.checkpoints import check_frozen, content_hash, restore_params
 from handjax.training.config import read_config
 from launch import command
 
@@ -75,16 +75,19 @@ def load_reconstructor(folder: Path, hand_model: str = "") -> HandReconstructor:
         hand_model: path of the MANO file that exported weights were trained with; empty is the open hand.
 
     Raises:
-        CheckpointError: the run has no checkpoint.
+        CheckpointError: the run has no checkpoint, or its tokenizer or hand model has changed.
         ConfigError: the run is of another task, or the weights know another hand model.
         WeightsError: the weights cannot be read.
     """
     if not (folder / "checkpoints").is_dir():
         return HandReconstructor(load_recovery(folder), load_hand(hand_model))
+    if hand_model:
+        raise ConfigError(f"--hand-model {hand_model}: {folder} is a run, which names its own; leave it out")
     config = read_config(folder)
     task = make_task(config)
     if not isinstance(task, MeshRecoveryTask):
         raise ConfigError(f"{folder}: a run of {config.task}; give one of mmhmr.py")
+    check_frozen(folder, content_hash(task.frozen()))
     _, params = restore_params(folder, jax.eval_shape(task.init, jax.random.key(0))[0])
     return HandReconstructor(RecoveryModel(task.network, params, task.tokenizer), task.hand)
 

@@ -86,7 +86,7 @@ class Endpoint:
                     break
             except (OSError, http.client.HTTPException) as error:
                 failure = _explain(error)
-                self._reached |= failure == TIMED_OUT
+                self._reached |= isinstance(error, TimeoutError)  # unwrapped: after the request was sent
         if not self._reached:
             raise BackendError(f"{self._url}: cannot be reached ({failure}); start the server or give another --url")
         raise NoAnswer(failure)

@@ -100,6 +100,8 @@ class MGHandLog:
 class MGHandGuide:
     """Guidance by a discriminator, an adapter, or both; a pytree of their weights.
 
+    Among several guides it is to be the first, for it compares the adapter's estimate with the model's own.
+
     Args:
         weights: of the perception.
         lora: of the UNet; None leaves textual guidance out.

@@ -49,12 +49,14 @@ class HandRefiner(Refiner):
                 return weaker
         return reference
 
-    def paint(self, images, mask, depth, skeleton, input_ids, rng, scale=REFERENCE_SCALE):
+    def paint(self, images, mask, depth, skeleton, input_ids, rng, scale=None):
         """Repaints crops as `Refiner.paint` does, under control of the depth alone.
 
         Args:
-          scale: of the ControlNet's residuals.
+          scale: of the ControlNet's residuals; None takes the fixed one, or full control where it is adaptive.
         """
+        if scale is None:
+            scale = REFERENCE_SCALE if self.scale is None else self.scale
         painter = Painter(DDIM(self.model.schedule, self.settings.steps), self.settings.guidance_scale)
         control = None if depth is None else Controlled(self.adapter, self.adapter_params, scale)
         inputs = (images, mask, depth, input_ids, self.model.tokenizer([""]))

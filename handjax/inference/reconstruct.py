@@ -99,7 +99,7 @@ class HandReconstructor:
         made, decoded = jax.device_get(
             self._recover(self._params, self._fixed, jnp.asarray(crop)[None], jnp.asarray(cue)[None], jax.random.key(0))
         )
-        if not np.isfinite(made.posed.vertices).all():
+        if not all(np.isfinite(each).all() for each in (made.posed.vertices, made.camera, decoded.confidence)):
             raise WeightsError("the model's weights give no numbers; train or export it again")
         mirror = _MIRROR if left else np.ones(3, np.float32)
         translation = in_picture(made.camera[0] * mirror[[1, 0, 2]], box, image.shape[:2])

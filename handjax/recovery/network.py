@@ -69,7 +69,9 @@ class Upsampler(nn.Module):
         for number in range(round(math.log2(self.scale))):
             if number:
                 x = nn.gelu(nn.LayerNorm(name=f"norm_{number}")(x), approximate=False)
-            x = nn.ConvTranspose(max(x.shape[-1] // 2, self.features), (2, 2), (2, 2), name=f"up_{number}")(x)
+            width = max(x.shape[-1] // 2, self.features)
+            # the kernel as PyTorch has it, which its exported file is for
+            x = nn.ConvTranspose(width, (2, 2), (2, 2), transpose_kernel=True, name=f"up_{number}")(x)
         return nn.LayerNorm(name="norm")(nn.Dense(self.features, name="project")(x))
 
 

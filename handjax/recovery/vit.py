@@ -7,6 +7,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -134,7 +135,7 @@ def load_vit(path: str | os.PathLike, config: ViTConfig, allow_pickle: bool = Fa
         BackendError: the file is pickled and PyTorch is not installed.
     """
     tensors = read_weights(path, allow_pickle, PREFIX)
-    params = to_flax((name.removeprefix(PREFIX), value) for name, value in tensors)
+    params = to_flax((name.removeprefix(PREFIX), value.astype(np.float32, copy=False)) for name, value in tensors)
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
     check_tree(params, jax.eval_shape(ViT(config).init, jax.random.key(0), images)["params"], str(path))
     return params

@@ -151,6 +151,7 @@ class MeshRecoveryTask:
     def _save(self, params, state, folder, dtype):
         save_recovery(RecoveryModel(self.network, params, self.tokenizer), folder, dtype)
 
+    @jax.default_matmul_precision("highest")
     def _measures(self, frozen, made, batch):
         truth = pose_hands(frozen.hand, axis_angle_to_matrix(batch["pose"]), batch["betas"])
         terms = {}

@@ -188,9 +188,15 @@ def restore_params(workdir: Path, like: PyTree, frozen_hash: str | None = None) 
     item = items / "ema" if (items / "ema").exists() else items / "params"
     if frozen_hash is None:
         return step, _read_item(item, _on_one_device(like))
+    check_frozen(workdir, frozen_hash)
+    return step, _read_item(item, _shapes(like))
+
+
+def check_frozen(workdir: Path, frozen_hash: str) -> None:
+    """Raises CheckpointError where a run's newest checkpoint was trained on other frozen weights than those hashed."""
+    items = _newest(workdir)[1]
     if json.loads((items / "meta" / "metadata").read_text())["frozen"] != frozen_hash:
         raise CheckpointError(f"{items}: trained on other frozen weights than this run's; use a run on the same model")
-    return step, _read_item(item, _shapes(like))
 
 
 def restore_model_state(workdir: Path, like: PyTree, *, whole: bool = True) -> PyTree:

@@ -36,8 +36,8 @@ class StudyServer(ThreadingHTTPServer):
         """
         try:
             super().__init__((host, port), _Handler)
-        except OSError as error:
-            raise InputError(f"{host}:{port}: cannot be served ({error.strerror}); give another --port") from error
+        except (OSError, OverflowError) as error:
+            raise InputError(f"{host}:{port}: cannot be served ({error}); give another --port") from error
         self.store = store
         self.paths = {picture.token: picture.path for picture in store.pictures}
         self._begun: dict[tuple[str, int], float] = {}

@@ -80,6 +80,12 @@ def test_parameters_are_manos_and_relative_to_its_mean_pose(records, manos, tmp_
         posed = pose_hand(model, pose, np.float32(fit["shape"]), np.float32(fit["trans"])).keypoints
         # the test's MANO is no hand, so that its fingers cannot lie on the open hand's; its wrist does
         np.testing.assert_allclose(posed[0], record.keypoints_3d[0, :3], atol=1e-4)
+    own = dataclasses.replace(records[0], hand_model="mano")
+    write_interhand([own], tmp_path, "test", models)
+    fit = json.loads(path.read_text())["0"]["0"][own.side]
+    again = absolute_pose(models[own.side], jnp.float32(fit["pose"]).reshape(16, 3))
+    np.testing.assert_allclose(again, own.pose, atol=1e-6)
+    assert np.abs(np.float32(fit["pose"]).reshape(16, 3)[1:] - own.pose[1:]).max() > 1e-3  # the mean pose is not flat
 
 
 def test_records_without_labels_are_refused(records, tmp_path):
@@ -88,6 +94,25 @@ def test_records_without_labels_are_refused(records, tmp_path):
     with pytest.raises(InputError, match="there are no records to write"):
         write_interhand([], tmp_path, "train")
     assert not (tmp_path / "annotations").exists()
+
+
+def test_keypoints_about_the_hand_itself_are_refused(records, tmp_path):
+    """As photographs have them, whose keypoints in space are a detector's."""
+    points = records[0].keypoints_3d.copy()
+    points[:, :3] -= points[:, :3].mean(axis=0)
+    for shift in (0.0, 0.7):  # behind the camera, and before it at a wrong place
+        moved = points + np.float32([0.2 * bool(shift), 0, shift, 0])
+        with pytest.raises(InputError, match="are not where the camera sees them"):
+            write_interhand([dataclasses.replace(records[0], keypoints_3d=moved)], tmp_path, "train")
+
+
+def test_fits_of_an_earlier_export_do_not_stay(records, manos, tmp_path):
+    models = {side: load_mano(manos / f"MANO_{side.upper()}.pkl") for side in ("left", "right")}
+    path = tmp_path / "annotations/train/InterHand2.6M_train_MANO_NeuralAnnot.json"
+    write_interhand(records[:1], tmp_path, "train", models)
+    assert path.exists()
+    write_interhand(records, tmp_path, "train")
+    assert not path.exists()
 
 
 def test_the_command_names_what_it_can_write(monkeypatch, tmp_path):

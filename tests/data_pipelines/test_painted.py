@@ -4,20 +4,33 @@ import dataclasses
 import io
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import handjax
-from data_pipelines.painted import ELSEWHERE, MALFORMED, NOT_FOUND, HandPainter, PaintedJob, painted_records
+from data_pipelines.painted import (
+    ELSEWHERE,
+    MALFORMED,
+    NOT_FOUND,
+    OTHER_SIDE,
+    HandPainter,
+    PaintedJob,
+    painted_records,
+)
 from data_pipelines.precompute import Failures
 from data_pipelines.rendered import rendered_records
+from handjax.adapters.controlnet import ControlNet, ControlNetConfig, initial_controlnet
+from handjax.adapters.files import save_controlnet
 from handjax.conditions.crops import box_side
-from handjax.errors import ConfigError
+from handjax.diffusion.model import load_stable_diffusion
+from handjax.errors import ConfigError, WeightsError
 from handjax.images import read_image
 from handjax.inference.generate import Generator
 from handjax.inference.score import FingerCount
 from handjax.perception import HandDetector
+from launch.precompute import _controlnets
 
 PHOTO = Path(handjax.__file__).parent / "assets" / "photos" / "nocurl.jpg"
 SIZE = 64
@@ -35,7 +48,7 @@ class Painter(HandPainter):
         self.calls.append((prompts, seeds))
         return [np.full((SIZE, SIZE, 3), 10 * (seed % 16), np.uint8) for seed in seeds]
 
-    def refuse(self, picture, keypoints):
+    def refuse(self, picture, keypoints, side):
         return self.reasons.get(int(picture[0, 0, 0]) // 10)
 
 
@@ -78,21 +91,52 @@ def counter(*complaints):
 def photograph():
     image = read_image(PHOTO)
     (hand,) = HandDetector.load(max_hands=1).detect(image)
-    return image, hand.keypoints[:, :2]
+    return image, hand.keypoints[:, :2], hand.side
 
 
 def test_only_the_hand_that_was_asked_for_is_taken(photograph):
-    image, keypoints = photograph
+    image, keypoints, side = photograph
     detector = HandDetector.load(max_hands=2)
     generator = object.__new__(Generator)
     painter = HandPainter(generator, (), detector, counter())
-    assert painter.refuse(image, keypoints) is None
-    side = box_side(keypoints)
-    assert painter.refuse(image, keypoints + 0.05 * side / np.sqrt(2)) is None
-    assert painter.refuse(image, keypoints + 0.15 * side / np.sqrt(2)) == ELSEWHERE
-    assert painter.refuse(np.full_like(image, 128), keypoints) == NOT_FOUND
+    assert painter.refuse(image, keypoints, side) is None
+    tenth = 0.1 * box_side(keypoints) / np.sqrt(2)
+    assert painter.refuse(image, keypoints + 0.5 * tenth, side) is None
+    assert painter.refuse(image, keypoints + 1.5 * tenth, side) == ELSEWHERE
+    assert painter.refuse(image, keypoints, {"left": "right", "right": "left"}[side]) == OTHER_SIDE
+    assert painter.refuse(np.full_like(image, 128), keypoints, side) == NOT_FOUND
     strict = dataclasses.replace(painter, counter=counter("looks malformed"))
-    assert strict.refuse(image, keypoints) == MALFORMED
+    assert strict.refuse(image, keypoints, side) == MALFORMED
+
+
+@pytest.mark.slow
+def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path):
+    """A ControlNet that was never trained: what comes out is no hand that was asked for, or is one by its detector."""
+    unet = load_stable_diffusion("tiny_inpainting").unet.config
+    network = ControlNet(ControlNetConfig(dataclasses.replace(unet, in_channels=4), (8, 8, 8)))
+    save_controlnet(network, initial_controlnet(network, jax.random.key(0)), tmp_path / "net", np.dtype("float32"))
+    job = PaintedJob(2, {"mesh": tmp_path / "net"}, steps=2)
+    assert job.settings()["mesh_files"] and job.settings()["model_files"]
+    painter = HandPainter.load(job)
+    (record,) = rendered_records([0], 0, painter.size)
+    mesh = painter._condition(record, "mesh")
+    assert mesh.shape == (96, 96, 3) and mesh.min() >= 0 and 0.5 < mesh.max() <= 1
+    failures = Failures()
+    made = list(job.open()(["0", "1"], failures))
+    assert len(made) + sum(failures.left_out.values()) == 2
+
+
+def test_what_cannot_be_painted_is_said_at_once(tmp_path):
+    known = {"mesh": tmp_path}
+    for arguments, error, said in (
+        ((3, {"mesh": tmp_path / "absent"}), WeightsError, "absent: no such file or folder"),
+        ((3, known, "tiny_inpainting", 1024), ConfigError, "SEED at most 1023"),
+        ((1 << 23, known), ConfigError, "COUNT is at most 4194304"),
+    ):
+        with pytest.raises(error, match=said):
+            PaintedJob(*arguments)
+    with pytest.raises(ConfigError, match="names a condition twice"):
+        _controlnets(["mesh=a", "mesh=b"])
 
 
 def test_conditions_that_records_lack_are_refused():

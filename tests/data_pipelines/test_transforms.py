@@ -70,3 +70,4 @@ def test_a_reduced_photo_stays_in_register_with_its_points(side):
 
 def test_a_mirrored_left_hand_is_a_right_one():
     assert swap_sides("a left hand, bright light, Leftover, right") == "a right hand, bright light, Leftover, left"
+    assert swap_sides("Left hand on the strings. Right hand raised.") == "Right hand on the strings. Left hand raised."

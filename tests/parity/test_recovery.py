@@ -7,6 +7,7 @@ import pytest
 
 from handjax.errors import WeightsError
 from handjax.recovery.deformable import sample_maps
+from handjax.recovery.network import Upsampler
 from handjax.recovery.vit import ViT, ViTConfig, load_vit
 from handjax.weights.names import to_torch
 from handjax.weights.safetensors import write_tensors
@@ -74,6 +75,32 @@ def test_an_encoder_of_another_size_is_refused(tensors, tmp_path):
     write_tensors(path, tensors)
     with pytest.raises(WeightsError, match="1[0-9] missing|of another shape"):
         load_vit(path, ViTConfig(width=12, depth=3, heads=3))
+
+
+def test_the_exported_upsampler_is_pytorchs():
+    torch = pytest.importorskip("torch")
+    functional = torch.nn.functional
+    maps = jax.random.normal(jax.random.key(3), (2, 3, 5, 12))
+    network = Upsampler(features=4, scale=4)
+    params = network.init(jax.random.key(0), maps)["params"]
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(jax.random.key(leaf.size), leaf.shape), params)
+    state = {name: torch.tensor(value.tolist()) for name, value in to_torch(params).items()}
+
+    def normalised(x, name):
+        x = functional.layer_norm(
+            x.permute(0, 2, 3, 1), x.shape[1:2], state[f"{name}.weight"], state[f"{name}.bias"], 1e-6
+        )
+        return x.permute(0, 3, 1, 2)
+
+    x = functional.conv_transpose2d(
+        torch.tensor(maps.tolist()).permute(0, 3, 1, 2), state["up.0.weight"], state["up.0.bias"], 2
+    )
+    x = functional.gelu(normalised(x, "norm.1"))
+    x = functional.conv_transpose2d(x, state["up.1.weight"], state["up.1.bias"], 2).permute(0, 2, 3, 1)
+    x = normalised(functional.linear(x, state["project.weight"], state["project.bias"]).permute(0, 3, 1, 2), "norm")
+    expected = x.permute(0, 2, 3, 1).numpy()
+    assert expected.shape == (2, 12, 20, 4) and expected.std() > 0.1
+    np.testing.assert_allclose(network.apply({"params": params}, maps), expected, atol=1e-5)
 
 
 def test_samples_are_those_of_grid_sample():
