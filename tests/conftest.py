@@ -1,8 +1,24 @@
 """Every test process shares the commands' compile cache: what one has compiled, the others read."""
 
-import launch  # noqa: F401, I001  (before JAX, which reads its variables when it is imported)
+from pathlib import Path
+
 import chex  # noqa: F401  (defines the flag)
+import jax
+import pytest
 from absl import flags
+
+import launch  # noqa: F401, I001  (before JAX, which reads its variables when it is imported)
+
+MAPS = Path("/proc/self/maps")
+MOST_MAPS = 30_000
 
 # chex would leave out pmap on one device.
 flags.FLAGS["chex_skip_pmap_variant_if_single_device"].value = False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_programs():
+    """Compiled programs hold memory maps, of which Linux gives a process 65,530; without one more, XLA aborts."""
+    yield
+    if MAPS.exists() and MAPS.read_text().count("\n") > MOST_MAPS:
+        jax.clear_caches()

@@ -26,7 +26,7 @@ SCHEDULE = NoiseSchedule()
 class PixelModel(StableDiffusion):
     """Its latents are every other pixel; its prediction is a tenth of the noisy latents and of the context."""
 
-    def predict(self, sample, timesteps, context, shift=0.0):
+    def predict(self, sample, timesteps, context, shift=0.0, word_bias=None):
         return 0.1 * (sample[..., :4] + context.mean(axis=(1, 2))[:, None, None, None]) + shift
 
     def decode(self, latents):

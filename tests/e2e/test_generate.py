@@ -79,6 +79,7 @@ def write_unet_lora(path, width=160):
     return path
 
 
+@pytest.mark.slow
 def test_mghand_and_anatomy_guide_together_and_tell_their_steps(tmp_path):
     lora = write_unet_lora(tmp_path / "lora.safetensors")
     options = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, *ANY_PALM)
@@ -96,6 +97,7 @@ def test_mghand_and_anatomy_guide_together_and_tell_their_steps(tmp_path):
     assert guidance["pushed"] + guidance["missed"] == 2
 
 
+@pytest.mark.slow
 def test_estimates_of_a_window_are_a_data_set_of_generated_pictures(tmp_path):
     options = ("--sampler", "ddim", "--steps", 4, "--size", "48x32", "--guidance-scale", 1)
     result = generate("a hand", "--out", tmp_path, "--estimates", 600, 200, "--json", *options)

@@ -22,6 +22,7 @@ def refine(*arguments):
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_a_batch_with_bad_pictures_goes_on(tmp_path):
     write_image(tmp_path / "blank.png", np.full((90, 70, 3), 200, np.uint8))
     (tmp_path / "text.jpg").write_text("no picture")

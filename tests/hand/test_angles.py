@@ -103,6 +103,7 @@ def buried_tips(hand, vertices):
     return winding_number(vertices[tips] + 0.002 * outwards, *capped(vertices, faces)) > 0.5
 
 
+@pytest.mark.slow
 def test_no_fingertip_is_swallowed(hand):
     poses = jax.vmap(sample_pose, in_axes=(0, None))(jax.random.split(jax.random.key(1), 20), hand)
     poses = jnp.concatenate([pose_from_angles(hand, fist())[None], poses])

@@ -66,6 +66,7 @@ def test_keypoints_are_those_of_pose_hand(which, tmp_path):
 @pytest.mark.parametrize(
     ("picture", "points", "rejecting"), [(True, False, False), (False, True, True), (True, True, True)]
 )
+@pytest.mark.slow
 def test_derivatives_are_those_of_the_cost(picture, points, rejecting):
     """The last column of the normal equations is the cost's gradient; errors reach from small to wild."""
     skeleton, (_, unknowns) = skeleton_of(load_open_hand()), random_unknowns(1)

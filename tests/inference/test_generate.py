@@ -66,6 +66,7 @@ def test_a_text_to_image_model_and_its_controlnet(controlled):
         assert least <= np.abs(got - picture).max() <= most
 
 
+@pytest.mark.slow
 def test_a_controlnet_with_a_bias_moves_pictures_of_hands_alone(model, caplog):
     unet = dataclasses.replace(UNET, in_channels=4)
     condition = np.random.default_rng(0).random((*SIZE, 3), np.float32)

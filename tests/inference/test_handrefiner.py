@@ -76,6 +76,7 @@ def control(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_scale_and_the_depth_reach_the_picture(control):
     refiner = load("--method", "handrefiner", "--adapter", control, "--steps", "2")
     assert isinstance(refiner, HandRefiner) and refiner.scale is None
@@ -104,6 +105,7 @@ def test_the_command_repairs_by_it(control, monkeypatch, tmp_path, capsys):
     np.testing.assert_array_equal(read_image(item["output"])[~changed], read_image(PHOTO)[~changed])
 
 
+@pytest.mark.slow
 def test_what_is_no_depth_control_of_the_model_is_refused(control, tmp_path):
     with pytest.raises(ConfigError, match="needs --adapter"):
         load("--method", "handrefiner")

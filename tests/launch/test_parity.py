@@ -37,6 +37,7 @@ def plant(monkeypatch, *path):
     monkeypatch.setattr(parity, "flax_variables", perturbed)
 
 
+@pytest.mark.slow
 def test_all_parts_agree(call, tmp_path, capsys):
     assert call("--json", "--out", tmp_path / "parity.json") == 0
     items = json.loads(capsys.readouterr().out)["items"]

@@ -6,6 +6,7 @@ import grain
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from handjax.adapters.files import load_controlnet
 from handjax.diffusion.inpainting import Painter
@@ -41,6 +42,7 @@ def loader(spec):
     return lambda split: grain.MapDataset.source(rows).repeat().batch(2).to_iter_dataset()
 
 
+@pytest.mark.slow
 def test_a_trained_run_is_exported_and_diffusers_pipeline_gives_the_same_picture(tmp_path, monkeypatch):
     from diffusers import (
         ControlNetModel,

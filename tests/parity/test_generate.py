@@ -75,6 +75,7 @@ def test_text_to_image(model, pipeline, sampler, peer):
     np.testing.assert_allclose(paint(model, sampler(model.schedule, 6), noise), theirs, atol=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("guess", [False, True])
 def test_controlnet(model, pipeline, guess, tmp_path):
     from diffusers import ControlNetModel, DDIMScheduler, StableDiffusionControlNetPipeline

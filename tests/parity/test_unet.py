@@ -74,6 +74,7 @@ def test_residuals_follow_the_controlnet_convention():
     assert np.abs(np.asarray(got) - np.asarray(plain)).max() > 0.1
 
 
+@pytest.mark.slow
 def test_gradients():
     ours, variables, peer = make(UNET_2)
     sample, timesteps, context = normal((1, 8, 8, 4), 0), jnp.array([500.0]), normal((1, 7, 24), 1)

@@ -87,6 +87,7 @@ def run(task, config, folder):
     return train(config, task, load, folder)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path):
     alone = run(task, recipe(), tmp_path / "alone")
     run(task, recipe("steps=3"), tmp_path / "cut")

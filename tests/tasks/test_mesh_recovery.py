@@ -186,6 +186,7 @@ def test_evaluation_measures_with_and_without_keypoints(task, batch, params):
     assert picture.shape == (3 * 256, 3 * 256, 3)
 
 
+@pytest.mark.slow
 def test_training_learns_one_batch_by_heart(task, batch):
     tx, schedule = make_optimizer(load_config("mmhmr.py:tiny", ["--config.optim.lr=3e-3"]).optim, 40)
     state, step = create_state(task, tx, 0, with_ema=False), jax.jit(make_train_step(task, tx, schedule))
@@ -262,6 +263,7 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
         _task(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits_and_is_exported(folder, batch, tmp_path, monkeypatch):
     more = [f"--config.{name}={value}" for name, value in FIELDS_OF_A_RUN.items()]
     task = _task(folder, *more)

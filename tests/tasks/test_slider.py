@@ -121,6 +121,7 @@ def test_only_the_network_that_is_named_is_adapted(task, params, model, batch):
     np.testing.assert_array_equal(inside, model.embed_ids(ids))
 
 
+@pytest.mark.slow
 def test_the_gradient_is_that_of_the_last_prediction_alone(task, params, model, prompts, keys):
     """The latents to learn from are made with the adapter too, but are no part of what is differentiated."""
 
@@ -160,6 +161,7 @@ def recipe(folder, *fields):
     return load_config("mghand_lora.py:tiny", [f"--config.{word}" for word in words])
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(folder, tmp_path):
     def run(name, steps):
         config = recipe(folder, f"steps={steps}", "checkpoint.every=3")

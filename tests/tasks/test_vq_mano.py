@@ -167,6 +167,7 @@ def test_a_codebook_is_learnt_by_its_gradient_where_it_has_a_weight(task, start)
     assert terms.keys() >= learnt.loss_weights.keys()
 
 
+@pytest.mark.slow
 def test_eight_devices_keep_the_codebook_of_one():
     # most of the time goes into compiling
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"

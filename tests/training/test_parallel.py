@@ -61,6 +61,7 @@ def eight(tmp_path_factory):
     return json.loads(_python(8, "-m", "tests.training.mesh_runs", str(tmp_path_factory.mktemp("checkpoints"))))
 
 
+@pytest.mark.slow
 def test_loop_with_jit_and_pmap_on_two_devices_agrees_with_one(tmp_path):
     trees, lines = _train(tmp_path / "one", 1)
     for mode, fsdp in (("jit", 2), ("pmap", 1)):
