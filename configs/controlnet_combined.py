@@ -8,45 +8,10 @@ altogether, so that the result also generates from prompts.
 
 from ml_collections import ConfigDict
 
-MODELS = {
-    "": "stable-diffusion-v1-5/stable-diffusion-v1-5",
-    "inpainting": "stable-diffusion-v1-5/stable-diffusion-inpainting",
-    "tiny": "tiny_inpainting",
-}
+from configs.controlnet import controlnet_config
 
 
 def get_config(variant: str = "") -> ConfigDict:
-    if variant not in MODELS:
-        raise ValueError(f"controlnet_combined.py has no variant {variant!r}; use :inpainting, :tiny or none")
-    config = ConfigDict(
-        {
-            "task": "controlnet",
-            "steps": 20_000,
-            "batch_size": 16,
-            "optim": {"lr": 1e-5, "weight_decay": 1e-2},
-            "model": MODELS[variant],
-            "dtype": "float32",
-            "conditions": ("depth", "skeleton", "mesh"),
-            "stem_channels": (16, 32, 96, 256),
-            "structural_fusion": "none",  # see sesahand.py
-            "hand_alpha": 0.0,
-            "start": "",  # a ControlNet to go on with; empty: a copy of the UNet's encoder
-            "caption_dropout": 0.5,  # Zhang et al. 2023, section 3.4
-            "data": {"path": "freihand", "image_size": 512, "full_mask_prob": 0.0},
-        }
+    return controlnet_config(
+        "controlnet_combined.py", variant, ("depth", "skeleton", "mesh"), {"data": {"path": "freihand"}}
     )
-    if variant == "tiny":
-        config.update(_tiny())
-    return config
-
-
-def _tiny() -> dict:
-    return {
-        "steps": 1_000,
-        "eval_every": 100,
-        "preview_every": 250,
-        "checkpoint": {"every": 250},
-        "optim": {"lr": 3e-4, "schedule": "cosine", "warmup_steps": 50},
-        "stem_channels": (16, 32, 64),
-        "data": {"path": "demo/records", "image_size": 96, "full_mask_prob": 0.3},
-    }

@@ -8,43 +8,15 @@ embedded model, no download.
 
 from ml_collections import ConfigDict
 
+from configs.controlnet import controlnet_config
+
 
 def get_config(variant: str = "") -> ConfigDict:
-    config = ConfigDict(
-        {
-            "task": "controlnet",
-            "steps": 8_000,  # about 3 epochs of RHD's 41,258 pictures
-            "batch_size": 16,
-            "accumulation": 4,
-            "optim": {"lr": 1e-5, "weight_decay": 1e-2},
-            "model": "stable-diffusion-v1-5/stable-diffusion-inpainting",
-            "dtype": "float32",
-            "conditions": ("depth",),
-            "stem_channels": (16, 32, 96, 256),
-            "structural_fusion": "none",  # see sesahand.py
-            "hand_alpha": 0.0,
-            "start": "lllyasviel/control_v11f1p_sd15_depth",
-            "caption_dropout": 0.5,
-            "data": {"path": "rhd", "image_size": 512},
-        }
-    )
-    if variant == "tiny":
-        config.update(_tiny())
-    elif variant:
+    if variant not in ("", "tiny"):
         raise ValueError(f"handrefiner.py has no variant {variant!r}; use handrefiner.py or handrefiner.py:tiny")
+    # it is of the inpainting model; 8,000 steps are about 3 epochs of RHD's 41,258 pictures
+    published = {"steps": 8_000, "accumulation": 4, "start": "lllyasviel/control_v11f1p_sd15_depth"}
+    fields = {"data": {"path": "rhd"}, **({} if variant == "tiny" else published)}
+    config = controlnet_config("handrefiner.py", variant or "inpainting", ("depth",), fields)
+    del config.data.full_mask_prob  # all examples show what is around the hand
     return config
-
-
-def _tiny() -> dict:
-    return {
-        "steps": 1_000,
-        "eval_every": 100,
-        "preview_every": 250,
-        "checkpoint": {"every": 250},
-        "optim": {"lr": 3e-4, "schedule": "cosine", "warmup_steps": 50},
-        "accumulation": 1,
-        "model": "tiny_inpainting",
-        "stem_channels": (16, 32, 64),
-        "start": "",
-        "data": {"path": "demo/records", "image_size": 96},
-    }
