@@ -14,12 +14,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from handjax.perception.vision_blocks import DEVIATION, MEAN, VisionBlock, vision_norm
 from handjax.weights.files import read_weights
 from handjax.weights.names import check_tree, to_flax
 
-NORM_EPSILON = 1e-6
-# ImageNet's, of pixels in [0, 1]
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HEAD_PREFIXES = ("head.", "fc.")
 
 
@@ -45,45 +43,6 @@ class DINOConfig:
     def tokens(self) -> int:
         """Number of patches."""
         return (self.image_size // self.patch) ** 2
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with one projection to queries, keys and values; softmax in float32."""
-
-    heads: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        channels = x.shape[-1]
-        qkv = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-        attended = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores).astype(self.dtype), v)
-        return nn.Dense(channels, dtype=self.dtype, name="proj")(attended.reshape(x.shape))
-
-
-class MLP(nn.Module):
-    """Four times the channels, exact GELU, and back."""
-
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        h = nn.gelu(nn.Dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(x), approximate=False)
-        return nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(h)
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each normalised first and added to its input."""
-
-    heads: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        x += Attention(self.heads, self.dtype, name="attn")(_norm("norm1", self.dtype)(x))
-        return x + MLP(self.dtype, name="mlp")(_norm("norm2", self.dtype)(x))
 
 
 class PatchEmbed(nn.Module):
@@ -131,9 +90,9 @@ class DINO(nn.Module):
         x = x.astype(self.dtype)
         inside = [x]
         for number in range(config.depth):
-            x = Block(config.heads, self.dtype, name=f"blocks_{number}")(x)
+            x = VisionBlock(config.heads, self.dtype, name=f"blocks_{number}")(x)
             inside.append(x)
-        return _norm("norm", self.dtype)(x), tuple(inside)
+        return vision_norm("norm", self.dtype)(x), tuple(inside)
 
 
 def load_dino(path: str | os.PathLike, config: DINOConfig = DINOConfig(), allow_pickle: bool = False) -> dict[str, Any]:
@@ -161,7 +120,3 @@ def dino_shapes(config: DINOConfig) -> dict[str, Any]:
     """The tree of shapes of the parameters."""
     images = jax.ShapeDtypeStruct((1, config.image_size, config.image_size, 3), jnp.float32)
     return jax.eval_shape(DINO(config).init, jax.random.key(0), images)["params"]
-
-
-def _norm(name: str, dtype: DTypeLike) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name)

@@ -12,8 +12,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from handjax.diffusion.attention import attention
 from handjax.diffusion.layers import BLOCK
+from handjax.perception.vision_blocks import DEVIATION, MEAN, VisionBlock, vision_norm
 from handjax.weights.files import read_weights
 from handjax.weights.names import check_tree, to_flax
 
@@ -22,9 +22,6 @@ IMAGE_SIZE, CUT = 256, 32
 ROWS, COLUMNS = 16, 12
 PATCH, PADDING = 16, 2
 PREFIX = "backbone."
-NORM_EPSILON = 1e-6
-# ImageNet's, of pixels in [0, 1]
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,44 +37,6 @@ class ViTConfig:
     width: int = 1280
     depth: int = 32
     heads: int = 16
-
-
-class Attention(nn.Module):
-    """Multi-head self-attention with one projection to queries, keys and values."""
-
-    heads: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        channels = x.shape[-1]
-        qkv = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
-        return nn.Dense(channels, dtype=self.dtype, name="proj")(attention(q, k, v).reshape(x.shape))
-
-
-class MLP(nn.Module):
-    """Four times the channels, exact GELU, and back."""
-
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        h = nn.gelu(nn.Dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(x), approximate=False)
-        return nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(h)
-
-
-class Block(nn.Module):
-    """Attention and feed-forward, each normalised first and added to its input."""
-
-    heads: int
-    dtype: DTypeLike
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        x += Attention(self.heads, self.dtype, name="attn")(_norm("norm1", self.dtype)(x))
-        x += MLP(self.dtype, name="mlp")(_norm("norm2", self.dtype)(x))
-        return checkpoint_name(x, BLOCK)
 
 
 class PatchEmbed(nn.Module):
@@ -115,8 +74,8 @@ class ViT(nn.Module):
         places = self.param("pos_embed", nn.initializers.normal(0.02), (1, ROWS * COLUMNS + 1, width))
         x += (places[:, 1:] + places[:, :1]).astype(x.dtype)
         for number in range(self.config.depth):
-            x = Block(self.config.heads, self.dtype, name=f"blocks_{number}")(x)
-        return _norm("last_norm", self.dtype)(x).reshape(len(images), ROWS, COLUMNS, width)
+            x = checkpoint_name(VisionBlock(self.config.heads, self.dtype, name=f"blocks_{number}")(x), BLOCK)
+        return vision_norm("last_norm", self.dtype)(x).reshape(len(images), ROWS, COLUMNS, width)
 
 
 def load_vit(path: str | os.PathLike, config: ViTConfig, allow_pickle: bool = False) -> dict[str, Any]:
@@ -139,7 +98,3 @@ def load_vit(path: str | os.PathLike, config: ViTConfig, allow_pickle: bool = Fa
     images = jax.ShapeDtypeStruct((1, IMAGE_SIZE, IMAGE_SIZE, 3), jnp.float32)
     check_tree(params, jax.eval_shape(ViT(config).init, jax.random.key(0), images)["params"], str(path))
     return params
-
-
-def _norm(name: str, dtype: DTypeLike) -> nn.LayerNorm:
-    return nn.LayerNorm(epsilon=NORM_EPSILON, dtype=dtype, use_fast_variance=False, name=name)
