@@ -53,6 +53,13 @@ def test_the_moving_average_of_a_run_is_exported(run, monkeypatch, tmp_path, cap
     assert "step 2" in capsys.readouterr().out
 
 
+def test_a_run_whose_frozen_weights_have_changed_is_refused(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(export, "content_hash", lambda frozen: "of other weights")
+    with pytest.raises(CheckpointError, match="trained on other frozen weights"):
+        call(monkeypatch, "--run", run[0], "--to", "diffusers", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_layout_that_a_task_does_not_have_is_refused(run, monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="exports to diffusers only"):
         call(monkeypatch, "--run", run[0], "--to", "torch", "--out", tmp_path / "out")
