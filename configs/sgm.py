@@ -17,6 +17,7 @@ def get_config(variant: str = "") -> ConfigDict:
             "batch_size": 8,
             "optim": {"lr": 5e-5, "weight_decay": 1e-2},
             "model": "stable-diffusion-v1-5/stable-diffusion-inpainting",
+            "start": "",  # an exported module to go on with
             "dtype": "float32",
             "data": {
                 "path": "rhd",

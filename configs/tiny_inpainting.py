@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
                 "full_mask_prob": FULL_MASK_SHARE,
             },
             "vae": "tiny_inpainting",
+            "start": "",  # a model of these sizes to go on with
             "unet": {
                 "block_out_channels": (64, 96, 160),
                 "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),

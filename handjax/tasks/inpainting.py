@@ -9,13 +9,20 @@ import numpy as np
 
 from handjax.diffusion.configs import TextConfig, UNetConfig
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
-from handjax.diffusion.model import StableDiffusion, find_model, load_vae, save_stable_diffusion
+from handjax.diffusion.model import (
+    StableDiffusion,
+    find_model,
+    load_stable_diffusion,
+    load_vae,
+    save_stable_diffusion,
+)
 from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.schedules import NoiseSchedule
 from handjax.diffusion.text_encoder import TextEncoder
 from handjax.diffusion.tokenizer import Tokenizer
 from handjax.diffusion.unet import UNet
+from handjax.errors import ConfigError
 from handjax.preview import from_model_range, sheet
 from handjax.tasks.pictures import image_of, latents_of, picture_spec
 
@@ -24,13 +31,14 @@ PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_GUIDANCE = 4, 20, 2.0
 
 @dataclasses.dataclass(frozen=True)
 class InpaintingTask:
-    """Noise prediction on all latents, by an inpainting model from scratch.
+    """Noise prediction on all latents, by an inpainting model from scratch or one that goes on.
 
     Args:
         model: the networks; only its VAE has weights.
         image_size: side of the training pictures in pixels.
         caption_dropout: share of examples that train without their caption.
         encoded: whether batches have latents in place of pictures (`launch.encode`).
+        start: parameters of "unet" and "text_encoder" at the beginning; None draws them.
 
     Source:
         Rombach et al. 2022, Eq. 2; DECISIONS B1.
@@ -40,6 +48,7 @@ class InpaintingTask:
     image_size: int
     caption_dropout: float
     encoded: bool = False
+    start: Any = None
 
     @property
     def loss_weights(self):
@@ -55,6 +64,8 @@ class InpaintingTask:
         return pictures | {"input_ids": jax.ShapeDtypeStruct((words,), jnp.int32)}
 
     def init(self, rng):
+        if self.start is not None:
+            return jax.tree.map(jnp.asarray, self.start), {}
         draw = jax.jit(initial_params, static_argnums=0)
         unet_rng, text_rng = jax.random.split(rng)
         return {"unet": draw(self.model.unet, unet_rng), "text_encoder": draw(self.model.text_encoder, text_rng)}, {}
@@ -102,7 +113,12 @@ class InpaintingTask:
 
 def make(config: Any) -> InpaintingTask:
     """Makes the task of a recipe with `vae` (a folder with a trained one), `unet`, `text_encoder` (fields of their
-    configs), `data.tokenizer`, `data.image_size`, `data.encoded` and `caption_dropout`.
+    configs), `start` (a model of these sizes to go on with; empty: none), `data.tokenizer`, `data.image_size`,
+    `data.encoded` and `caption_dropout`.
+
+    Raises:
+        WeightsError: a model is not there, or damaged.
+        ConfigError: the model to go on with has other sizes.
     """
     vae, vae_params = load_vae(config.vae)
     text = TextConfig(**config.text_encoder.to_dict())
@@ -124,4 +140,16 @@ def make(config: Any) -> InpaintingTask:
         schedule=NoiseSchedule(),
         tokenizer=Tokenizer(str(find_model(config.data.tokenizer)), text.max_position_embeddings),
     )
-    return InpaintingTask(model, config.data.image_size, config.caption_dropout, config.data.encoded)
+    start = _load_start(config.start, model) if config.start else None
+    return InpaintingTask(model, config.data.image_size, config.caption_dropout, config.data.encoded, start)
+
+
+def _load_start(name: str, model: StableDiffusion) -> Any:
+    read = load_stable_diffusion(name)
+    for part, given, wanted in (
+        ("unet", read.unet.config, model.unet.config),
+        ("text_encoder", read.text_encoder.config, model.text_encoder.config),
+    ):
+        if given != wanted:
+            raise ConfigError(f"start={name}: its {part} has other sizes than the recipe's; write {given} there")
+    return {"unet": read.unet_params, "text_encoder": read.text_params}

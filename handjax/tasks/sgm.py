@@ -3,12 +3,13 @@
 import dataclasses
 import shutil
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
-from handjax.adapters.files import PYTORCH_MODULE, save_sgm
+from handjax.adapters.files import PYTORCH_MODULE, load_sgm, save_sgm
 from handjax.adapters.losses import keypoint_aware_loss, keypoint_mask, masked_mse
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.inpainting import Painter, add_training_noise, drop_captions, hide
@@ -36,6 +37,7 @@ class SGMTask:
         ka_reduction: over the pixels of the attention map (DECISIONS A4).
         caption_dropout: share of examples that train without their caption.
         encoded: whether batches have latents in place of pictures (`launch.encode`).
+        start: the module's parameters at the beginning; None draws them.
 
     Source:
         SGMHand Eq. 10-12, DECISIONS A.
@@ -48,6 +50,7 @@ class SGMTask:
     ka_reduction: Literal["mean", "sum"]
     caption_dropout: float
     encoded: bool = False
+    start: Any = None
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
@@ -62,6 +65,8 @@ class SGMTask:
         return picture_spec(self.model, self.image_size, self.encoded) | hand_spec(self.model, self.image_size)
 
     def init(self, rng):
+        if self.start is not None:
+            return jax.tree.map(jnp.asarray, self.start), {}
         depth = jnp.zeros((1, self.image_size, self.image_size, 1))
         skeleton = jnp.zeros((1, self.image_size, self.image_size, 3))
         return jax.jit(self.sgm.init)(rng, depth, skeleton)["params"], {}
@@ -122,8 +127,8 @@ class SGMTask:
 
 def make(config: Any) -> SGMTask:
     """Makes the task of a recipe with `model` (what `load_stable_diffusion` takes), `dtype` (of the frozen
-    weights and of all computation), `sgm` (fields of `SGMConfig`), `loss`, `caption_dropout`, `data.image_size`
-    and `data.encoded`.
+    weights and of all computation), `sgm` (fields of `SGMConfig`), `start` (the folder of an exported module to go on
+    with; empty: none), `loss`, `caption_dropout`, `data.image_size` and `data.encoded`.
 
     Raises:
         WeightsError: the model is not there, or damaged.
@@ -153,7 +158,15 @@ def make(config: Any) -> SGMTask:
         ka_reduction=config.loss.ka_reduction,
         caption_dropout=config.caption_dropout,
         encoded=config.data.encoded,
+        start=_load_start(Path(config.start), sgm) if config.start else None,
     )
+
+
+def _load_start(folder: Path, wanted: SGMConfig) -> Any:
+    module, params = load_sgm(folder)
+    if module.config != wanted:
+        raise ConfigError(f"start={folder}: {module.config}, but the recipe has {wanted}; give the recipe its settings")
+    return params
 
 
 def _check_fit(config: Any, model: StableDiffusion, sgm: SGMConfig) -> None:

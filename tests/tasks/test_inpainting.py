@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from handjax.diffusion.inpainting import add_training_noise, encode_pair
-from handjax.diffusion.model import load_stable_diffusion, save_part
+from handjax.diffusion.model import find_model, load_stable_diffusion, save_part
+from handjax.errors import ConfigError
 from handjax.tasks import make_task
 from handjax.tasks.inpainting import InpaintingTask
 from handjax.training.config import load_config
@@ -71,6 +72,19 @@ def test_export_to_diffusers_is_read_back(task, params, model, tmp_path):
     assert read.unet.config == model.unet.config
     jax.tree.map(np.testing.assert_array_equal, read.unet_params, params["unet"])
     jax.tree.map(np.testing.assert_array_equal, read.vae_params, model.vae_params)
+
+
+def test_it_goes_on_from_a_model_of_its_sizes(tmp_path, task, params):
+    carried = load_stable_diffusion("tiny_inpainting")
+    words = [f"--config.start={find_model('tiny_inpainting')}"]
+    started = make_task(load_config("tiny_inpainting.py", words))
+    trainable, _ = started.init(jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, trainable["unet"], carried.unet_params)
+    jax.tree.map(np.testing.assert_array_equal, trainable["text_encoder"], carried.text_params)
+    assert started.frozen().unet_params is None
+    task.exports["diffusers"](params, {}, tmp_path, np.dtype(np.float32))
+    with pytest.raises(ConfigError, match=r"its unet has other sizes than the recipe's"):
+        make_task(load_config("tiny_inpainting.py", [f"--config.start={tmp_path}"]))
 
 
 def test_the_recipe_of_the_tiny_model_fits_the_repository(tmp_path, model):

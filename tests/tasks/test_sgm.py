@@ -8,7 +8,7 @@ import pytest
 from handjax.adapters.files import load_sgm
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.inpainting import add_training_noise, encode_pair
-from handjax.diffusion.model import save_stable_diffusion
+from handjax.diffusion.model import find_model, save_stable_diffusion
 from handjax.errors import ConfigError, WeightsError
 from handjax.tasks import make_task
 from handjax.tasks.sgm import SGMTask
@@ -174,6 +174,14 @@ def test_export_to_torch_writes_weights_config_and_module(task, params, tmp_path
     sgm, read = load_sgm(tmp_path / "out")
     assert sgm.config == task.sgm.config
     jax.tree.map(np.testing.assert_array_equal, read, params)
+
+
+def test_it_goes_on_from_an_exported_module_of_its_settings():
+    folder = find_model("tiny_inpainting") / "sgm"
+    trainable, _ = make_task(load_config("sgm.py:tiny", [f"--config.start={folder}"])).init(jax.random.key(1))
+    jax.tree.map(np.testing.assert_array_equal, trainable, load_sgm(folder)[1])
+    with pytest.raises(ConfigError, match=r"modulator=True.*but the recipe has.*modulator=False"):
+        make_task(load_config("sgm.py:tiny", [f"--config.start={folder}", "--config.sgm.modulator=False"]))
 
 
 def test_the_recipe_is_the_papers():

@@ -23,7 +23,7 @@ def stages(tmp_path, monkeypatch):
             (assets / "sgm" / tiny_inpainting.PYTORCH_MODULE.name).touch()
 
         monkeypatch.setattr(tiny_inpainting, "stage", stage)
-        paths = ("--photos", tmp_path / "digits", "--workdir", tmp_path / "work", "--keep-vae")
+        paths = ("--photos", tmp_path / "digits", "--workdir", tmp_path / "work")
         monkeypatch.setattr(sys, "argv", ["tiny_inpainting", *map(str, (*paths, *arguments))])
         tiny_inpainting.main()
         return called
@@ -33,11 +33,26 @@ def stages(tmp_path, monkeypatch):
 
 def test_malformed_hands_are_a_source_of_their_own(stages, tmp_path):
     work = tmp_path / "work"
-    plain, mixed = stages(), stages("--malformed", "800")
+    plain, mixed = stages("--keep-vae"), stages("--keep-vae", "--malformed", "800")
     assert [words for words in plain if "malformed" in " ".join(words[1:]).replace(str(tmp_path), "")] == []
     (added,) = (words for words in mixed if words not in plain and words[0] == "precompute")
     assert added == ["precompute", "malformed:800", "--splits", "train", "--output", str(work / "malformed")]
     path = f"--config.data.path={work / 'photos'}@3,{work / 'rendered'}"
     encodings = [next(words for words in called if words[0] == "encode") for called in (plain, mixed)]
-    assert [words[3] for words in encodings] == [path, f"{path},{work / 'malformed'}"]
+    assert [words[3] for words in encodings] == [path, f"{path},{work / 'malformed'}@2"]
     assert [words[0] for words in mixed].index("encode") > mixed.index(added)
+
+
+def test_going_on_starts_with_a_copy_of_what_is_carried(stages, tmp_path):
+    (tmp_path / "assets" / "sgm" / "weights").write_text("carried")
+    called = stages("--malformed", "800", "--go-on")
+    start = tmp_path / "work" / "start"
+    assert (start / "sgm" / "weights").read_text() == "carried"
+    trained = {words[2]: words for words in called if words[0] == "train"}
+    assert list(trained) == ["tiny_inpainting.py", "sgm.py:tiny"]
+    assert f"--config.start={start}" in trained["tiny_inpainting.py"]
+    assert f"--config.start={start / 'sgm'}" in trained["sgm.py:tiny"]
+    assert all("--config.steps=1500" in words for words in trained.values())
+    (tmp_path / "assets" / "sgm" / "weights").write_text("of the first export")
+    stages("--malformed", "800", "--go-on")
+    assert (start / "sgm" / "weights").read_text() == "carried"
