@@ -2,31 +2,46 @@
 
 import hashlib
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 T = TypeVar("T")
 EVAL_FRACTION = 0.1
 _DIGITS = 15
+_ESTIMATE = re.compile(r"-t\d+(?=\.[^./]*$)")
+
+
+def estimate_name(picture: str, timestep: float) -> str:
+    """Names what a model saw at a timestep on its way to a picture: "hand.png" gives "hand-t150.png"."""
+    stem, dot, suffix = picture.rpartition(".")
+    return f"{stem}-t{timestep:.0f}{dot}{suffix}"
+
+
+def picture_of(name: str) -> str:
+    """The picture that an estimate leads to; every other name is its own."""
+    return _ESTIMATE.sub("", name)
 
 
 def split_names(names: Iterable[str], eval_fraction: float = EVAL_FRACTION) -> dict[str, list[str]]:
     """Divides names into "train" and "eval".
 
     Args:
-      names: of pictures, not of hands: two hands of one picture must not be on both sides.
+      names: of pictures, not of hands: two hands of one picture must not be on both sides, nor a picture and what
+        the model saw on its way to it (`estimate_name`).
       eval_fraction: expected share that is held out. Above 0, two or more names hold out at least one.
 
     Returns:
       Split → names in their given order; empty splits are left out.
     """
-    place = {name: int(_digits(name)[:_DIGITS], 16) / 16**_DIGITS for name in names}
-    held_out = {name for name in place if place[name] < eval_fraction}
+    pictures = {name: picture_of(name) for name in names}
+    place = {picture: int(_digits(picture)[:_DIGITS], 16) / 16**_DIGITS for picture in pictures.values()}
+    held_out = {picture for picture in place if place[picture] < eval_fraction}
     if not held_out and eval_fraction > 0 and len(place) > 1:
         held_out = {min(place, key=place.__getitem__)}
     splits = {
-        "train": [name for name in place if name not in held_out],
-        "eval": [name for name in place if name in held_out],
+        "train": [name for name, picture in pictures.items() if picture not in held_out],
+        "eval": [name for name, picture in pictures.items() if picture in held_out],
     }
     return {split: members for split, members in splits.items() if members}
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.splits import estimate_name
 from handjax.errors import ConfigError
 from handjax.files import write_json
 from handjax.guidance.record import Recorder
@@ -53,7 +54,7 @@ class Estimates:
         pictures = told.pop("estimates")
         self.captions[output.name] = prompt
         for step, timestep in self._steps(generator):
-            path = output.with_name(f"{output.stem}-t{timestep:.0f}.png")
+            path = output.with_name(estimate_name(output.name, timestep))
             write_image(path, pictures[step])
             self.captions[path.name] = prompt
         write_json(self.folder / CAPTIONS, self.captions)

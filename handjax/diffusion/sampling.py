@@ -19,8 +19,8 @@ Guide = Callable[[Any, Latents, NoiseLevel, Latents, Denoise], tuple[Any, Latent
 Decode = Callable[[Latents], Float[Array, "batch height width 3"]]
 # hold(z, sigma, noise) -> z, called on the latents that a step leaves.
 Hold = Callable[[Latents, Float[Array, ""], Latents], Latents]
-# repeats(level): how often the step at this level is taken.
-Repeats = Callable[[NoiseLevel], Int[Array, ""]]
+# repeats(level, carry): how often each latent cell's step at this level is taken, by what the guide has seen so far.
+Repeats = Callable[[NoiseLevel, Any], Int[Array, "batch height width 1"]]
 
 
 @runtime_checkable
@@ -65,7 +65,8 @@ def sample(
         skip: number of first steps left out; `latents` are then those of the first level that is not (`noised`).
         hold: called on what a step leaves, with its σ and fresh noise (`hold_outside`).
         repeats: how often a step is taken; what it leaves is noised again in between, so that what a guide has moved
-            and what the network knows come to terms. None is once.
+            and what the network knows come to terms. Cells that are to be taken once keep their noise: a picture of
+            nothing but such cells is the one without repeats. None is once.
 
     Returns:
         Clean latents and the guide's last carry.
@@ -76,23 +77,29 @@ def sample(
     trajectory = jax.tree.map(lambda values: jnp.asarray(values[skip:], jnp.float32), sampler.trajectory())
     z = latents if skip else sampler.start(latents)
 
-    def take(z, memory, carry, place, number):
+    def take(z, memory, carry, place, noises):
         timestep, sigma, next_sigma = place
         level = NoiseLevel(timestep, sigma)
         x0 = denoise(z, level)
         if guide is not None:
             carry, x0 = guide(carry, z, level, x0, denoise)
-        memory, z = sampler.step(memory, z, level, next_sigma, x0, _fresh_noise(rng, number, z.shape))
+        memory, z = sampler.step(memory, z, level, next_sigma, x0, noises[0])
         if hold is not None:
-            z = hold(z, next_sigma, _fresh_noise(rng, sampler.steps + number, z.shape))
+            z = hold(z, next_sigma, noises[1])
         return z, memory, carry
 
     def body(state, inputs):
         z, memory, carry = state
         place, number = inputs
-        if repeats is not None:
-            z, carry = _settle(take, z, memory, carry, place, number, repeats, rng, sampler.steps)
-        return take(z, memory, carry, place, number), None
+        noises = [_fresh_noise(rng, use * sampler.steps + number, z.shape) for use in range(2)]
+        after = take(z, memory, carry, place, noises)
+        if repeats is None:
+            return after, None
+
+        def draw(turn):
+            return [_fresh_noise(rng, (3 * turn + use - 1) * sampler.steps + number, z.shape) for use in range(3)]
+
+        return _settle(take, repeats, draw, z, memory, place, noises, after), None
 
     inputs = (trajectory, jnp.arange(skip, sampler.steps))
     (z, _, carry), _ = jax.lax.scan(body, (z, sampler.remember(z), carry), inputs)
@@ -101,18 +108,35 @@ def sample(
     return z, carry
 
 
-def _settle(take, z, memory, carry, place, number, repeats, rng, steps):
-    """Takes a step all but the last of its times, and goes back to its noise level after each."""
+def _settle(take, repeats, draw, z, memory, place, noises, after):
+    """Takes a step that has been taken once as often as is left; cells go back to its noise level before each.
+
+    Args:
+        take: the step, of latents, memory, carry, place and noises.
+        repeats: as of `sample`.
+        draw: fresh noise of a turn: the step's two, and that of going back.
+        z: latents before the step.
+        memory: of the sampler, before the step.
+        place: of the step in the trajectory.
+        noises: of the first time.
+        after: latents, memory and carry that the first time has left.
+    """
     timestep, sigma, next_sigma = place
-    ratio = scales(sigma)[0] / scales(next_sigma)[0]
+    level, ratio = NoiseLevel(timestep, sigma), scales(sigma)[0] / scales(next_sigma)[0]
 
-    def again(turn, state):
-        first_key = (3 * turn + 2) * steps + number  # a step draws noise twice, and here once more
-        after, _, carry = take(state[0], memory, state[1], place, first_key)
-        fresh = _fresh_noise(rng, first_key + 2 * steps, z.shape)
-        return ratio * after + jnp.sqrt(1 - jnp.square(ratio)) * fresh, carry
+    def unsettled(turn, after):
+        return repeats(level, after[2]) > turn
 
-    return jax.lax.fori_loop(0, repeats(NoiseLevel(timestep, sigma)) - 1, again, (z, carry))
+    def again(state):
+        turn, z, after = state
+        cells = unsettled(turn, after)
+        *fresh, back = draw(turn)
+        z = jnp.where(cells, ratio * after[0] + jnp.sqrt(1 - jnp.square(ratio)) * back, z)
+        mixed = [jnp.where(cells, new, first) for new, first in zip(fresh, noises, strict=True)]
+        return turn + 1, z, take(z, memory, after[2], place, mixed)
+
+    start = (jnp.int32(1), z, after)
+    return jax.lax.while_loop(lambda state: unsettled(state[0], state[2]).any(), again, start)[2]
 
 
 def _fresh_noise(rng: Key[Array, "*images"], number: Int[Array, ""], shape: tuple[int, ...]) -> Latents:

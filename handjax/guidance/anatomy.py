@@ -40,7 +40,8 @@ class AnatomySettings:
         scale: s of the paper.
         window: first and last timestep in which it pushes.
         every: only each n-th call inside the window pushes, beginning with the first.
-        recurrences: how often each step of the window is taken (`handjax.diffusion.sampling.sample`).
+        recurrences: how often each step of the window is taken where a hand is followed
+            (`handjax.diffusion.sampling.sample`).
         through: "denoiser" differentiates the network too, as the paper writes; "latent" takes the noise in the latents
             as given, which saves the network's gradient.
         normalize: the gradient of each picture is brought to a root mean square of 1, so that `scale` is the share of
@@ -118,10 +119,15 @@ class AnatomyGuide:
 
     @property
     def repeats(self) -> Repeats | None:
-        """How often the sampler takes a step; None where each is taken once, so that no loop is compiled."""
+        """How often the sampler takes a step of pictures whose hands are followed; None where each is taken once."""
         if self.settings.recurrences == 1:
             return None
-        return lambda level: jnp.where(self._inside(level), self.settings.recurrences, 1)
+
+        def repeats(level: NoiseLevel, log: AnatomyLog):
+            hands = log.followed.reshape(len(log.pushed), -1).any(axis=1)
+            return jnp.where(_wide(hands) & self._inside(level), self.settings.recurrences, 1)
+
+        return repeats
 
     def steer(self, decode: Decode, context: Float[Array, "batch words embed"] | None = None) -> Guide:
         """Makes the sampler's guide: ε + s·σ_t·∇L(x0(z_t)).

@@ -20,9 +20,8 @@ from handjax.diffusion.sampling import Decode, Denoise, Guide, Repeats
 from handjax.diffusion.schedules import NoiseLevel, scales
 from handjax.diffusion.unet import UNet
 from handjax.guidance.hand_mask import HandMask, MaskSettings, look_for_hands
-from handjax.guidance.seeing import as_picture, decode_about
+from handjax.guidance.seeing import cut_square, decode_about
 from handjax.perception.flax_backend import HandWeights
-from handjax.perception.regions import Region, cut_out
 
 CROP_SCALE = 1.5
 """Side of the square that the discriminator sees, in longer sides of the tight box (DECISIONS C5)."""
@@ -50,11 +49,14 @@ class MGHandSettings:
         textual: v, weight of the adapter's move; 0 leaves it out.
         visual: w, share of the noise inside the mask that the discriminator moves; 0 leaves it out.
         window: least and greatest timestep in which it pushes.
-        every: only each n-th step of the window pushes, beginning with the first.
-        recurrences: how often each step of the window is taken (`handjax.diffusion.sampling.sample`).
-        through: "denoiser" differentiates the network too; "latent" takes the noise in the latents as given, which
-            saves the network's gradient.
-        cells: side of the latent square about a hand that is decoded for its gradient; None decodes the whole picture.
+        every: the moves are worked out in each n-th step of the window, beginning with the first; those between make
+            the same moves of the noise again, which costs nothing.
+        recurrences: how often each step of the window is taken inside the mask
+            (`handjax.diffusion.sampling.sample`).
+        through: "denoiser" differentiates the network too, as the method is written; "latent" takes the noise in the
+            latents as given, which saves the network's gradient.
+        cells: side of the latent square about a hand that is decoded for its gradient; None decodes the whole picture,
+            as the method is written.
         masked: False moves the whole of a picture in which a hand was found (the ablation of the mask).
         mask: how the mask grows.
 
@@ -65,10 +67,10 @@ class MGHandSettings:
     textual: float = 1.0
     visual: float = 0.1
     window: tuple[float, float] = (150.0, 650.0)
-    every: int = 1
+    every: int = 5
     recurrences: int = 1
-    through: Literal["denoiser", "latent"] = "denoiser"
-    cells: int | None = None
+    through: Literal["denoiser", "latent"] = "latent"
+    cells: int | None = 32
     masked: bool = True
     mask: MaskSettings = MaskSettings()
 
@@ -79,6 +81,8 @@ class MGHandLog:
 
     Attributes:
         mask: so far.
+        turn: by what the last moves turned the noise, with the sign that the clean latents have; nothing but in
+            pictures where a hand had been found.
         calls: inside the window so far.
         timesteps: of the calls.
         area: of the mask, share of the picture.
@@ -88,6 +92,7 @@ class MGHandLog:
     """
 
     mask: HandMask
+    turn: Latents
     calls: Int[Array, ""]
     timesteps: Float[Array, " calls"]
     area: Float[Array, "calls batch"]
@@ -125,6 +130,7 @@ class MGHandGuide:
         unknown = jnp.full((calls, batch), jnp.nan)
         return MGHandLog(
             mask=HandMask.empty(batch, self.factor * height, self.factor * width, self.settings.mask.hands),
+            turn=jnp.zeros(latents.shape, jnp.float32),
             calls=jnp.int32(0),
             timesteps=jnp.full(calls, jnp.nan),
             area=unknown,
@@ -135,10 +141,14 @@ class MGHandGuide:
 
     @property
     def repeats(self) -> Repeats | None:
-        """How often the sampler takes a step; None where each is taken once, so that no loop is compiled."""
+        """How often the sampler takes a step where the guide moves latents; None where each is taken once."""
         if self.settings.recurrences == 1:
             return None
-        return lambda level: jnp.where(self._inside(level), self.settings.recurrences, 1)
+
+        def repeats(level: NoiseLevel, log: MGHandLog):
+            return jnp.where(self._cells(log.mask) & self._inside(level), self.settings.recurrences, 1)
+
+        return repeats
 
     def steer(self, decode: Decode, context: Float[Array, "batch words embed"]) -> Guide:
         """Makes the sampler's guide: ε + M·(v·(ε_LoRA - ε) + w·g), ε after classifier-free guidance.
@@ -162,12 +172,11 @@ class MGHandGuide:
     def tell(self, carry: MGHandLog) -> list[dict[str, Any]]:
         """What was done to each picture: status, the mask's last area, steps that moved it, and the log by step."""
         calls, timesteps = jax.device_get((carry.calls, carry.timesteps))
-        columns = jax.device_get((carry.mask.area, carry.mask.full, carry.pushed))
+        columns = jax.device_get((carry.mask.area, carry.mask.full, carry.mask.found, carry.pushed))
         by_step = jax.device_get({"mask_area": carry.area, "textual": carry.textual, "loss": carry.loss})
-        idle = "no hand found" if calls else "no step in the window"
         return [
             {
-                "status": "guided" if pushed else idle,
+                "status": _status(int(calls), int(found), int(pushed)),
                 "mask_area": _told(area),
                 "mask_full": bool(full),
                 "steps": int(pushed),
@@ -176,12 +185,17 @@ class MGHandGuide:
                     for call, t in enumerate(timesteps[:calls])
                 ],
             }
-            for picture, (area, full, pushed) in enumerate(zip(*columns, strict=True))
+            for picture, (area, full, found, pushed) in enumerate(zip(*columns, strict=True))
         ]
 
     def _inside(self, level: NoiseLevel) -> Bool[Array, ""]:
         low, high = self.settings.window
         return (level.timestep >= low) & (level.timestep <= high)
+
+    def _cells(self, mask: HandMask) -> Bool[Array, "batch h w 1"]:
+        """Where latents are moved."""
+        cells = mask.cells(self.factor) > 0
+        return cells if self.settings.masked else jnp.broadcast_to(_wide(mask.found > 0), cells.shape)
 
     def _step(self, decode, context, log: MGHandLog, z, level, x0, denoise) -> tuple[MGHandLog, Latents]:
         def look():
@@ -189,18 +203,21 @@ class MGHandGuide:
 
         mask = jax.lax.cond(log.calls % self.settings.mask.every == 0, look, lambda: log.mask)
         found = mask.found > 0
-        cells = mask.cells(self.factor) if self.settings.masked else jnp.broadcast_to(_wide(found), (*z.shape[:3], 1))
-        cells = cells.astype(x0.dtype)
+        cells = self._cells(mask).astype(x0.dtype)
         nothing = jnp.full(len(z), jnp.nan)
 
         def push():
-            return self._push(decode, context, mask, cells, z, level, x0, denoise)
+            turn, textual, loss = self._push(decode, context, mask, cells, z, level, x0, denoise)
+            good = found & jnp.isfinite(turn).all(axis=(1, 2, 3))
+            return jnp.where(_wide(good), turn, 0), textual, loss
 
         active = (log.calls % self.settings.every == 0) & found.any()
-        move, textual, loss = jax.lax.cond(active, push, lambda: (jnp.zeros_like(x0), nothing, nothing))
-        moved = active & found & jnp.isfinite(move).all(axis=(1, 2, 3)) & (move != 0).any(axis=(1, 2, 3))
+        turn, textual, loss = jax.lax.cond(active, push, lambda: (log.turn, nothing, nothing))
+        move = level.sigma * cells * turn  # Δx0 = -σ·Δε
+        moved = (move != 0).any(axis=(1, 2, 3))
         log = MGHandLog(
             mask=mask,
+            turn=turn,
             calls=log.calls + 1,
             timesteps=log.timesteps.at[log.calls].set(level.timestep),
             area=log.area.at[log.calls].set(mask.area),
@@ -211,29 +228,34 @@ class MGHandGuide:
         return log, jnp.where(_wide(moved), x0 + move, x0)
 
     def _push(self, decode, context, mask: HandMask, cells: Cells, z, level, x0, denoise):
-        """The move of the clean latents, the adapter's share of the noise, and the discriminator's loss."""
-        move, size = jnp.zeros_like(x0), _size(cells, noise_in(z, x0, level.sigma))
+        """-Δε, whose part inside the mask is to be moved by, the adapter's share in it, the discriminator's loss."""
+        turn, size = jnp.zeros_like(x0), _size(cells, noise_in(z, x0, level.sigma))
         textual = loss = jnp.full(len(z), jnp.nan)
         if self.lora is not None and self.settings.textual:
             with lora_applied(self.lora, network=UNet):
-                difference = self.settings.textual * cells * (denoise(z, level) - x0)
-            move += difference
-            textual = _size(cells, difference) / level.sigma / jnp.where(size > 0, size, 1)
+                turn += self.settings.textual * (denoise(z, level) - x0) / level.sigma
+            textual = _size(cells, turn) / jnp.where(size > 0, size, 1)
         if self.critic is not None and self.settings.visual:
             slope, loss = self._slope(decode, context, mask, x0)
             gradient = self._to_noisy(slope, z, level, denoise)
             length = _size(cells, gradient)
             share = self.settings.visual * size / jnp.where(length > 0, length, 1)
-            move -= level.sigma * cells * gradient * _wide(share)  # Δx0 = -σ·Δε
-        return move, textual, loss
+            turn -= gradient * _wide(share)
+        return turn, textual, loss
 
     def _slope(self, decode, context, mask: HandMask, x0: Latents) -> tuple[Latents, Float[Array, " batch"]]:
         """Gradient of the discriminator's loss in the clean latents, picture by picture."""
 
         def loss(latents, boxes, seen, context):
-            crops = jnp.stack([self._crop(decode, latents, box) for box in boxes])
-            scores = self.critic(crops, jnp.broadcast_to(context, (len(boxes), *context.shape)))
-            losses = jnp.where(seen, jax.nn.softplus(-scores), 0)
+            whole = None if self.settings.cells else decode(latents[None])
+            look = decode if whole is None else lambda _: whole
+
+            def of_hand(box):
+                score = self.critic(self._crop(look, latents, box)[None], context[None])[0]
+                return jax.nn.softplus(-score)
+
+            hands = (boxes, seen)
+            losses = jax.lax.map(lambda hand: jax.lax.cond(hand[1], of_hand, lambda _: 0.0, hand[0]), hands)
             return losses.sum() / jnp.maximum(seen.sum(), 1)
 
         def one(inputs):
@@ -247,8 +269,8 @@ class MGHandGuide:
         center = (box[:2] + box[2:]) / 2
         side = jnp.maximum(CROP_SCALE * jnp.maximum(box[2] - box[0], box[3] - box[1]), 1.0)
         image, origin = decode_about(decode, latents, center, self.settings.cells)
-        region = Region(center=center - origin, side=side, rotation=jnp.zeros(()))
-        return 2 * cut_out(as_picture(image), region, self.critic.size, black_outside=False) - 1
+        longest = CROP_SCALE * self.factor * max(latents.shape[:2])
+        return cut_square(image, center - origin, side, self.critic.size, longest)
 
     def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
         """From the gradient in the clean latents to that in the noisy ones."""
@@ -264,6 +286,15 @@ def _size(cells: Cells, values: Latents) -> Float[Array, " batch"]:
 
 def _wide(values: Float[Array, " batch"] | Bool[Array, " batch"]) -> Array:
     return values[:, None, None, None]
+
+
+def _status(calls: int, found: int, pushed: int) -> str:
+    """What became of a picture in so many calls, with hands found in so many looks and moved in so many steps."""
+    if pushed:
+        return "guided"
+    if not calls:
+        return "no step in the window"
+    return "hand found, nothing moved" if found else "no hand found"
 
 
 def _told(value: Any) -> float | None:

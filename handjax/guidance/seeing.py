@@ -1,6 +1,7 @@
 """Hands in pictures that are decoded inside the sampler: found, read, cut out, with no call back to the host."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from handjax.diffusion.sampling import Decode
 from handjax.perception.flax_backend import HandWeights, find_regions
 from handjax.perception.margin import margins
-from handjax.perception.regions import Picture, Region
+from handjax.perception.regions import Picture, Region, cut_out
 from handjax.preview import from_model_range
 
 
@@ -36,6 +37,31 @@ def find_in_margin(
     framed = jnp.pad(image, ((height, height), (width, width), (0, 0)), mode="edge")
     regions, found = find_regions(weights, as_picture(framed), hands, min_score)
     return dataclasses.replace(regions, center=regions.center - jnp.array([width, height])), found
+
+
+def cut_square(
+    image: Float[Array, "height width 3"], center: Float[Array, "2"], side: Float[Array, ""], size: int, longest: float
+) -> Float[Array, "size size 3"]:
+    """Cuts a square out of a decoded picture, resampled as the pictures that networks here are trained on.
+
+    Every pixel is the mean of bilinear samples that lie less than a pixel of the picture apart, at least 2 by 2 of
+    them (`data_pipelines.transforms.Window.photo`). Outside the picture its edge is repeated.
+
+    Args:
+        image: in [-1, 1]; differentiable.
+        center: x and y in pixels; the first pixel reaches from 0 to 1.
+        side: of the square, pixels.
+        size: of the result.
+        longest: greatest side that may come, pixels; it decides how many samples are taken.
+
+    Returns:
+        In [-1, 1].
+    """
+    samples = max(2, math.ceil(longest / size))
+    middle = side / (samples * size) / 2 - 0.5  # `cut_out` samples at the corners, of pixels that begin at -0.5
+    region = Region(center=center + middle, side=side, rotation=jnp.zeros(()))
+    fine = cut_out(as_picture(image), region, samples * size, black_outside=False)
+    return 2 * fine.reshape(size, samples, size, samples, 3).mean(axis=(1, 3)) - 1
 
 
 def decode_about(

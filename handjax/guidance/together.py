@@ -28,11 +28,13 @@ class Together:
 
     @property
     def repeats(self) -> Repeats | None:
-        """A step is taken as often as the guide wants that wants it most often."""
-        wanted = [guide.repeats for guide in self.guides if guide.repeats is not None]
+        """A cell's step is taken as often as the guide wants that wants it most often."""
+        wanted = [(number, guide.repeats) for number, guide in enumerate(self.guides) if guide.repeats is not None]
         if not wanted:
             return None
-        return lambda level: functools.reduce(jnp.maximum, [repeats(level) for repeats in wanted])
+        return lambda level, carry: functools.reduce(
+            jnp.maximum, [repeats(level, carry[number]) for number, repeats in wanted]
+        )
 
     def steer(self, decode: Decode, context: Float[Array, "batch words embed"]) -> Guide:
         """Makes one guide of all."""

@@ -1,4 +1,4 @@
-from data_pipelines.splits import draw_names, drop_empty, split_names
+from data_pipelines.splits import draw_names, drop_empty, estimate_name, picture_of, split_names
 
 NAMES = [f"photo-{number}.jpg" for number in range(2000)]
 
@@ -12,6 +12,17 @@ def test_share_is_held_out_and_nothing_lost():
 def test_a_photo_stays_on_its_side_when_others_come():
     few, many = split_names(NAMES[:500], 0.1), split_names(NAMES, 0.1)
     assert set(few["eval"]) <= set(many["eval"]) and set(few["train"]) <= set(many["train"])
+
+
+def test_a_picture_and_what_led_to_it_are_on_one_side():
+    estimates = [estimate_name(name, timestep) for name in NAMES[:300] for timestep in (150.4, 650.0)]
+    assert estimates[:2] == ["photo-0-t150.jpg", "photo-0-t650.jpg"]
+    splits = split_names(NAMES[:300] + estimates, 0.1)
+    assert splits["eval"][: len(splits["eval"]) // 3] == split_names(NAMES[:300], 0.1)["eval"]
+    held_out = {picture_of(name) for name in splits["eval"]}
+    assert len(splits["eval"]) == 3 * len(held_out) and held_out.isdisjoint(map(picture_of, splits["train"]))
+    for name in ("a-t1/b.png", "a-t1b.png", "a-t.png"):
+        assert picture_of(name) == name
 
 
 def test_small_sets_still_hold_something_out():

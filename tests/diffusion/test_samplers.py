@@ -109,7 +109,9 @@ def test_a_step_taken_again_goes_back_to_its_noise_level(name):
         count, sizes = carry
         return (count + 1, sizes.at[count].set(noise_in(z, x0, level.sigma).std())), seen
 
-    times = lambda level: jnp.where(level.timestep > 500, 3, 1)  # noqa: E731
+    def times(level, carry):
+        return jnp.full((1, 1, 1, 1), jnp.where(level.timestep > 500, 3, 1))
+
     timesteps = sampler.trajectory().timesteps
     noise = jax.random.normal(jax.random.key(0), x0.shape)
     carry = (jnp.int32(0), jnp.zeros(40))
@@ -117,6 +119,21 @@ def test_a_step_taken_again_goes_back_to_its_noise_level(name):
     assert count == 3 * (timesteps > 500).sum() + (timesteps <= 500).sum()
     np.testing.assert_allclose(sizes[: int(count)], 1, atol=0.05)
     np.testing.assert_allclose(z, x0, atol=0.2)
+
+
+def test_cells_that_are_not_taken_again_keep_their_bits():
+    first = jnp.zeros((2, 4, 4, 1), jnp.int32).at[0, 1:3].set(1)
+    guide = lambda carry, z, level, x0, denoise: (carry + first, x0)  # noqa: E731
+    times = lambda level, carry: jnp.where((carry > 0) & (level.timestep > 300), 4, 1)  # noqa: E731
+    denoise = lambda z, level: jnp.tanh(z)  # noqa: E731
+    sampler, z = DDIM(SCHEDULE, 5, 1.0), jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    plain, _ = sample(sampler, denoise, z, jax.random.key(1))
+    settled, calls = sample(sampler, denoise, z, jax.random.key(1), guide, 0 * first, repeats=times)
+    again = np.broadcast_to(first > 0, z.shape)
+    np.testing.assert_array_equal(settled[~again], plain[~again])
+    assert (np.abs(settled - plain)[again] > 0).all()
+    late = int((sampler.trajectory().timesteps > 300).sum())
+    assert int(calls.max()) == 4 * late + 5 - late
 
 
 def test_eta_adds_noise_that_the_key_decides():
