@@ -1,9 +1,9 @@
 """MGHanD's textual guidance: a concept slider from malformed to right hands; `:tiny` on the embedded model.
 
 `model` is a folder in the diffusers layout: `hf download CompVis/stable-diffusion-v1-4 --local-dir
-CompVis/stable-diffusion-v1-4`. `data.path` names triples of prompts: a JSON file, or one of data_pipelines/prompts. The
-embedded model has seen no malformed hand, so that `:tiny` learns a direction that it knows, from fists to open hands.
-`launch.export --to lora` writes what diffusers and other programs load.
+CompVis/stable-diffusion-v1-4`. `data.path` names triples of prompts: a JSON file, or one of data_pipelines/prompts.
+Those of `:tiny` are the captions that the embedded model has learned malformed hands by. `launch.export --to lora`
+writes what diffusers and other programs load.
 """
 
 from ml_collections import ConfigDict

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from handjax.adapters.lora import LoRA, check_lora, to_lora
-from handjax.diffusion.model import StableDiffusion
+from handjax.diffusion.model import ASSETS, StableDiffusion
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering
 from handjax.errors import ConfigError, WeightsError
@@ -19,6 +19,7 @@ from handjax.guidance.mghand import MGHandGuide, MGHandSettings
 from handjax.guidance.together import Together
 from handjax.perception.detector import TASK_FILE
 from handjax.perception.flax_backend import load_weights
+from handjax.tasks.slider import FILES
 from handjax.training.checkpoints import content_hash
 from handjax.weights.lora import read_lora
 from handjax.weights.names import module_names
@@ -26,6 +27,8 @@ from handjax.weights.names import module_names
 NAMES = ("anatomy", "mghand")
 THROUGH = ("denoiser", "latent")
 MASK_SHARES = ("threshold", "dilation", "cap")
+EMBEDDED = ASSETS / "mghand"
+"""Discriminator and adapter of the embedded model, which guide where no others are named."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +51,7 @@ class Guidance:
 
 
 def add_guidance_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds --guidance and what it needs."""
+    """Adds --guidance and what it needs. Without files, MGHanD takes those of the embedded model."""
     parser.add_argument(
         "--guidance",
         action="append",
@@ -70,7 +73,7 @@ def _add_anatomy_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_mghand_arguments(parser: argparse.ArgumentParser) -> None:
     add, default, mask = parser.add_argument, MGHandSettings(), MaskSettings()
-    add("--mghand-lora", type=Path, metavar="FILE", help="the adapter of textual guidance, as of mghand_lora.py")
+    add("--mghand-lora", type=Path, metavar="FILE", help="of textual guidance, as of mghand_lora.py")
     add("--mghand-textual", type=float, default=default.textual, metavar="V", help="its weight (default: 1)")
     add("--mghand-discriminator", type=Path, metavar="DIR", help="of visual guidance, as of mghand_discriminator.py")
     add("--mghand-dino", default="", metavar="FILE", help="the discriminator's backbone, where that is DINO")
@@ -94,7 +97,12 @@ def _add_common_arguments(parser: argparse.ArgumentParser, name: str, default: A
         metavar="T",
         help="first and last timestep in which it pushes (default: {:.0f} {:.0f})".format(*default.window),
     )
-    add(f"--{name}-every", type=int, default=default.every, help="push in each n-th step of the window only")
+    add(
+        f"--{name}-every",
+        type=int,
+        default=default.every,
+        help=f"push anew in each n-th step (default: {default.every})",
+    )
     add(f"--{name}-recurrences", type=int, default=default.recurrences, help="how often these steps are taken")
     add(
         f"--{name}-through",
@@ -102,7 +110,8 @@ def _add_common_arguments(parser: argparse.ArgumentParser, name: str, default: A
         default=default.through,
         help="how far the gradient goes: through the network, or only to what it sees, which is faster",
     )
-    add(f"--{name}-cells", type=int, help="side of the latent square decoded about a hand (default: all)")
+    decoded = f"side of the latent square decoded about a hand (default: {default.cells or 'all'})"
+    add(f"--{name}-cells", type=int, default=default.cells, help=decoded)
 
 
 def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
@@ -117,18 +126,16 @@ def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
     given = [f"--{name.replace('_', '-')}" for name in files if getattr(arguments, name)]
     if "mghand" not in names and given:
         raise ConfigError(f"{given[0]} is of no use without --guidance mghand; add it or leave it out")
+    lora, discriminator = arguments.mghand_lora, arguments.mghand_discriminator
     if "mghand" in names and not given:
-        raise ConfigError(
-            "--guidance mghand needs --mghand-lora FILE, --mghand-discriminator DIR, or both; "
-            "`launch.export` writes them"
-        )
+        lora, discriminator = EMBEDDED / FILES["peft"], EMBEDDED
     read = {"anatomy": _read_anatomy, "mghand": _read_mghand}
     if not names:
         return None
     return Guidance(
         settings={name: read[name](arguments) for name in names},
-        lora=arguments.mghand_lora,
-        discriminator=arguments.mghand_discriminator,
+        lora=lora,
+        discriminator=discriminator,
         dino=arguments.mghand_dino,
         allow_pickle=arguments.allow_pickle,
     )

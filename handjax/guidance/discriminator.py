@@ -26,8 +26,8 @@ from handjax.weights.safetensors import write_tensors
 BACKBONES = ("dino_vits16", "efficientnet_lite0")
 DINO_BLOCKS = (2, 5, 8, 11)
 """After which features are taken, besides those on entry (DECISIONS C5)."""
-EFFICIENTNET_MAPS = (2, 3, 4)
-"""An 8th, 16th and 32nd of the size."""
+EFFICIENTNET_MAPS = (1, 2, 3)
+"""A 4th, 8th and 16th of the size; a head on the 32nd's 320 channels would be seven times as large as these three."""
 PROJECTION = 64
 KERNEL, SLOPE, NORM_EPSILON = 9, 0.2, 1e-5
 CONFIG, WEIGHTS = "config.json", "discriminator.safetensors"

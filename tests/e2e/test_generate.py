@@ -21,7 +21,7 @@ from handjax.weights.lora import LoRAFactors, write_lora
 
 QUICK = ("--steps", "2", "--size", "48x32")
 # two steps on noise show no hand that is one
-ANY_PALM = ("--mghand-threshold", 0, "--mghand-window", 999, 0)
+ANY_PALM = ("--mghand-threshold", 0, "--mghand-window", 999, 0, "--mghand-every", 1)
 
 
 def generate(*arguments):
@@ -80,11 +80,14 @@ def write_unet_lora(path, width=160):
 
 
 @pytest.mark.slow
-def test_mghand_and_anatomy_guide_together_and_tell_their_steps(tmp_path):
+def test_mghand_and_anatomy_guide_beside_a_controlnet_and_tell_their_steps(tmp_path):
     lora = write_unet_lora(tmp_path / "lora.safetensors")
-    options = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, *ANY_PALM)
-    window = ("--anatomy-window", 0, 999)
-    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *window, *QUICK)
+    write_controlnet(tmp_path / "control", dataclasses.replace(tiny_unet(), in_channels=4))
+    write_image(tmp_path / "pose.png", np.full((10, 20, 3), 200, np.uint8))
+    control = ("--controlnet", tmp_path / "control", "--control-image", tmp_path / "pose.png")
+    guides = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, *ANY_PALM)
+    options = (*control, *guides, "--anatomy-window", 0, 999)
+    result = generate("a hand", "--seed", 5, "--out", tmp_path / "out", "--json", *options, *QUICK)
     assert result.returncode == 0, result.stderr
     ((item,), errors) = (json.loads(result.stdout)[name] for name in ("items", "errors"))
     guidance = item["guidance"]
@@ -154,6 +157,10 @@ def test_an_adapter_of_another_model_is_refused_before_any_picture(tmp_path):
         assert result.returncode == 2 and words in result.stderr and not (tmp_path / "out").exists()
 
 
+def tiny_unet():
+    return UNetConfig.from_diffusers(json.loads((find_model("tiny_inpainting") / "unet/config.json").read_text()))
+
+
 def write_controlnet(folder, unet):
     rng = np.random.default_rng(0)
     network = ControlNet(ControlNetConfig(unet, (8, 8, 8)))
@@ -163,7 +170,7 @@ def write_controlnet(folder, unet):
 
 @pytest.mark.slow
 def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
-    unet = UNetConfig.from_diffusers(json.loads((find_model("tiny_inpainting") / "unet/config.json").read_text()))
+    unet = tiny_unet()
     write_controlnet(tmp_path / "control", dataclasses.replace(unet, in_channels=4))
     write_image(tmp_path / "pose.png", np.full((10, 20, 3), 200, np.uint8))
     factors = LoRAFactors(np.ones((1, 160), np.float32), np.ones((160, 1), np.float32), 1.0)
@@ -196,7 +203,6 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--karras", "--sampler", "lcm"), "--karras is of no use to --sampler lcm; leave it out or use"),
         (("a hand", "--steps", "1000"), "--steps is 1000, more than --sampler dpm has; take fewer"),
         (("a hand", "--guidance", "anatomy", "--anatomy-every", "0"), "--anatomy-every is 0; it must be at least 1"),
-        (("a hand", "--guidance", "mghand"), "mghand needs --mghand-lora FILE, --mghand-discriminator DIR"),
         (("a hand", "--mghand-lora", "x.safetensors"), "--mghand-lora is of no use without --guidance mghand"),
         (("a hand", "--guidance", "mghand", "--mghand-discriminator", "nowhere"), "nowhere: no config.json; give the"),
         (("a hand", "--guidance", "mghand", "--mghand-lora", "x", "--mghand-cap", "-1"), "--mghand-cap is -1.0; it"),

@@ -92,8 +92,8 @@ def test_efficientnet_sees_pixels_as_it_was_trained_with():
     params = load_backbone(config)
     levels = jax.jit(level_features, static_argnums=0)(config, params, jnp.float32(image) / 127.5 - 1)
     _, maps = jax.jit(EfficientNetLite0().apply)({"params": params}, normalised(image))
-    assert [level.shape[1:] for level in levels] == [(16, 40), (4, 112), (1, 320)]
-    for level, wanted in zip(levels, maps[2:], strict=True):
+    assert [level.shape[1:] for level in levels] == [(64, 24), (16, 40), (4, 112)]
+    for level, wanted in zip(levels, maps[1:4], strict=True):
         np.testing.assert_allclose(level, wanted.reshape(level.shape), atol=1e-4 * np.abs(wanted).max())
 
 

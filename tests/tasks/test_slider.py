@@ -1,11 +1,14 @@
 """The concept slider: its loss against its equation, what it trains, resumption and export."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import traverse_util
 
+from data_pipelines.malformed.edits import BY_NAME, EDITS, describe
 from data_pipelines.prompt_pairs import make_loader, read_pairs
 from handjax.adapters.lora import lora_applied, merge
 from handjax.diffusion.model import save_stable_diffusion
@@ -216,6 +219,10 @@ def test_prompts_are_triples_of_one_scene(tmp_path):
         for pair in read_pairs(name):
             assert len({pair.neutral, pair.positive, pair.negative}) == 3
     assert all("fingers" in pair.positive + pair.negative for pair in read_pairs("hands"))
+    wrong = "|".join(re.sub(r"\\{.*?\\}", ".*", re.escape(edit.words)) for edit in EDITS if edit.words)
+    for pair in read_pairs("tiny_hands"):  # as records of malformed hands are captioned
+        assert re.fullmatch(f"a (rendered )?photo of a (left|right) hand ({wrong})", pair.negative)
+        assert f"{describe(BY_NAME['none'], pair.neutral.split()[-2], (), 5)}" in pair.positive
     for content, words in (
         ("{}", "no prompts"),
         ('[{"neutral": "a"}]', "missing"),
