@@ -24,7 +24,7 @@ def main() -> int:
     parser.add_argument("--peer-python", type=Path, help="a Python with pyrender, beside which rasterize is timed")
     for name, what in FOLDERS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
-    parser.add_argument("--samples", type=int, help="of guidance: pictures with the guide, and as many without")
+    parser.add_argument("--samples", type=int, help="pictures each way, or crops of each kind")
     parser.add_argument("--out", type=Path, help="JSON file for the figures, machine and versions")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
@@ -100,15 +100,15 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 
 
 FOLDERS = {
-    "data": "of anatomy: the test sets, made there where they are missing",
+    "data": "of anatomy: the test sets, made there where they are missing; of discriminator: of launch.assets.mghand",
     "photos": "of anatomy and guidance: photographs of normal hands",
     "malformed": "of anatomy: pictures of malformed hands",
 }
 
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
-    "samples": ("guidance",),
-    "data": ("anatomy",),
+    "samples": ("discriminator", "guidance", "mghand"),
+    "data": ("anatomy", "discriminator"),
     "photos": ("anatomy", "guidance"),
     "malformed": ("anatomy",),
 }
@@ -118,11 +118,14 @@ OPTION_OF = {
 # memory is weighed in processes that begin with this file.
 BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "anatomy": ("launch.bench_anatomy", "bench_anatomy", ("array-record", "pillow")),
+    "discriminator": ("launch.bench_discriminator", "bench_discriminator", ("efficientnet-lite-pytorch",)),
     "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
     "guidance": ("launch.bench_guidance", "bench_guidance", ("mediapipe", "efficientnet-lite-pytorch")),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
+    "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),
+    "mghand_cost": ("launch.bench_mghand_cost", "bench_mghand_cost", ()),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
     "sesahand": ("launch.bench_sesahand", "bench_sesahand", ()),

@@ -1,78 +1,32 @@
 """What the anatomy guide changes in pictures of the embedded model, and its price: `launch.bench guidance`."""
 
-import argparse
-import dataclasses
 import itertools
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
-from jaxtyping import UInt8
 from tqdm import tqdm
 
-from handjax.anatomy.head import HandHead
-from handjax.anatomy.scores import Verdict
 from handjax.conditions.crops import crop_image, hand_box
 from handjax.errors import ConfigError, InputError
 from handjax.hand.describe import describe_hand, with_article
 from handjax.images import find_images, read_image, write_image
 from handjax.inference.generate import Generator, Wish
-from handjax.inference.score import HeadCounter, score_hand
-from handjax.metrics.comparison import bootstrap_rates, percentile_interval
 from handjax.metrics.features import FeatureExtractor, effnet_lite0, picture_features
 from handjax.metrics.frechet import Moments, frechet_distance
-from handjax.metrics.intervals import wilson_interval
 from handjax.metrics.kernel import kernel_distance_of_subsets
 from handjax.perception import HandDetector
-from handjax.perception.margin import add_margin
-from launch.generator import add_model_arguments, load_generator
+from launch.generator import load_asked
+from launch.judge import Image, Verdicts, make_judge, reduction_item, share, verdict_shares
 from launch.timing import interleaved, summary
 
 SEED = 52_000
 """Of noise that the guide's settings were not chosen with."""
 SIDE = 96
-ASKED = ["--steps", "20", "--guidance-scale", "4", "--batch", "8"]
+ASKED = ("--steps", "20", "--guidance-scale", "4", "--batch", "8", "--guidance")
 WANTED_REDUCTION = 0.5
-
-JUDGED: tuple[Verdict, ...] = ("plausible", "implausible")
-
-Image = UInt8[np.ndarray, "height width 3"]
-Judge = Callable[[Image], "Verdicts"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Verdicts:
-    """What is said of a picture's hand; None where none was found.
-
-    Attributes:
-      whole: by keypoints, outline and the learned head.
-      keypoints: without the learned head.
-    """
-
-    whole: Verdict | None
-    keypoints: Verdict | None
-
-
-def make_judge() -> Judge:
-    """MediaPipe's own runtime finds and reads the hand, with a margin; the learned head looks at the picture.
-
-    Raises:
-      BackendError: MediaPipe cannot be loaded on this machine.
-    """
-    detector, counter = HandDetector.load("mediapipe", max_hands=1), HeadCounter(HandHead.load())
-
-    def judge(image: Image) -> Verdicts:
-        padded = add_margin(image)
-        hands = detector.detect(padded)
-        if not hands:
-            return Verdicts(None, None)
-        whole, keypoints = (score_hand(padded, hands[0], by).anatomy.verdict for by in (counter, None))
-        return Verdicts(whole, keypoints)
-
-    return judge
 
 
 def bench_guidance(runs: int, photos: Path | None = None, samples: int = 512) -> Iterator[dict[str, Any]]:
@@ -93,7 +47,7 @@ def bench_guidance(runs: int, photos: Path | None = None, samples: int = 512) ->
     prompts, crops = read_photos(photos, samples)
     wishes = [Wish(prompt, "", SEED + number) for number, prompt in enumerate(prompts)]
     reference = features_of(crops, extractor)
-    generators = {guidance: load(guidance) for guidance in ("none", "anatomy")}
+    generators = {guidance: load_asked(*ASKED, guidance) for guidance in ("none", "anatomy")}
     verdicts = {}
     for guidance, generator in generators.items():
         images = make_pictures(generator, wishes, guidance)
@@ -119,13 +73,6 @@ def read_photos(folder: Path, count: int) -> tuple[list[str], list[Image]]:
     if len(prompts) < count:
         raise InputError(f"{folder}: hands were found in {len(prompts)} photographs; {count} are needed")
     return prompts[:count], crops[:count]
-
-
-def load(guidance: str) -> Generator:
-    """The embedded model."""
-    parser = argparse.ArgumentParser()
-    add_model_arguments(parser)
-    return load_generator(parser.parse_args([*ASKED, "--guidance", guidance]))[0]
 
 
 def make_pictures(generator: Generator, wishes: Sequence[Wish], name: str) -> list[Image]:
@@ -165,32 +112,7 @@ def verdict_items(without: Sequence[Verdicts], guided: Sequence[Verdicts]) -> It
         yield {"name": f"guidance {name}, hands found", **share(found, len(verdicts))}
     for part in ("whole", "keypoints"):
         pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(without, guided, strict=True)]
-        for name, column in zip(("none", "anatomy"), zip(*pairs, strict=True), strict=True):
-            judged = [verdict for verdict in column if verdict in JUDGED]
-            yield {"name": f"guidance {name}, implausible ({part})", **share(judged.count("implausible"), len(judged))}
-        yield reduction_item(f"reduction of implausible hands ({part})", pairs)
-
-
-def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | None]]) -> dict[str, Any]:
-    """By which share implausible hands become fewer, over the pictures judged both times; interval over pictures."""
-    judged = np.array([[said == "implausible" for said in pair] for pair in pairs if {*pair} <= set(JUDGED)])
-    before, after = judged.T.astype(float)
-    mended, spoilt = int(((before > 0) & (after == 0)).sum()), int(((before == 0) & (after > 0)).sum())
-    changed = mended + spoilt
-    ratios = bootstrap_rates(before - after, before, SEED)
-    return {
-        "name": name,
-        "ours": float(1 - after.sum() / before.sum()),
-        "unit": "fewer",
-        "interval_95": percentile_interval(ratios),
-        "wanted": WANTED_REDUCTION,
-        "pairs": len(judged),
-        "mended": mended,
-        "spoilt": spoilt,
-        "sign_test_p": float(scipy.stats.binomtest(mended, changed).pvalue) if changed else 1.0,
-    }
-
-
-def share(part: int, of: int) -> dict[str, Any]:
-    """A share with its interval."""
-    return {"ours": part / of, "unit": "of hands", "part": part, "of": of, "interval_95": wilson_interval(part, of)}
+        for name, verdicts in (("none", without), ("anatomy", guided)):
+            yield verdict_shares(f"guidance {name}", verdicts, part)
+        reduction = reduction_item(f"reduction of implausible hands ({part})", pairs, SEED)
+        yield reduction | {"wanted": WANTED_REDUCTION}

@@ -51,6 +51,13 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     add_guidance_arguments(parser)
 
 
+def load_asked(*words: str) -> Generator:
+    """Loads what a command line of these words would."""
+    parser = argparse.ArgumentParser()
+    add_model_arguments(parser)
+    return load_generator(parser.parse_args(words))[0]
+
+
 def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, Any]]:
     """Loads everything before the first picture, so that a wrong flag costs no work.
 

@@ -1,0 +1,222 @@
+"""What MGHanD's guidance changes in pictures of the embedded model, part by part: `launch.bench mghand`."""
+
+import dataclasses
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+from tqdm import tqdm
+
+from handjax.diffusion.sampling import Decode, Guide, Repeats
+from handjax.guidance.mghand import MGHandGuide, MGHandLog
+from handjax.inference.generate import Generator, Wish
+from handjax.metrics.intervals import bootstrap_mean_interval
+from launch.bench_guidance import time_item
+from launch.generate import read_prompts
+from launch.generator import load_asked
+from launch.judge import Image, Judge, Verdicts, make_judge, reduction_item, share, verdict_shares
+
+SEED = 91_000
+"""Of noise that the settings were not chosen with."""
+ASKED = ("--sampler", "ddim", "--steps", "50", "--guidance-scale", "4", "--batch", "8", "--guidance")
+PROMPT_FILES = Path(__file__).parent / "assets" / "prompts"
+PROMPTS = ("gestures", "greeting", "tools", "food", "sports")
+SAMPLES = 100
+VARIANTS: dict[str, dict[str, Any]] = {
+    "visual": {"textual": 0.0},
+    "textual": {"visual": 0.0},
+    "both": {},
+    "both without mask": {"masked": False},
+}
+SWEEPS: dict[str, tuple[float, ...]] = {
+    "textual": (0.5, 1.0, 2.0, 3.0),
+    "visual": (0.02, 0.05, 0.1, 0.3),
+    "threshold": (0.1, 0.3, 0.5, 0.8),
+    "every": (1, 2, 4, 8),
+}
+"""The settings that are varied; a weight's sweep is of its part alone, as is that of `every` of the adapter's."""
+ALONE = {"textual": {"visual": 0.0}, "visual": {"textual": 0.0}, "threshold": {}, "every": {}}
+SWEEP_SHARE = 4
+"""Sweeps are of each n-th picture."""
+WANTED_DB = 40.0
+PIXELS = 255.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """A guided picture.
+
+    Attributes:
+      image: the picture.
+      told: what the guide says of it.
+      seen: steps that each pixel was in the mask.
+    """
+
+    image: Image
+    told: dict[str, Any]
+    seen: Int[np.ndarray, "height width"]
+
+
+@flax.struct.dataclass
+class Watched:
+    """MGHanD's guide, and for how many steps each pixel was in its mask."""
+
+    guide: MGHandGuide
+
+    def start(self, latents: Any) -> tuple[MGHandLog, Int[Array, "batch height width"]]:
+        """The carry before the first step."""
+        log = self.guide.start(latents)
+        return log, jnp.zeros(log.mask.pixels.shape, jnp.int32)
+
+    @property
+    def repeats(self) -> Repeats | None:
+        """As of the guide."""
+        repeats = self.guide.repeats
+        return repeats and (lambda level, carry: repeats(level, carry[0]))
+
+    def steer(self, decode: Decode, context: Float[Array, "batch words embed"]) -> Guide:
+        """The guide, watched."""
+        guide = self.guide.steer(decode, context)
+
+        def watched(carry, *rest):
+            log, x0 = guide(carry[0], *rest)
+            return (log, carry[1] + log.mask.pixels), x0
+
+        return watched
+
+    def tell(self, carry: Any) -> list[dict[str, Any]]:
+        """What the guide tells, and "seen": steps that each pixel was in the mask."""
+        told = self.guide.tell(carry[0])
+        return [one | {"seen": seen} for one, seen in zip(told, jax.device_get(carry[1]), strict=True)]
+
+
+def bench_mghand(runs: int, samples: int = SAMPLES) -> Iterator[dict[str, Any]]:
+    """The same noise and prompts without and with each part of the guide, then its settings one by one.
+
+    Args:
+      runs: of the timing.
+      samples: pictures each way; they take the prompts in turn.
+
+    Raises:
+      BackendError: MediaPipe, or what the discriminator reads, is not on this machine.
+    """
+    judge, wishes = make_judge(), read_wishes(samples)
+    plain, guided = load_pair()
+    images = [image for _, image in tqdm(plain(wishes), "none", len(wishes), disable=None)]
+    before = judge_all(judge, images)
+    yield from verdicts_of("none", before)
+    for name, changes in VARIANTS.items():
+        variant = with_settings(guided, **changes)
+        made = make(variant, wishes, name)
+        yield from compare(name, images, made, before, judge_all(judge, [one.image for one in made]))
+        yield {**time_item(runs, variant, plain, wishes), "name": f"mghand {name}, a batch"}
+    for setting, values in SWEEPS.items():
+        some = slice(None, None, SWEEP_SHARE)
+        for value in values:
+            made = make(with_settings(guided, **{setting: value}, **ALONE[setting]), wishes[some], f"{setting} {value}")
+            verdicts = judge_all(judge, [one.image for one in made])
+            yield from compare(f"{setting}={value:g}", images[some], made, before[some], verdicts)
+
+
+def read_wishes(count: int) -> list[Wish]:
+    """The committed prompts in an order that mixes their files, again and again; every wish has its own noise."""
+    prompts = [line for name in PROMPTS for line in read_prompts(PROMPT_FILES / f"{name}.txt")]
+    order = np.random.default_rng(SEED).permutation(len(prompts))
+    return [Wish(prompts[order[number % len(prompts)]], "", SEED + number) for number in range(count)]
+
+
+def load_pair() -> tuple[Generator, Generator]:
+    """The embedded model without guidance and with its own discriminator and adapter."""
+    plain, guided = (load_asked(*ASKED, name) for name in ("none", "mghand"))
+    guide: Any = guided.steering
+    return plain, dataclasses.replace(guided, steering=Watched(guide))
+
+
+def with_settings(generator: Generator, **changes: Any) -> Generator:
+    """A watched generator with other settings of the guide; `threshold` is its mask's."""
+    guide: Any = generator.steering
+    settings = guide.guide.settings
+    if "threshold" in changes:
+        changes["mask"] = dataclasses.replace(settings.mask, threshold=changes.pop("threshold"))
+    settings = dataclasses.replace(settings, **changes)
+    return dataclasses.replace(generator, steering=Watched(guide.guide.replace(settings=settings)))
+
+
+def make(generator: Generator, wishes: Sequence[Wish], name: str) -> list[Made]:
+    """Pictures in the order of the wishes."""
+    made = {}
+    for wish, image, told in tqdm(generator.steered(wishes), name, len(wishes), disable=None):
+        seen = told.pop("seen")
+        made[wish.seed] = Made(image, told, seen)
+    return [made[wish.seed] for wish in wishes]
+
+
+def judge_all(judge: Judge, images: Sequence[Image]) -> list[Verdicts]:
+    """What the judge says of each picture."""
+    return [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
+
+
+def verdicts_of(name: str, verdicts: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:
+    """Hands that were found, how surely, and implausible ones."""
+    found = sum(verdict.whole is not None for verdict in verdicts)
+    yield {"name": f"mghand {name}, hands found", **share(found, len(verdicts))}
+    scores = np.array([verdict.score for verdict in verdicts])
+    yield {"name": f"mghand {name}, confidence, misses 0", **mean(scores)}
+    for part in ("whole", "keypoints"):
+        yield verdict_shares(f"mghand {name}", verdicts, part)
+
+
+def compare(
+    name: str, images: Sequence[Image], made: Sequence[Made], before: Sequence[Verdicts], after: Sequence[Verdicts]
+) -> Iterator[dict[str, Any]]:
+    """Figures of a variant beside the unguided pictures of the same noise."""
+    yield from verdicts_of(name, after)
+    change = np.array([b.score - a.score for a, b in zip(before, after, strict=True)])
+    yield {"name": f"mghand {name}, change of confidence", **mean(change)}
+    for part in ("whole", "keypoints"):
+        pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(before, after, strict=True)]
+        yield reduction_item(f"mghand {name}, reduction of implausible hands ({part})", pairs, SEED)
+    masked = [pair for pair in zip(images, made, strict=True) if pair[1].seen.any()]
+    distances = [decibels(image, one.image, one.seen == 0) for image, one in masked]
+    kept = [value for value in distances if value is not None]
+    if kept:
+        worst = {"least": min(kept), "at_least_wanted": sum(value >= WANTED_DB for value in kept) / len(kept)}
+        median = {"ours": float(np.median(kept)), "unit": "dB", "wanted": WANTED_DB, "pictures": len(kept)}
+        yield {"name": f"mghand {name}, PSNR outside the mask", **median, **worst}
+    statuses = Counter(one.told["status"] for one in made)
+    guided = share(statuses["guided"], len(made)) | {"unit": "of pictures"}
+    yield {"name": f"mghand {name}, guided", **guided, "statuses": dict(statuses)}
+    yield {"name": f"mghand {name}, by step", **by_step(made)}
+
+
+def mean(values: Float[np.ndarray, " n"]) -> dict[str, Any]:
+    """A mean with its interval over pictures."""
+    interval = bootstrap_mean_interval(values, SEED)
+    return {"ours": float(values.mean()), "unit": "of confidence", "pictures": len(values), "interval_95": interval}
+
+
+def decibels(one: Image, other: Image, pixels: Bool[np.ndarray, "height width"]) -> float | None:
+    """Peak signal-to-noise ratio over some pixels; infinite values, of pictures that are the same there, are 100."""
+    if not pixels.any():
+        return None
+    error = np.square(one[pixels].astype(float) - other[pixels].astype(float)).mean()
+    return 100.0 if error == 0 else 10 * math.log10(PIXELS**2 / error)
+
+
+def by_step(made: Sequence[Made]) -> dict[str, Any]:
+    """What the guide logs, by its last timestep and over the steps: means over the pictures that have a value."""
+    logs = [one.told["log"] for one in made]
+    columns: dict[str, list[float | None]] = {}
+    for field in ("mask_area", "textual", "loss"):
+        steps = [[step[field] for step in same if step[field] is not None] for same in zip(*logs, strict=True)]
+        columns[field] = [float(np.mean(values)) if values else None for values in steps]
+    areas = [area for area in columns["mask_area"] if area is not None]
+    last = {"ours": areas[-1] if areas else 0.0, "unit": "of the picture in the mask at the end"}
+    return {**last, "t": [step["t"] for step in logs[0]], **columns}

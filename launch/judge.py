@@ -1,0 +1,87 @@
+"""Who judges the hands of guided pictures: networks that did not guide them. Shared by the benchmarks of guides."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from jaxtyping import UInt8
+
+from handjax.anatomy.head import HandHead
+from handjax.anatomy.scores import Verdict
+from handjax.inference.score import HeadCounter, score_hand
+from handjax.metrics.comparison import bootstrap_rates, percentile_interval
+from handjax.metrics.intervals import wilson_interval
+from handjax.perception import HandDetector
+from handjax.perception.margin import add_margin
+
+JUDGED: tuple[Verdict, ...] = ("plausible", "implausible")
+
+Image = UInt8[np.ndarray, "height width 3"]
+Judge = Callable[[Image], "Verdicts"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdicts:
+    """What is said of a picture's hand; None where none was found.
+
+    Attributes:
+      whole: by keypoints, outline and the learned head.
+      keypoints: without the learned head.
+      score: the detector's, which is that of the side, 0.5 to 1; 0 where no hand was found (DECISIONS H7).
+    """
+
+    whole: Verdict | None
+    keypoints: Verdict | None
+    score: float = 0.0
+
+
+def make_judge() -> Judge:
+    """MediaPipe's own runtime finds and reads the hand, with a margin; the learned head looks at the picture.
+
+    Raises:
+      BackendError: MediaPipe cannot be loaded on this machine.
+    """
+    detector, counter = HandDetector.load("mediapipe", max_hands=1), HeadCounter(HandHead.load())
+
+    def judge(image: Image) -> Verdicts:
+        padded = add_margin(image)
+        hands = detector.detect(padded)
+        if not hands:
+            return Verdicts(None, None)
+        whole, keypoints = (score_hand(padded, hands[0], by).anatomy.verdict for by in (counter, None))
+        return Verdicts(whole, keypoints, hands[0].score)
+
+    return judge
+
+
+def verdict_shares(name: str, verdicts: Sequence[Verdicts], part: str) -> dict[str, Any]:
+    """The share of implausible hands of those that were judged, by `part` of the verdicts."""
+    judged = [said for verdict in verdicts if (said := getattr(verdict, part)) in JUDGED]
+    return {"name": f"{name}, implausible ({part})", **share(judged.count("implausible"), len(judged))}
+
+
+def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | None]], seed: int) -> dict[str, Any]:
+    """By which share implausible hands become fewer, over the pictures judged both times; interval over pictures."""
+    judged = np.array([[said == "implausible" for said in pair] for pair in pairs if {*pair} <= set(JUDGED)])
+    before, after = judged.reshape(-1, 2).T.astype(float)
+    mended, spoilt = int(((before > 0) & (after == 0)).sum()), int(((before == 0) & (after > 0)).sum())
+    changed = mended + spoilt
+    known = before.any()
+    return {
+        "name": name,
+        "ours": float(1 - after.sum() / before.sum()) if known else 0.0,
+        "unit": "fewer",
+        "interval_95": percentile_interval(bootstrap_rates(before - after, before, seed)) if known else None,
+        "pairs": len(judged),
+        "mended": mended,
+        "spoilt": spoilt,
+        "sign_test_p": float(scipy.stats.binomtest(mended, changed).pvalue) if changed else 1.0,
+    }
+
+
+def share(part: int, of: int) -> dict[str, Any]:
+    """A share with its interval."""
+    interval = wilson_interval(part, of) if of else None
+    return {"ours": part / of if of else 0.0, "unit": "of hands", "part": part, "of": of, "interval_95": interval}

@@ -1,0 +1,131 @@
+"""Figures of MGHanD from pictures and verdicts that are made up; the run itself is a slow test."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from handjax.guidance.mghand import MGHandSettings
+from launch import bench_mghand, bench_mghand_cost
+from launch.assets import mghand_picture
+from launch.bench import describe
+from launch.bench_discriminator import told_apart
+from launch.bench_mghand import Made, compare, decibels
+from launch.bench_mghand_cost import Cost, count_steps, total_item
+from launch.judge import Verdicts
+
+RNG = np.random.default_rng(0)
+GOOD, BAD, MISSED = Verdicts("plausible", "plausible", 0.9), Verdicts("implausible", None, 0.6), Verdicts(None, None)
+
+
+def picture():
+    return RNG.integers(20, 230, (8, 8, 3)).astype(np.uint8)
+
+
+def log(area, loss):
+    return [{"t": t, "mask_area": area, "textual": None, "loss": loss} for t in (600.0, 400.0)]
+
+
+def made_up():
+    """A guided picture, one that shows no hand, and one in which the guide spoils a pixel outside its mask."""
+    images = [picture() for _ in range(3)]
+    seen = np.zeros((8, 8), np.int32)
+    seen[2:4, 2:4] = 3
+    changed, spoilt = images[0].copy(), images[2].copy()
+    changed[2:4, 2:4] = 0
+    changed[7, 7, 0] += 4
+    spoilt[0, 0] += 20
+    guided = {"status": "guided", "log": log(0.0625, 0.5)}
+    idle = {"status": "no hand found", "log": log(0.0, None)}
+    made = [Made(changed, guided, seen), Made(images[1], idle, 0 * seen), Made(spoilt, guided, seen)]
+    return images, made
+
+
+def test_what_a_variant_changes_is_compared_picture_by_picture():
+    images, made = made_up()
+    items = {i["name"]: i for i in compare("x", images, made, [BAD, MISSED, BAD], [GOOD, MISSED, BAD])}
+    outside = items["mghand x, PSNR outside the mask"]
+    worst, best = (20**2 / 60, 4**2 / 180)  # mean squares over the 180 and 60 values outside the mask
+    assert outside["pictures"] == 2 and outside["at_least_wanted"] == pytest.approx(0.5)
+    assert outside["least"] == pytest.approx(10 * np.log10(255**2 / (3 * 20**2 / 180)))
+    assert outside["ours"] == pytest.approx((outside["least"] + 10 * np.log10(255**2 / best)) / 2) and worst > best
+    change = items["mghand x, change of confidence"]
+    assert change["ours"] == pytest.approx(0.1) and change["interval_95"][0] <= 0.1 <= change["interval_95"][1]
+    assert items["mghand x, confidence, misses 0"]["ours"] == pytest.approx(0.5)
+    reduction = items["mghand x, reduction of implausible hands (whole)"]
+    assert (reduction["ours"], reduction["pairs"], reduction["mended"]) == (0.5, 2, 1)
+    assert items["mghand x, reduction of implausible hands (keypoints)"]["pairs"] == 0
+    assert items["mghand x, guided"]["statuses"] == {"guided": 2, "no hand found": 1}
+    steps = items["mghand x, by step"]
+    assert steps["t"] == [600.0, 400.0] and steps["loss"] == [0.5, 0.5] and steps["textual"] == [None, None]
+    assert steps["mask_area"] == pytest.approx([2 * 0.0625 / 3] * 2)
+    assert all(describe(item) for item in items.values())
+
+
+def test_a_picture_that_is_the_same_has_no_finite_distance():
+    image = picture()
+    assert decibels(image, image, np.ones((8, 8), bool)) == 100.0
+    assert decibels(image, image, np.zeros((8, 8), bool)) is None
+
+
+def test_wishes_mix_the_committed_prompts_and_share_no_noise():
+    wishes = bench_mghand.read_wishes(120)
+    assert len({wish.prompt for wish in wishes}) == 100 and len({wish.seed for wish in wishes}) == 120
+    assert bench_mghand.read_wishes(7) == wishes[:7]
+
+
+def test_costs_are_added_up_by_how_often_a_step_is_taken():
+    """100 steps of DDIM have 50 in the window."""
+    settings = MGHandSettings(every=4, mask=dataclasses.replace(MGHandSettings().mask, every=10))
+    assert count_steps(settings) == {"look": 5, "step with the adapter": 13, "visual, crop": 13}
+    names = ("step", "decode", "look", "step with the adapter", "visual, crop")
+    costs = {name: Cost(seconds, 1.0 + seconds) for name, seconds in zip(names, (1, 2, 3, 4, 5), strict=True)}
+    item = total_item("default", settings, costs, 1)
+    assert (item["peer"], item["ours"]) == (102, 102 + 5 * 3 + 13 * 4 + 13 * 5)
+    assert item["ratio"] == pytest.approx(item["ours"] / item["peer"]) and item["ratio_bound"] == 1.5
+    assert (item["peak_gib"], item["peer_peak_gib"]) == (6, 3)
+    assert count_steps(bench_mghand_cost.LITERAL)["gradient of the step"] == 50
+
+
+def test_crops_told_right_and_the_area_under_the_curve():
+    real, false = np.array([0.5, 1.0, -0.2, 0.3]), np.array([-1.0, 0.4])
+    rows = {row["name"].rpartition(", ")[2].partition(": ")[2]: row for row in told_apart("a", real, "b", false)}
+    assert (rows["a told right"]["part"], rows["b told right"]["part"]) == (3, 1)
+    assert rows["area under the curve"]["ours"] == pytest.approx((4 + 2) / 8)  # pairs in the right order
+
+
+def test_the_mask_is_lightest_where_it_was_first():
+    image, seen = np.full((4, 4, 3), 200, np.uint8), np.zeros((4, 4), np.int32)
+    seen[0], seen[1] = 10, 2
+    tile = mghand_picture.masked(image, seen)[mghand_picture.FRAME : -mghand_picture.FRAME]
+    rows = tile[:, mghand_picture.FRAME].astype(int)
+    apart = np.abs(rows - 200).sum(axis=1)
+    assert 0 < apart[0] < apart[1] and not apart[2:].any()
+
+
+def test_sweeps_are_drawn_from_the_figures(tmp_path):
+    images, made = made_up()
+    verdicts = [BAD, MISSED, GOOD]
+    items = [*bench_mghand.verdicts_of("none", verdicts), *compare("both", images, made, verdicts, verdicts)]
+    for setting, values in bench_mghand.SWEEPS.items():
+        for value in values:
+            items += compare(f"{setting}={value:g}", images, made, verdicts, verdicts)
+    mghand_picture.draw_sweeps({item["name"]: item for item in items}, tmp_path / "sweeps.png")
+    assert (tmp_path / "sweeps.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
+def test_a_short_run_has_every_row(monkeypatch):
+    pytest.importorskip("efficientnet_lite_pytorch")
+    monkeypatch.setattr(bench_mghand, "ASKED", ("--sampler", "ddim", "--steps", "4", "--batch", "2", "--guidance"))
+    monkeypatch.setattr(bench_mghand, "SWEEPS", {"threshold": (0.0,)})
+    rows = {item["name"]: item for item in bench_mghand.bench_mghand(1, 2)}
+    assert {"mghand none, hands found", "mghand both, a batch", "mghand threshold=0, by step"} <= set(rows)
+    assert sum(rows["mghand both, guided"]["statuses"].values()) == 2
+
+
+@pytest.mark.slow
+def test_each_kind_of_step_is_timed():
+    *parts, default, literal = bench_mghand_cost.bench_mghand_cost(1, "shapes:tiny_inpainting", 96)
+    assert len(parts) == 7 and all(part["ours"] > 0 for part in parts)
+    assert 1 < default["ratio"] < literal["ratio"]
