@@ -39,7 +39,8 @@ def controlnet_config(name: str, variant: str, conditions: tuple[str, ...], fiel
             "hand_alpha": 0.0,
             "start": "",  # a ControlNet to go on with; empty: a copy of the UNet's encoder
             "caption_dropout": 0.5,  # Zhang et al. 2023, section 3.4
-            "data": {"path": "", "image_size": 512, "full_mask_prob": 0.0},
+            # captions: JSON file, captions by record id in place of the records' own
+            "data": {"path": "", "image_size": 512, "full_mask_prob": 0.0, "captions": ""},
         }
     )
     config.update(fields)

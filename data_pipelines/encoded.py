@@ -20,8 +20,8 @@ from handjax.errors import InputError
 Batch = Mapping[str, Any]
 _ENCODER = "encoder"
 # Latents have a mean square of one: half precision leaves an error of 0.0005. Masks and maps are bytes on disk.
-_STORED = {"latents": np.float16, "hidden_latents": np.float16, "mask": np.uint8, "depth": np.uint8}
-_LEVELS = {"mask": 1, "depth": 255}
+_LEVELS = {"mask": 1, "depth": 255, "mesh": 255, "hand_tokens": 1}
+_STORED = {"latents": np.float16, "hidden_latents": np.float16, **dict.fromkeys(_LEVELS, np.uint8)}
 
 
 @dataclasses.dataclass

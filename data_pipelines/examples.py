@@ -3,8 +3,10 @@
 import dataclasses
 import functools
 import io
+import json
 import logging
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -97,8 +99,8 @@ class ExampleMaker:
             "keypoints_3d": lambda view: _in_space(view)[0],
             "keypoints_3d_known": lambda view: _in_space(view)[1],
             "is_right": lambda view: np.array((_need(view.record, "side") == "right") != view.window.mirrored),
-            "input_ids": lambda view: self._tokenize(_caption(view)),
-            "hand_tokens": lambda view: self._find_hands(_caption(view)),
+            "input_ids": lambda view: self._tokenize(self._caption(view)),
+            "hand_tokens": lambda view: self._find_hands(self._caption(view)),
         }
         self._names = sorted(without_skeleton(batch_spec))
         unknown = sorted(set(self._names) - set(self._makers))
@@ -112,6 +114,7 @@ class ExampleMaker:
         tokenizer = Tokenizer(str(find_model(options.tokenizer)), options.max_length)
         self._tokenize = _remember(lambda caption: tokenizer([caption])[0])
         self._find_hands = _remember(_HandFinder(tokenizer))
+        self._captions = _read_captions(options.captions) if options.captions else {}
 
     def __call__(self, record: HandRecord, rng: np.random.Generator) -> Example:
         try:
@@ -143,6 +146,10 @@ class ExampleMaker:
         if self._training and rng.random() < self._options.full_mask_prob:
             return None
         return rng.uniform(*_MASK_PADDING_RANGE, 4) if self._augmented else 1.0
+
+    def _caption(self, view: _View) -> str:
+        caption = self._captions.get(view.record.id, view.record.caption or "")
+        return swap_sides(caption) if view.window.mirrored else caption
 
     def _image(self, view: _View) -> np.ndarray:
         photo = change_colors(view.window.photo(view.record.image), self._appearance, view.rng)
@@ -214,9 +221,14 @@ def _complete(places: Float[np.ndarray, "21 2"], known: Bool[np.ndarray, "21"], 
     return places
 
 
-def _caption(view: _View) -> str:
-    caption = view.record.caption or ""
-    return swap_sides(caption) if view.window.mirrored else caption
+def _read_captions(path: str) -> dict[str, str]:
+    try:
+        captions = json.loads(Path(path).read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"data.captions={path}: cannot be read ({error}); give JSON, captions by record id") from error
+    if not isinstance(captions, dict):
+        raise InputError(f"data.captions={path}: not an object; give JSON, captions by record id")
+    return captions
 
 
 class _HandFinder:

@@ -45,6 +45,7 @@ class LoaderConfig:
       full_mask_prob: how often a training example's whole picture is to be painted.
       tokenizer: folder of the CLIP tokenizer for `input_ids`, or its name in the package's assets.
       max_length: number of tokens of a caption.
+      captions: JSON file of captions by record id, which take the place of the records' own.
       read_threads: threads that make batches ahead of time.
       encoded: whether `path` is one folder of encoded examples (`launch.encode`); augmentation is then in them.
       loader: names the loader's module in the recipe.
@@ -70,6 +71,7 @@ class LoaderConfig:
     full_mask_prob: float = 0.0
     tokenizer: str = ""
     max_length: int = 77
+    captions: str = ""
     read_threads: int = 2
     encoded: bool = False
     loader: str = ""

@@ -16,7 +16,7 @@ from jaxtyping import Float, UInt8
 from data_pipelines.encoding import jpeg
 from data_pipelines.precompute import Failures
 from data_pipelines.rendered import rendered_records
-from data_pipelines.shards import RecordMaker
+from data_pipelines.shards import RecordMaker, maker_hash
 from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.adapters.files import load_controlnet
 from handjax.anatomy.head import HandHead
@@ -37,6 +37,15 @@ BATCH = 8
 MOST_OFF = 0.1
 """Mean distance of the keypoints that are found from those that were asked for, as a share of the box, up to which a
 label is true of its picture."""
+_MAKERS = (
+    "handjax/adapters",
+    "handjax/anatomy",
+    "handjax/assets/anatomy_head/head.safetensors",
+    "handjax/diffusion",
+    "handjax/inference",
+    "handjax/weights",
+)
+"""Paint and judge, beside what makes all records."""
 _SEED_BITS = 22  # of the number, so that hands of different seeds have different noise
 NOT_FOUND, ELSEWHERE, OTHER_SIDE = "no hand found", "keypoints elsewhere", "the other hand"
 MALFORMED = "implausible anatomy"
@@ -87,12 +96,11 @@ class PaintedJob:
                 raise WeightsError(f"{folder}: no such file or folder; export a ControlNet there with launch.export")
 
     def settings(self) -> dict[str, Any]:
-        """What all records depend on, the files of the networks among it."""
+        """What all records depend on, the networks' code and files among it."""
         names = ("model", "seed", "steps", "guidance_scale", "control_scale", "licence")
         folders = {"model": find_model(self.model), **self.controlnets}
-        return {name: getattr(self, name) for name in names} | {
-            f"{name}_files": _files(Path(folder)) for name, folder in folders.items()
-        }
+        files = {f"{name}_files": _files(Path(folder)) for name, folder in folders.items()}
+        return {name: getattr(self, name) for name in names} | files | {"makers": maker_hash(_MAKERS)}
 
     def splits(self) -> dict[str, list[str]]:
         """Numbers of the hands."""

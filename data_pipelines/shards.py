@@ -29,8 +29,15 @@ SHARD_SIZE = 128
 """Inputs in a shard: what an interruption costs a worker at most, in a data set of up to 65,536 inputs."""
 MAX_SHARDS = 512
 """Of a split: whoever reads the data set holds all of them open."""
-_MAKERS = ("data_pipelines", "handjax/conditions", "handjax/hand", "handjax/images.py", "handjax/perception")
-_ASSETS = ("hand_landmarker.task", "open_hand.npz")
+_MAKERS = (
+    "data_pipelines",
+    "handjax/conditions",
+    "handjax/hand",
+    "handjax/images.py",
+    "handjax/perception",
+    "handjax/assets/hand_landmarker.task",
+    "handjax/assets/open_hand.npz",
+)
 _HASH_BLOCK = 1 << 20
 
 RecordMaker = Callable[[Iterable[str], Failures], Iterator[HandRecord]]
@@ -93,7 +100,7 @@ class Shard:
 
 def plan_shards(job: Job) -> list[Shard]:
     """Divides a job into shards; the same inputs always give the same ones, at any number of workers."""
-    common = [job.settings(), versions(), _maker_hash()]
+    common = [job.settings(), versions(), maker_hash()]
     shards = []
     for split, names in job.splits().items():
         states = dict(zip(names, job.states(names), strict=True))
@@ -112,12 +119,15 @@ def versions() -> dict[str, str]:
 
 
 @functools.cache
-def _maker_hash() -> str:
-    """Hash of the code and weights that make records: between releases the version does not tell when they change."""
+def maker_hash(makers: tuple[str, ...] = _MAKERS) -> str:
+    """Hash of the code and weights that make records: between releases the version does not tell when they change.
+
+    Args:
+      makers: files, and folders of code, below the one that the package is in.
+    """
     root = Path(handjax.__file__).parent.parent
-    code = [path for maker in _MAKERS for path in sorted((root / maker).rglob("*.py")) or [root / maker]]
     digest = hashlib.sha256()
-    for path in code + [root / "handjax" / "assets" / asset for asset in _ASSETS]:
+    for path in [path for maker in makers for path in sorted((root / maker).rglob("*.py")) or [root / maker]]:
         digest.update(file_hash(path).encode())
     return digest.hexdigest()
 

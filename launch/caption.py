@@ -41,8 +41,8 @@ from launch import command
 
 KEY_VARIABLE = "HANDJAX_API_KEY"
 DEFAULT_LOCAL = "smolvlm"
-Result = tuple[str, dict[str, Any]] | InputError
-"""The key of a picture in the cache with its entry, or why it cannot be read."""
+Result = str | InputError
+"""The key of a picture's entry in the cache, or why it cannot be read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,8 @@ class Batch:
     Attributes:
       refine: the three steps.
       detector: finds hands where they are needed.
-      cache: entries by the content of the picture and its given caption.
+      cache: entries by the content of the picture and its given caption; one is written down as soon as it is there,
+        whatever becomes of the pictures before it.
     """
 
     refine: Refinement
@@ -64,14 +65,14 @@ class Batch:
         try:
             data = path.read_bytes()
             key = hashlib.sha256(hashlib.sha256(data).digest() + given.encode()).hexdigest()
-            if self.cache.has(key) and self.cache.digest(key) != NoAnswer.status:
-                return key, {}
-            refined = self.refine(Picture(decode_image(data, str(path)), given, self.detector.detect))
+            if not self.cache.has(key) or self.cache.digest(key) == NoAnswer.status:
+                refined = self.refine(Picture(decode_image(data, str(path)), given, self.detector.detect))
+                self.cache.add(key, refined.status, _entry(refined))
         except OSError as error:
             return InputError(f"{path}: cannot be read ({error.strerror}); give a picture that you may read")
         except InputError as error:
             return error
-        return key, _entry(refined)
+        return key
 
 
 def main() -> int:
@@ -87,10 +88,7 @@ def main() -> int:
             if isinstance(result, InputError):
                 report.error(str(path), result)
                 continue
-            keys[path], entry = result
-            if entry:
-                cache.add(keys[path], entry["status"], entry)
-            entry = cache.read(keys[path])
+            keys[path], entry = result, cache.read(result)
             validation.add(entry["caption"], entry["status"])
             report.item({"input": str(path), **entry}, f"{path}  {entry['status']}  {entry['caption']}")
         if keys:

@@ -23,6 +23,7 @@ from handjax.tasks.pictures import hand_spec, picture_spec
 from handjax.training.checkpoints import content_hash
 from handjax.training.config import default_config, load_config
 from handjax.training.parallel import make_engine
+from handjax.training.task import Task
 from launch import command
 from launch.train import data_section
 
@@ -45,7 +46,7 @@ def main() -> int:
     counts = {"train": arguments.examples, "eval": arguments.eval_examples}
     with atomic_write(arguments.output) as temporary:
         with contextlib.redirect_stdout(io.StringIO()):  # TFDS tells of the temporary folder
-            builder = _builder(data_section(config, task), config.seed, model, counts, temporary)
+            builder = _builder(data_section(config, task), config.seed, task, counts, temporary)
             builder.download_and_prepare()
         shutil.rmtree(temporary / "downloads", ignore_errors=True)
     made = ", ".join(f"{count} {split} examples" for split, count in counts.items())
@@ -53,7 +54,7 @@ def main() -> int:
     return report.finish()
 
 
-def _builder(data: Any, seed: int, model: StableDiffusion, counts: dict[str, int], folder: Path) -> Any:
+def _builder(data: Any, seed: int, task: Task, counts: dict[str, int], folder: Path) -> Any:
     import tensorflow_datasets as tfds
     from absl import logging
 
@@ -61,16 +62,17 @@ def _builder(data: Any, seed: int, model: StableDiffusion, counts: dict[str, int
 
     tfds.disable_progress_bar()
     logging.set_verbosity(logging.ERROR)
-    hand = hand_spec(model, data.image_size)
-    del hand["skeleton"]  # the loader draws it from the keypoints
-    pixels, latents = (picture_spec(model, data.image_size, encoded) | hand for encoded in (False, True))
+    model = task.frozen()
+    pixels, latents = (picture_spec(model, data.image_size, encoded) for encoded in (False, True))
+    others = hand_spec(model, data.image_size) | task.batch_spec()
+    fields = {name: spec for name, spec in others.items() if name not in pixels and name != "skeleton"}
     make_loader = resolve(data.loader)
 
     def batches(split: str) -> Iterator[dict[str, Any]]:
-        return encoded_batches(model, make_loader(data, pixels, BATCH, seed, split))
+        return encoded_batches(model, make_loader(data, pixels | fields, BATCH, seed, split))
 
     encoded = EncodedConfig(
-        spec=latents,
+        spec=latents | fields,
         counts=counts,
         encoder=content_hash(model.vae_params),
         batches=batches,

@@ -11,16 +11,17 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import jax
 import ml_collections
 from tqdm import tqdm
 
 from data_pipelines.features import open_records
 from data_pipelines.loader import make_loader
+from handjax.diffusion.model import StableDiffusion
 from handjax.errors import ConfigError, InputError
 from handjax.files import write_json
 from handjax.images import write_image
 from handjax.inference.evaluate import evaluate_inpainting
-from handjax.inference.refine import Refiner
 from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
 from launch.evaluate_clip import add_clip_arguments, evaluate_clip
@@ -68,7 +69,7 @@ def add_repair_arguments(parser: argparse.ArgumentParser) -> None:
 def evaluate_repair(arguments: argparse.Namespace, report: command.Report) -> None:
     """Repairs held-out pictures, and looks whether their hands are found and posed as wanted."""
     refiner = load_refiner(arguments, repair_settings(arguments, candidates=1))
-    batches = held_out_batches(arguments.data, refiner, arguments.limit)
+    batches = held_out_batches(arguments.data, refiner.model, arguments.limit)
     with tqdm(total=arguments.limit, unit="picture") as bar:
         done = functools.partial(lambda bar, n: bar.update(n - bar.n), bar)
         figures, sheet = evaluate_inpainting(refiner, batches, arguments.limit, arguments.seed, done)
@@ -85,8 +86,21 @@ def evaluate_repair(arguments: argparse.Namespace, report: command.Report) -> No
         report.item({"name": name, **values}, describe(name, values))
 
 
-def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
+def held_out_batches(
+    path: str,
+    model: StableDiffusion,
+    limit: int,
+    others: dict[str, jax.ShapeDtypeStruct] | None = None,
+    captions: str = "",
+) -> Any:
     """The "eval" split in fixed order, no record twice.
+
+    Args:
+      path: prepared records.
+      model: decides the size of the pictures.
+      limit: how many records there must be.
+      others: fields beside picture, mask and hand, as `make_loader` takes them.
+      captions: JSON file of captions by record id in place of the records' own.
 
     Raises:
       InputError: there are fewer records than asked for.
@@ -95,11 +109,10 @@ def held_out_batches(path: str, refiner: Refiner, limit: int) -> Any:
     if source is None or len(source) < limit:
         count = 0 if source is None else len(source)
         raise InputError(f"{path}: {count} held-out records, fewer than --limit {limit}; prepare more or ask for fewer")
-    tokenizer = refiner.model.tokenizer
-    size = refiner.size
-    text = {"tokenizer": tokenizer.folder, "max_length": tokenizer.length}
+    tokenizer, size = model.tokenizer, model.unet.config.sample_size * model.vae.config.factor
+    text = {"tokenizer": tokenizer.folder, "max_length": tokenizer.length, "captions": captions}
     config = ml_collections.ConfigDict({"path": path, "image_size": size, "shuffle": False, **text})
-    spec = picture_spec(refiner.model, size, encoded=False) | hand_spec(refiner.model, size)
+    spec = picture_spec(model, size, encoded=False) | hand_spec(model, size) | (others or {})
     return make_loader(config, spec, BATCH, seed=0, split="eval")
 
 

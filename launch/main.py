@@ -21,6 +21,7 @@ COMMANDS = (
     "refine",
     "scaling",
     "score",
+    "tables",
     "train",
 )
 

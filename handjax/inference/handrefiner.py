@@ -7,10 +7,11 @@ from functools import partial
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray, UInt8
 
 from handjax.adapters.controlnet import ControlNet
 from handjax.diffusion.inpainting import Painter
+from handjax.diffusion.model import StableDiffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.inference.finite import finite_pictures, to_bytes
 from handjax.inference.refine import Attempt, Refiner, RepairSettings
@@ -60,7 +61,7 @@ class HandRefiner(Refiner):
         painter = Painter(DDIM(self.model.schedule, self.settings.steps), self.settings.guidance_scale)
         control = None if depth is None else Controlled(self.adapter, self.adapter_params, scale)
         inputs = (images, mask, depth, input_ids, self.model.tokenizer([""]))
-        return finite_pictures(*_paint(painter, self.model, control, *inputs, rng))
+        return finite_pictures(*paint_controlled(painter, self.model, control, *inputs, rng))
 
 
 @flax.struct.dataclass
@@ -77,7 +78,35 @@ class Controlled:
 
 
 @partial(jax.jit, static_argnames="painter")
-def _paint(painter, model, control, images, mask, depth, input_ids, empty_ids, rng):
+def paint_controlled(
+    painter: Painter,
+    model: StableDiffusion,
+    control: Controlled | None,
+    images: Float[Array, "batch size size 3"],
+    mask: Float[Array, "batch size size 1"],
+    picture: Float[Array, "batch size size _"] | None,
+    input_ids: Int[Array, "batch words"],
+    empty_ids: Int[Array, "1 words"],
+    rng: PRNGKeyArray,
+    word_bias: Float[Array, "batch words"] | None = None,
+) -> tuple[UInt8[Array, "batch size size 3"], Bool[Array, " batch"]]:
+    """Repaints crops under a ControlNet.
+
+    Args:
+      painter: the sampler and its guidance.
+      model: an inpainting model.
+      control: the network; None leaves the inpainting model to itself.
+      images: at the model's size, in [-1, 1].
+      mask: 1 is to be painted.
+      picture: the condition, in [0, 1]; grey ones become RGB.
+      input_ids: tokens of the prompts.
+      empty_ids: tokens of the empty prompt.
+      rng: key of the noise.
+      word_bias: on the words of the prompts, as `Painter` takes it.
+
+    Returns:
+      What `finite_pictures` takes.
+    """
     noise_key, sampler_key = jax.random.split(rng)
     painted = painter(
         model,
@@ -88,6 +117,7 @@ def _paint(painter, model, control, images, mask, depth, input_ids, empty_ids, r
         noise=model.initial_noise(jax.random.split(noise_key, len(images)), images.shape[1]),
         rng=sampler_key,
         control=control,
-        condition=None if depth is None else jnp.broadcast_to(depth, (*depth.shape[:-1], 3)),
+        condition=None if picture is None else jnp.broadcast_to(picture, (*picture.shape[:-1], 3)),
+        word_bias=word_bias,
     )
     return to_bytes(painted)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -9,7 +10,7 @@ from handjax.errors import InputError
 
 
 class Journal:
-    """A file of results by name and content.
+    """A file of results by name and content, for any number of threads.
 
     A file whose first line is not that of this run, made with other options or by another version, is begun anew; a
     line that a killed run left half-written is cut off.
@@ -19,6 +20,7 @@ class Journal:
         """Opens or makes the file; raises InputError where that fails."""
         self._path = path
         self._places: dict[str, tuple[str, int]] = {}
+        self._lock = threading.Lock()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file: BinaryIO = path.open("r+b" if path.exists() else "w+b")
@@ -49,15 +51,18 @@ class Journal:
 
     def add(self, name: str, digest: str, result: Any) -> None:
         """Writes a result down, in place of an earlier one of that name."""
-        end = self._file.seek(0, os.SEEK_END)
-        self._file.write(json.dumps({"name": name, "digest": digest, "result": result}).encode() + b"\n")
-        self._file.flush()
-        self._places[name] = (digest, end)
+        line = json.dumps({"name": name, "digest": digest, "result": result}).encode() + b"\n"
+        with self._lock:
+            end = self._file.seek(0, os.SEEK_END)
+            self._file.write(line)
+            self._file.flush()
+            self._places[name] = (digest, end)
 
     def read(self, name: str) -> Any:
         """The result of that name."""
-        self._file.seek(self._places[name][1])
-        return json.loads(self._file.readline())["result"]
+        with self._lock:
+            self._file.seek(self._places[name][1])
+            return json.loads(self._file.readline())["result"]
 
     def __enter__(self) -> "Journal":
         return self

@@ -14,6 +14,8 @@ MAPS = {
     "depth": jax.ShapeDtypeStruct((SIZE, SIZE, 1), np.float32),
     "keypoints": jax.ShapeDtypeStruct((21, 2), np.float32),
     "keypoints_valid": jax.ShapeDtypeStruct((), np.bool_),
+    "mesh": jax.ShapeDtypeStruct((SIZE, SIZE, 1), np.float32),
+    "hand_tokens": jax.ShapeDtypeStruct((5,), np.float32),
     "box_side": jax.ShapeDtypeStruct((), np.float32),
     "input_ids": jax.ShapeDtypeStruct((5,), np.int32),
 }
@@ -31,6 +33,8 @@ def batches(split):
             "hidden_latents": rng.normal(size=(4, 4, 4, 4)).astype(np.float32),
             "mask": rng.integers(0, 2, (4, SIZE, SIZE, 1)).astype(np.float32),
             "depth": (rng.integers(0, 256, (4, SIZE, SIZE, 1)) / 255).astype(np.float32),
+            "mesh": (rng.integers(0, 256, (4, SIZE, SIZE, 1)) / 255).astype(np.float32),
+            "hand_tokens": rng.integers(0, 2, (4, 5)).astype(np.float32),
             "keypoints": rng.uniform(0, SIZE, (4, 21, 2)).astype(np.float32),
             "keypoints_valid": np.array([True, False, True, True]),
             "box_side": np.arange(4 * number, 4 * number + 4, dtype=np.float32),

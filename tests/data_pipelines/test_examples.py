@@ -1,6 +1,7 @@
 """Augmented examples: what changes and what does not, missing keypoints, damaged records, any number of processes."""
 
 import dataclasses
+import json
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,27 @@ def test_words_on_hands_are_marked_and_captions_without_any_are_counted(caplog):
     assert said == [
         f"captions without a word on hands, which get no bias: {count}, as 'tree {count - 1}'" for count in (1, 10)
     ]
+
+
+def test_captions_of_a_file_take_the_place_of_the_records_own(tmp_path):
+    (tmp_path / "captions.json").write_text(json.dumps({"hand-1": "a right fist"}))
+    spec = {"input_ids": jax.ShapeDtypeStruct((77,), np.int32)}
+    tokenizer = load_config("sesahand.py:tiny").model + "/tokenizer"
+
+    def ids(record, flip, **options):
+        options = {"path": "", "image_size": SIZE, "tokenizer": tokenizer, "flip_prob": flip} | options
+        maker = ExampleMaker(LoaderConfig(**options), spec, training=True)
+        return maker(record, np.random.default_rng(0))["input_ids"].tolist()
+
+    captions, own = {"captions": str(tmp_path / "captions.json")}, make_record(1)
+    told = dataclasses.replace(own, caption="a right fist")
+    assert ids(own, 0.0, **captions) == ids(told, 0.0) != ids(own, 0.0)
+    assert ids(own, 1.0, **captions) == ids(dataclasses.replace(own, caption="a left fist"), 0.0)
+    assert ids(make_record(2), 0.0, **captions) == ids(make_record(2), 0.0)
+    for text in ("{", "[]"):
+        (tmp_path / "captions.json").write_text(text)
+        with pytest.raises(InputError, match=r"data\.captions=.*give JSON, captions by record id"):
+            ids(own, 0.0, **captions)
 
 
 @pytest.mark.parametrize("processes", [1, 2, 4])

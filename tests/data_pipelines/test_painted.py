@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 import handjax
+from data_pipelines import painted
 from data_pipelines.painted import (
     ELSEWHERE,
     MALFORMED,
@@ -21,6 +22,7 @@ from data_pipelines.painted import (
 )
 from data_pipelines.precompute import Failures
 from data_pipelines.rendered import rendered_records
+from data_pipelines.shards import plan_shards
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig, initial_controlnet
 from handjax.adapters.files import save_controlnet
 from handjax.conditions.crops import box_side
@@ -125,6 +127,17 @@ def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path):
     failures = Failures()
     made = list(job.open()(["0", "1"], failures))
     assert len(made) + sum(failures.left_out.values()) == 2
+
+
+def test_other_code_of_the_networks_paints_anew(tmp_path, monkeypatch):
+    job = PaintedJob(3, {"mesh": tmp_path})
+    before = [shard.fingerprint for shard in plan_shards(job)]
+    assert before == [shard.fingerprint for shard in plan_shards(job)]
+    hashed = []
+    monkeypatch.setattr(painted, "maker_hash", lambda makers: hashed.extend(makers) or "of other code")
+    assert not set(before) & {shard.fingerprint for shard in plan_shards(job)}
+    root = Path(handjax.__file__).parent.parent
+    assert "handjax/diffusion" in hashed and all((root / maker).exists() for maker in hashed)
 
 
 def test_what_cannot_be_painted_is_said_at_once(tmp_path):

@@ -17,6 +17,7 @@ from handjax.diffusion.inpainting import hide
 from handjax.diffusion.model import load_vae, save_part
 from handjax.tasks import make_task
 from handjax.training.config import load_config
+from launch.train import data_section
 
 PHOTOS = Path(handjax.__file__).parent / "assets" / "photos"
 RECIPE = ("--config", "tiny_inpainting.py")
@@ -72,6 +73,28 @@ def test_pixels_where_latents_are_expected_are_refused(records, tmp_path):
     fields = (f"--config.data.path={records}", "--config.data.encoded=True")
     done = launch("train", *RECIPE, *fields, "--workdir", tmp_path / "run")
     assert done.returncode == 2 and "(none, not " in done.stderr
+
+
+@pytest.mark.slow
+def test_a_task_that_follows_other_pictures_finds_them_encoded(records, tmp_path):
+    recipe = ("--config", "sesahand.py:tiny")
+    sizes = ("--examples", "3", "--eval-examples", "1")
+    folder = tmp_path / "latents"
+    done = launch("encode", *recipe, f"--config.data.path={records}", *sizes, "--output", folder)
+    assert done.returncode == 0, done.stderr
+    config = load_config("sesahand.py:tiny", [f"--config.data.path={records}"])
+    task = make_task(config)
+    batch = next(iter(make_loader(data_section(config, task), task.batch_spec(), 1, 0, "eval")))
+    stored = open_encoded(
+        folder, "eval", make_task(load_config(recipe[1], ["--config.data.encoded=True"])).batch_spec()
+    )
+    for name in ("mesh", "hand_tokens", "mask"):
+        np.testing.assert_allclose(stored[0][name], batch[name][0], atol=0.5 / 255 + 1e-6, err_msg=name)
+    assert stored[0]["hand_tokens"].any()
+    short = ("--config.steps=2", "--config.batch_size=2", "--config.eval_every=0", "--config.preview_every=0")
+    latents = (f"--config.data.path={folder}", "--config.data.encoded=True")
+    done = launch("train", *recipe, *latents, *short, "--workdir", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
 
 
 def test_an_earlier_result_is_not_replaced(encoded, records):

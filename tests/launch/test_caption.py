@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -165,6 +166,37 @@ def test_a_killed_run_goes_on_and_leaves_nothing_half_written(tmp_path):
     assert {line["caption"] for line in lines} == {
         "A person seen from the front. Greeting. Waving the right hand. A kitchen."
     }
+
+
+def test_answers_behind_a_hanging_picture_outlive_a_kill(tmp_path):
+    folder, out = _pictures(tmp_path / "pictures", 4), tmp_path / "captions.jsonl"
+    answered, over, first = threading.Semaphore(0), threading.Event(), []
+
+    def answers(body, number):
+        picture = json.dumps(body) if sees_picture(body) else None
+        first.extend([picture] if picture and not first else [])
+        if picture == first[0]:
+            over.wait(300)
+        if not picture:
+            answered.release()
+        return _answers(body, number)
+
+    with ChatServer(answers) as server:
+        patient = ["--timeout", "600", "--retries", "0", "--workers", "2"]
+        arguments = [folder, "--out", out, *_endpoint(server, *patient)]
+        process = subprocess.Popen([*COMMAND, *map(str, arguments)], stderr=subprocess.DEVNULL)
+        assert all(answered.acquire(timeout=120) for _ in range(3))
+        (cache,) = tmp_path.glob(".captions.jsonl.*.cache")
+        while cache.read_bytes().count(b"\n") < 1 + 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+        process.wait()
+        server.answers, done = _answers, len(server.requests)
+        over.set()
+        result = _caption(*arguments)
+        assert result.returncode == 0 and "4 pictures: 4 valid" in result.stdout
+        assert len(server.requests) == done + 2, "only the hanging picture is asked again, by two steps"
 
 
 @pytest.mark.parametrize(
