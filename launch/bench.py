@@ -65,6 +65,8 @@ def describe(item: dict[str, Any]) -> str:
     line = f"{item['name']}: {item['ours']:.4g} {item['unit']}"
     if "peer" in item:
         line += f", {item['peer_name']} {item['peer']:.4g} {item['unit']}, ratio {item['ratio']:.3g}"
+    if "paper" in item:
+        line += f", the paper's {item['paper']:.4g} {item['unit']}"
     if "kappa" in item:
         line += f", kappa {item['kappa']:.3f}"
     if "of" in item:
@@ -100,7 +102,7 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 
 
 FOLDERS = {
-    "data": "of anatomy: the test sets, made there where they are missing",
+    "data": "of anatomy: the test sets, made there where they are missing; of recovery: prepared records with meshes",
     "photos": "of anatomy and guidance: photographs of normal hands",
     "malformed": "of anatomy: pictures of malformed hands",
 }
@@ -108,7 +110,7 @@ FOLDERS = {
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
     "samples": ("guidance",),
-    "data": ("anatomy",),
+    "data": ("anatomy", "recovery"),
     "photos": ("anatomy", "guidance"),
     "malformed": ("anatomy",),
 }
@@ -124,6 +126,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
+    "recovery": ("launch.bench_recovery", "bench_recovery", ("torch", "array-record")),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
     "sesahand": ("launch.bench_sesahand", "bench_sesahand", ()),
     "training": ("launch.bench_training", "bench_training", ("orbax-checkpoint", "array-record")),
