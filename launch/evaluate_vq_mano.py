@@ -65,7 +65,7 @@ def evaluate_vq_mano(arguments: argparse.Namespace, report: command.Report) -> N
     @jax.jit
     @jax.default_matmul_precision("highest")
     def reconstruct(pose: jax.Array, betas: jax.Array) -> tuple[jax.Array, ...]:
-        def run(method: str, value: jax.Array) -> jax.Array:
+        def run(method: str, value: jax.Array) -> Any:
             return tokenizer.network.apply({"params": tokenizer.params}, value, method=method)
 
         rotations = axis_angle_to_matrix(pose)
@@ -125,7 +125,7 @@ def record_poses(path: str, hand: str) -> Iterator[Poses]:
       InputError: there is none of the hand model.
     """
     sources = [source for source in (open_records(path, split) for split in SPLITS) if source is not None]
-    records = (record for source in sources for record in source if record.hand_model == hand)
+    records: Iterator[Any] = (record for source in sources for record in source if record.hand_model == hand)
     found = False
     while part := list(itertools.islice(records, BATCH)):
         found = True

@@ -218,7 +218,7 @@ def geometry_losses(made: Recovered, batch: Batch, hand: HandModel) -> dict[str,
     of the same record, as MediaPipe's beside the fit to its keypoints, are 15 mm away from them.
     """
     joints = made.posed.keypoints
-    truth = pose_hands(hand, axis_angle_to_matrix(batch["pose"]), batch["betas"]).keypoints
+    truth = pose_hands(hand, axis_angle_to_matrix(batch["pose"]), jnp.asarray(batch["betas"])).keypoints
     known = batch["mesh_known"][:, None]
     in_space = jnp.where(known[..., None], truth - truth[:, :1], batch["keypoints_3d"])
     places = project_to_crop(joints, made.camera)
