@@ -1,7 +1,9 @@
 """MMHMR's masked transformer on crops of hands: `--config mmhmr.py --config.tokenizer=DIR --config.data.path=DIR`.
 
-The tokenizer is an exported run of vq_mano.py. `:small` has ViT-S, `:tiny` a network that a laptop can train.
-`--config.encoder_weights=hamer.safetensors` starts from HaMeR's encoder (ViT-H).
+The tokenizer is an exported run of vq_mano.py. `:small` has ViT-S, `:tiny` a network that a laptop can train,
+`:embedded` the one in the package, which reads maps of EfficientNet-Lite0 in place of patches and comes on top of
+`vq_mano.py:embedded`. `--config.encoder_weights=hamer.ckpt --config.allow_pickle=True` starts from HaMeR's encoder
+(ViT-H).
 """
 
 from ml_collections import ConfigDict
@@ -10,14 +12,15 @@ ENCODERS = {
     "full": {"width": 1280, "depth": 32, "heads": 16},
     "small": {"width": 384, "depth": 12, "heads": 6},
     "tiny": {"width": 96, "depth": 4, "heads": 3},
+    "embedded": {"width": 192, "depth": 4, "heads": 6, "stem": "efficientnet"},
 }
 
 
 def get_config(variant: str = "full") -> ConfigDict:
     if variant not in ENCODERS:
         raise ValueError(f"unknown variant {variant!r}; use {', '.join(ENCODERS)}")
-    tiny = variant == "tiny"
-    return ConfigDict(
+    tiny, embedded = variant == "tiny", variant == "embedded"
+    config = ConfigDict(
         {
             "task": "mesh_recovery",
             "steps": 20_000 if tiny else 400_000,
@@ -29,6 +32,7 @@ def get_config(variant: str = "full") -> ConfigDict:
             "tokenizer": "",
             "hand_model": "",  # path of a MANO file; empty is the open hand
             "encoder_weights": "",
+            "allow_pickle": False,  # of encoder_weights, as in HaMeR's own checkpoint
             "dtype": "float32",  # of the encoder's computation; bfloat16 on TPUs and GPUs
             "encoder": ENCODERS[variant],
             "network": {
@@ -50,7 +54,7 @@ def get_config(variant: str = "full") -> ConfigDict:
             },
             "loss": {"mask": 1.0, "rotation": 1e-3, "betas": 5e-4, "joints_3d": 5e-2, "joints_2d": 1e-2},
             "data": {
-                "image_size": 256,
+                "image_size": 128 if embedded else 256,
                 "hand_model": "open_hand",
                 "only_right": True,
                 "crop_scale": (1.5, 2.0),
@@ -64,3 +68,19 @@ def get_config(variant: str = "full") -> ConfigDict:
             },
         }
     )
+    if embedded:
+        config.update(
+            {
+                "steps": 5000,
+                "batch_size": 32,
+                "ema_decay": 0.998,
+                "eval_every": 500,
+                "checkpoint": {"every": 250, "keep": 2},
+                "optim": {"lr": 7e-4, "schedule": "cosine", "warmup_steps": 200, "clip_norm": 1.0},
+                "network": {"features": 128, "heads": 4, "layers": 3, "head_layers": 2},
+                # half of the pictures without keypoints, and pixels that count more: it is to do well by itself
+                "corruption": {"cue_dropout": 0.5},
+                "loss": {"joints_2d": 5e-2},
+            }
+        )
+    return config

@@ -1,16 +1,17 @@
 """MMHMR's tokenizer: 64 tokens of 2048 codes of 256 numbers for the 16 rotations of a hand.
 
-`:tiny` is a network that learns on a laptop in minutes. `--config.data.hand_model=MANO_RIGHT.pkl` trains on MANO.
+`:tiny` is a network that learns on a laptop in minutes, `:embedded` the one in the package.
+`--config.data.hand_model=MANO_RIGHT.pkl` trains on MANO.
 """
 
 from ml_collections import ConfigDict
 
 
 def get_config(variant: str = "full") -> ConfigDict:
-    if variant not in ("full", "tiny"):
-        raise ValueError(f"unknown variant {variant!r}; use full or tiny")
+    if variant not in ("full", "tiny", "embedded"):
+        raise ValueError(f"unknown variant {variant!r}; use full, tiny or embedded")
     tiny = variant == "tiny"
-    return ConfigDict(
+    config = ConfigDict(
         {
             "task": "vq_mano",
             "steps": 3000 if tiny else 400_000,
@@ -44,3 +45,18 @@ def get_config(variant: str = "full") -> ConfigDict:
             "data": {"loader": "data_pipelines.poses:make_loader", "hand_model": ""},
         }
     )
+    if variant == "embedded":
+        config.update(
+            {
+                "steps": 12_000,
+                "batch_size": 64,
+                "eval_every": 2000,
+                "eval_batches": 16,
+                "preview_every": 0,
+                "checkpoint": {"every": 500, "keep": 2},
+                "optim": {"lr": 1e-3, "schedule": "cosine"},
+                "network": {"tokens": 32, "width": 96, "blocks": 1},
+                "quantizer": {"codes": 512, "dim": 64},
+            }
+        )
+    return config

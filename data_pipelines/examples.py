@@ -65,14 +65,18 @@ class _View:
         """The depth condition, which also tells the mask where the hand is."""
         return self.window.map(_need(self.record, "depth"))
 
-    def confidence(self) -> Float[np.ndarray, "21"]:
-        """Of each keypoint the record's; 0 where its place is unknown, outside the window or under the patch."""
+    def weight(self) -> Float[np.ndarray, "21"]:
+        """The record's confidence in each keypoint; 0 where its place is unknown."""
         if self.record.keypoints_2d is None:
             return np.zeros(21, np.float32)
-        seen = self.known & ((self.places >= 0) & (self.places < self.window.size)).all(axis=-1)
+        return np.where(self.known, np.nan_to_num(self.record.keypoints_2d[:, 2]), 0).astype(np.float32)
+
+    def confidence(self) -> Float[np.ndarray, "21"]:
+        """The same, 0 also where a keypoint is outside the window or under the patch."""
+        seen = ((self.places >= 0) & (self.places < self.window.size)).all(axis=-1)
         if self.patch is not None:
             seen &= ~self.patch.covers(self.places)
-        return np.where(seen, np.nan_to_num(self.record.keypoints_2d[:, 2]), 0).astype(np.float32)
+        return np.where(seen, self.weight(), 0).astype(np.float32)
 
 
 class ExampleMaker:
@@ -92,6 +96,7 @@ class ExampleMaker:
             "keypoints_valid": lambda view: np.array(view.known.any()),
             "keypoints_known": lambda view: view.known,
             "keypoints_confidence": lambda view: view.confidence(),
+            "keypoints_weight": lambda view: view.weight(),
             "box_side": lambda view: np.array(box_side(view.places), np.float32),
             "pose": lambda view: pose_of(view.record, view.window),
             "betas": lambda view: _mesh(view.record)[1],

@@ -38,11 +38,12 @@ def make_loader(
       batch_spec: field → shape and dtype of one example; only these fields are made. Known are image [s, s, 3] in
         [-1, 1], mask [s, s, 1] (1 is to be painted), depth [s, s, 1], mesh [s, s, 1], skeleton [s, s, 3], keypoints
         [21, 2] (pixels of the example), keypoints_valid [] (whether there are any), keypoints_known [21] (which have a
-        place to learn from), keypoints_confidence [21] (0 also of those that cannot be seen in the picture), box_side
-        [] (longer side of the tight box, pixels), pose [16, 3] (axis-angle as the example shows the hand), betas [10],
-        mesh_known [] (whether there are these two), keypoints_3d [21, 3] (metres from the wrist), keypoints_3d_known
-        [21], is_right [], input_ids [max_length], hand_tokens [max_length] (1 where they are of words on hands);
-        encoded data have latents [h, w, c] and hidden_latents [h, w, c] in place of image.
+        place to learn from), keypoints_weight [21] (the record's confidence, 0 without a place), keypoints_confidence
+        [21] (0 also of those that cannot be seen in the picture), box_side [] (longer side of the tight box, pixels),
+        pose [16, 3] (axis-angle as the example shows the hand), betas [10], mesh_known [] (whether there are these
+        two), keypoints_3d [21, 3] (metres from the wrist), keypoints_3d_known [21], is_right [], input_ids
+        [max_length], hand_tokens [max_length] (1 where they are of words on hands); encoded data have latents
+        [h, w, c] and hidden_latents [h, w, c] in place of image.
       batch_size: of the global batch.
       seed: of order and augmentation.
       split: "train", or "eval" for the plain window and mask of repair.

@@ -65,6 +65,8 @@ def describe(item: dict[str, Any]) -> str:
     line = f"{item['name']}: {item['ours']:.4g} {item['unit']}"
     if "peer" in item:
         line += f", {item['peer_name']} {item['peer']:.4g} {item['unit']}, ratio {item['ratio']:.3g}"
+    if "paper" in item:
+        line += f", the paper's {item['paper']:.4g} {item['unit']}"
     if "kappa" in item:
         line += f", kappa {item['kappa']:.3f}"
     if "of" in item:
@@ -100,7 +102,10 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 
 
 FOLDERS = {
-    "data": "of anatomy: the test sets, made there where they are missing; of discriminator: of launch.assets.mghand",
+    "data": (
+        "of anatomy: the test sets, made there where they are missing; of discriminator: of launch.assets.mghand; "
+        "of recovery: prepared records with meshes"
+    ),
     "photos": "of anatomy and guidance: photographs of normal hands",
     "malformed": "of anatomy: pictures of malformed hands",
 }
@@ -108,7 +113,7 @@ FOLDERS = {
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
     "samples": ("discriminator", "guidance", "mghand"),
-    "data": ("anatomy", "discriminator"),
+    "data": ("anatomy", "discriminator", "recovery"),
     "photos": ("anatomy", "guidance"),
     "malformed": ("anatomy",),
 }
@@ -127,6 +132,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),
     "mghand_cost": ("launch.bench_mghand_cost", "bench_mghand_cost", ()),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
+    "recovery": ("launch.bench_recovery", "bench_recovery", ("torch", "array-record")),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
     "sesahand": ("launch.bench_sesahand", "bench_sesahand", ()),
     "training": ("launch.bench_training", "bench_training", ("orbax-checkpoint", "array-record")),

@@ -1,9 +1,11 @@
-"""Measures a model on held-out pictures, generated hands, or how far pictures are from others or from their prompts.
+"""Measures models on held-out pictures, generated hands, or how far pictures are from others or from their prompts.
 
 `python -m launch.evaluate --suite inpainting --data RECORDS`
 `python -m launch.evaluate --suite distance --data PICTURES --reference PICTURES`
 `python -m launch.evaluate --suite hands --data PICTURES --reference PICTURES_OF_THE_SAME_NAMES`
 `python -m launch.evaluate --suite clip --data PICTURES --clip-model FOLDER`
+`python -m launch.evaluate --suite recovery --data RECORDS`
+`python -m launch.evaluate --suite vq_mano`
 """
 
 import argparse
@@ -27,6 +29,8 @@ from launch import command
 from launch.evaluate_clip import add_clip_arguments, evaluate_clip
 from launch.evaluate_distance import add_distance_arguments, evaluate_distance
 from launch.evaluate_hands import add_hands_arguments, evaluate_hands
+from launch.evaluate_recovery import add_recovery_arguments, evaluate_recovery
+from launch.evaluate_vq_mano import add_vq_mano_arguments, evaluate_vq_mano
 from launch.refine import add_model_arguments, load_refiner, repair_settings
 
 BATCH = 8
@@ -139,6 +143,8 @@ SUITES = {
     "distance": (add_distance_arguments, evaluate_distance),
     "hands": (add_hands_arguments, evaluate_hands),
     "inpainting": (add_repair_arguments, evaluate_repair),
+    "recovery": (add_recovery_arguments, evaluate_recovery),
+    "vq_mano": (add_vq_mano_arguments, evaluate_vq_mano),
 }
 
 

@@ -1,10 +1,10 @@
 """Turns the hands of pictures into meshes.
 
-python -m launch.reconstruct photo.jpg --model DIR --out meshes/
+python -m launch.reconstruct photo.jpg --out meshes/
 python -m launch.reconstruct photos/ --model DIR --out meshes/ --format glb --json
 
-`--model` is the --workdir of a run of mmhmr.py, or the folder that `launch.export --to handjax` made of it. Each
-picture becomes one mesh a hand and a picture with the meshes drawn in.
+`--model` is the --workdir of a run of mmhmr.py, or the folder that `launch.export --to handjax` made of it; without it
+the small model of the package is taken. Each picture becomes one mesh a hand and a picture with the meshes drawn in.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from handjax.inference.reconstruct import (
     picture_camera,
 )
 from handjax.perception import HandDetector
-from handjax.recovery.files import RecoveryModel, load_recovery
+from handjax.recovery.files import ASSET, RecoveryModel, load_recovery
 from handjax.tasks import make_task
 from handjax.tasks.mesh_recovery import MeshRecoveryTask
 from handjax.training.checkpoints import check_frozen, content_hash, restore_params
@@ -133,7 +133,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="launch.reconstruct", description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR", help="pictures, or folders of them")
     parser.add_argument(
-        "--model", type=Path, required=True, metavar="DIR", help="a run of mmhmr.py, or exported weights"
+        "--model", type=Path, default=ASSET, metavar="DIR", help="a run of mmhmr.py, or exported weights"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for meshes and pictures")
     parser.add_argument("--format", choices=[ending[1:] for ending in FORMATS], default="obj", help="of the meshes")

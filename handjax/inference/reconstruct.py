@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from handjax.conditions.crops import crop_image, hand_box, hand_in_crop
 from handjax.errors import ConfigError, InputError, WeightsError
@@ -21,7 +21,6 @@ from handjax.recovery.camera import FOCAL, crop_translation
 from handjax.recovery.decoding import ITERATIONS, joint_confidence
 from handjax.recovery.files import RecoveryModel
 from handjax.recovery.reading import Fixed, MeshReader
-from handjax.recovery.vit import IMAGE_SIZE
 
 LEAST_SIDE = 16
 """Pixels of the square around a hand below which there is nothing to see."""
@@ -74,6 +73,7 @@ class HandReconstructor:
         reader = MeshReader(model.network, model.tokenizer.network)
         self._params, self._fixed = model.params, Fixed(model.tokenizer.arrays, hand)
         self._faces = np.asarray(hand.faces)
+        self._size = model.network.config.encoder.image_size
         self._recover = jax.jit(functools.partial(reader.recover, iterations=iterations))
 
     def read(self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> ReconstructedHand:
@@ -91,8 +91,8 @@ class HandReconstructor:
         side = int(box[2] - box[0])
         if side < LEAST_SIDE:
             raise InputError(f"a hand in a square of {side} pixels is too small; it takes {LEAST_SIDE} or more")
-        crop = crop_image(image, box, IMAGE_SIZE).astype(np.float32) / 127.5 - 1
-        places = hand_in_crop(hand, box, IMAGE_SIZE).keypoints[:, :2] / IMAGE_SIZE - 0.5
+        crop = crop_image(image, box, self._size).astype(np.float32) / 127.5 - 1
+        places = hand_in_crop(hand, box, self._size).keypoints[:, :2] / self._size - 0.5
         if left:  # the network knows right hands (DECISIONS B4)
             crop, places = crop[:, ::-1], places * _MIRROR[:2]
         cue = np.concatenate([places, np.ones((21, 1))], axis=1).astype(np.float32)
@@ -123,7 +123,7 @@ def picture_camera(shape: tuple[int, int]) -> PinholeCamera:
     Args:
         shape: height and width, pixels.
     """
-    focal = FOCAL / IMAGE_SIZE * max(shape)
+    focal = FOCAL * max(shape)
     return PinholeCamera(jnp.full(2, focal), jnp.array([shape[1] / 2, shape[0] / 2]))
 
 
@@ -145,7 +145,7 @@ def in_picture(
     x, y, depth = np.asarray(crop_translation(jnp.asarray(camera)))
     side = box[2] - box[0]
     depth *= max(shape) / side
-    metres = depth / (FOCAL / IMAGE_SIZE * max(shape))  # of a pixel
+    metres = depth / (FOCAL * max(shape))  # of a pixel
     middle = (box[:2] + box[2:]) / 2 - np.array([shape[1], shape[0]]) / 2
     return np.array([x + metres * middle[0], y + metres * middle[1], depth], np.float32)
 
@@ -161,9 +161,26 @@ def draw_meshes(
     """Draws shaded hands over a copy of their picture; nearer ones hide those behind."""
     if not hands:
         return image.copy()
-    height, width = image.shape[:2]
     joined = join_meshes([jnp.asarray(hand.vertices) for hand in hands], [jnp.asarray(hand.faces) for hand in hands])
-    raster = rasterize(joined.vertices, joined.faces, picture_camera((height, width)), height, width)
+    return draw_mesh(image, joined.vertices, joined.faces, picture_camera(image.shape[:2]))
+
+
+def draw_mesh(
+    image: UInt8[np.ndarray, "height width 3"],
+    vertices: Float[Array | np.ndarray, "V 3"],
+    faces: Int[Array | np.ndarray, "F 3"],
+    camera: PinholeCamera,
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Draws a shaded mesh over a copy of a picture.
+
+    Args:
+        image: the picture.
+        vertices: metres, camera axes.
+        faces: outwards.
+        camera: of the picture.
+    """
+    height, width = image.shape[:2]
+    raster = rasterize(jnp.asarray(vertices), jnp.asarray(faces), camera, height, width)
     light = Lighting(jnp.array([0.0, 0.0, -1.0]), jnp.full(3, 1 - AMBIENT), even_environment(AMBIENT))
     drawn = 255 * np.asarray(shade(raster, jnp.ones((height, width, 3)), light))
     share = OVERLAY * np.asarray(raster.mask)[..., None]

@@ -37,26 +37,32 @@ BLOCKS = 16
 
 
 class EfficientNetLite0(nn.Module):
-    """The network up to its classifier."""
+    """The network up to its classifier, or up to some of its maps.
+
+    Args:
+        scales: how many of SCALES are computed; the features for the classifier need all.
+    """
+
+    scales: int = len(SCALES)
 
     @nn.compact
     def __call__(
         self, images: Float[Array, "batch height width 3"]
-    ) -> tuple[Float[Array, "batch 1280"], tuple[Float[Array, "batch _ _ _"], ...]]:
+    ) -> tuple[Float[Array, "batch 1280"] | None, tuple[Float[Array, "batch _ _ _"], ...]]:
         """Reads pictures.
 
         Args:
             images: RGB as `normalised` makes it, 224² in training.
 
         Returns:
-            Features, and the maps they come from: 16, 24, 40, 112 and 320 channels at a 2nd, 4th, 8th, 16th and 32nd
-            of the size.
+            Features, None where scales are left out, and the maps they come from: 16, 24, 40, 112 and 320 channels at a
+            2nd, 4th, 8th, 16th and 32nd of the size.
         """
         x = nn.relu6(nn.Conv(32, (3, 3), (2, 2), name="stem")(images))
         x = nn.relu6(DepthwiseConv(3, name="first_depthwise")(x))
         x = nn.Dense(16, name="first_project")(x)
         maps, number = [x], 0
-        for stages in SCALES:
+        for stages in SCALES[: self.scales]:
             stride = 2
             for features, kernel_size, blocks in stages:
                 for _ in range(blocks):
@@ -65,6 +71,8 @@ class EfficientNetLite0(nn.Module):
                     x = InvertedResidual(features, expanded, kernel_size, stride, name=f"block_{number}")(x)
                     stride = 1
             maps.append(x)
+        if self.scales < len(SCALES):
+            return None, tuple(maps)
         x = nn.relu6(nn.Dense(FEATURES, name="head")(x))
         return x.mean(axis=(1, 2)), tuple(maps)
 

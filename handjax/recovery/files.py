@@ -20,6 +20,10 @@ from handjax.weights.names import check_tree, to_flax, to_torch
 from handjax.weights.safetensors import write_tensors
 
 RECOVERY_WEIGHTS, TOKENIZER = "mmhmr.safetensors", "tokenizer"
+ASSET = Path(__file__).parents[1] / "assets" / "recovery"
+"""The small model that comes with the package, of launch.assets.recovery."""
+PYTORCH_MODULE = Path(__file__).parent / "pytorch" / "mmhmr.py"
+"""Reads what `save_recovery` writes, without JAX."""
 
 
 class RecoveryModel(NamedTuple):
@@ -36,13 +40,14 @@ def save_recovery(model: RecoveryModel, folder: Path, dtype: DTypeLike = np.floa
     Args:
         model: what is written.
         folder: made when missing.
-        dtype: of the transformer's weights in the file.
+        dtype: of the weights in the files.
     """
-    save_tokenizer(model.tokenizer, folder / TOKENIZER)
+    save_tokenizer(model.tokenizer, folder / TOKENIZER, dtype)
+    written = load_tokenizer(folder / TOKENIZER)  # which may be rounded
     state = to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), model.params))
     write_tensors(folder / RECOVERY_WEIGHTS, state)
     sizes = dataclasses.asdict(model.network.config)
-    write_json(folder / CONFIG, {**sizes, TOKENIZER: content_hash(model.tokenizer.arrays)})
+    write_json(folder / CONFIG, {**sizes, TOKENIZER: content_hash(written.arrays)})
 
 
 def load_recovery(folder: Path) -> RecoveryModel:

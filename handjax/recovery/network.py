@@ -14,7 +14,7 @@ from handjax.diffusion.transformer import Attention
 from handjax.recovery.camera import MEAN_CAMERA, reference_points
 from handjax.recovery.deformable import DeformableAttention
 from handjax.recovery.ggpm import KEYPOINTS, GGPMBlock, SelfAttention, keypoint_of_tokens
-from handjax.recovery.vit import IMAGE_SIZE, ViT, ViTConfig
+from handjax.recovery.vit import ViT, ViTConfig
 
 SHAPES = 10
 
@@ -58,6 +58,24 @@ class Context(NamedTuple):
     camera: Float[Array, "batch 3"]
 
 
+class Doubling(nn.Module):
+    """Transposed convolution of 2x2 pixels and stride 2, whose results do not overlap: one product a pixel of each.
+
+    XLA's transposed convolution is many times slower on CPU. The kernel is as PyTorch has it, which its exported file
+    is for.
+    """
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "batch H W C"]) -> Float[Array, "batch h w D"]:
+        batch, height, width, channels = x.shape
+        kernel = self.param("kernel", nn.initializers.lecun_normal(3), (2, 2, self.features, channels))
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        x = jnp.einsum("bhwc,ijdc->bhiwjd", x, kernel) + bias
+        return x.reshape(batch, 2 * height, 2 * width, self.features)
+
+
 class Upsampler(nn.Module):
     """Feature maps at multiples of the encoder's resolution, as ViTDet's simple pyramid (Li et al. 2022, section 3)."""
 
@@ -68,10 +86,9 @@ class Upsampler(nn.Module):
     def __call__(self, x: Float[Array, "batch H W C"]) -> Float[Array, "batch h w D"]:
         for number in range(round(math.log2(self.scale))):
             if number:
-                x = nn.gelu(nn.LayerNorm(name=f"norm_{number}")(x), approximate=False)
+                x = nn.gelu(nn.LayerNorm(name=f"up_norm_{number}")(x), approximate=False)
             width = max(x.shape[-1] // 2, self.features)
-            # the kernel as PyTorch has it, which its exported file is for
-            x = nn.ConvTranspose(width, (2, 2), (2, 2), transpose_kernel=True, name=f"up_{number}")(x)
+            x = Doubling(width, name=f"up_{number}")(x)
         return nn.LayerNorm(name="norm")(nn.Dense(self.features, name="project")(x))
 
 
@@ -149,8 +166,8 @@ class RecoveryNetwork(nn.Module):
         context = self.encode(images)
         return self.predict(tokens, cue, context), context
 
-    def encode(self, images: Float[Array, "batch 256 256 3"]) -> Context:
-        """Reads crops of right hands in [-1, 1]."""
+    def encode(self, images: Float[Array, "batch size size 3"]) -> Context:
+        """Reads crops of right hands in [-1, 1], of the encoder's size."""
         features = self.backbone(images).astype(jnp.float32)
         maps = [scale(features) for scale in self.pyramid]
         flat = features.reshape(len(features), -1, features.shape[-1])
@@ -186,7 +203,8 @@ class RecoveryNetwork(nn.Module):
 
 def example_inputs(
     network: RecoveryNetwork,
-) -> tuple[Float[Array, "1 256 256 3"], Int[Array, "1 L"], Float[Array, "1 21 3"]]:
+) -> tuple[Float[Array, "1 size size 3"], Int[Array, "1 L"], Float[Array, "1 21 3"]]:
     """A picture, tokens and keypoints, all zero, by which parameters are made."""
     tokens = jnp.zeros((1, network.config.tokens), jnp.int32)
-    return jnp.zeros((1, IMAGE_SIZE, IMAGE_SIZE, 3)), tokens, jnp.zeros((1, KEYPOINTS, 3))
+    size = network.config.encoder.image_size
+    return jnp.zeros((1, size, size, 3)), tokens, jnp.zeros((1, KEYPOINTS, 3))

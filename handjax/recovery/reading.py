@@ -51,7 +51,7 @@ class MeshReader:
         self,
         params: Any,
         fixed: Fixed,
-        images: Float[Array, "batch 256 256 3"],
+        images: Float[Array, "batch size size 3"],
         cue: Float[Array, "batch 21 3"],
         key: Key[Array, ""],
         **options: Any,
@@ -74,7 +74,7 @@ class MeshReader:
         return self.pose(fixed, fixed.tokenizer["codebook"][decoded.tokens], context), decoded
 
     def predictor(
-        self, params: Any, images: Float[Array, "batch 256 256 3"], cue: Float[Array, "batch 21 3"]
+        self, params: Any, images: Float[Array, "batch size size 3"], cue: Float[Array, "batch 21 3"]
     ) -> tuple[Predict, Context]:
         """Encodes pictures, and gives what predicts their tokens as often as it is asked."""
         context = _run(self.network, params, "encode", images)

@@ -1,6 +1,7 @@
 """MMHMR: from a picture of a hand to its pose tokens, shape and camera, by masked modelling."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from handjax.errors import ConfigError
+from handjax.files import atomic_write
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.mano import load_hand
 from handjax.hand.model import HandModel
@@ -16,13 +18,13 @@ from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.alignment import procrustes_align
 from handjax.preview import from_model_range, sheet
 from handjax.recovery.camera import project_to_crop
-from handjax.recovery.files import RecoveryModel, save_recovery
+from handjax.recovery.files import PYTORCH_MODULE, RecoveryModel, save_recovery
 from handjax.recovery.masking import draw_masks
 from handjax.recovery.network import SHAPES, RecoveryConfig, RecoveryNetwork, example_inputs
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.reading import Fixed, MeshReader, Recovered
 from handjax.recovery.tokenizer import Tokenizer, load_tokenizer
-from handjax.recovery.vit import IMAGE_SIZE, ViTConfig, load_vit
+from handjax.recovery.vit import ViTConfig, load_vit, with_imagenet_maps
 from handjax.recovery.vq_mano import JOINTS
 from handjax.training.task import Batch, Term
 
@@ -64,6 +66,7 @@ class MeshRecoveryTask:
         weights: of the losses "mask", "rotation", "betas", "joints_3d" and "joints_2d" (DECISIONS F6).
         corruption: what training hides.
         encoder_weights: file of HaMeR's encoder to start from; empty starts at random.
+        allow_pickle: whether it may be pickled by PyTorch.
 
     Source: MMHMR section 3.3, appendix B.
     """
@@ -74,6 +77,7 @@ class MeshRecoveryTask:
     weights: dict[str, float]
     corruption: Corruption
     encoder_weights: str = ""
+    allow_pickle: bool = False
 
     @property
     def loss_weights(self):
@@ -81,28 +85,18 @@ class MeshRecoveryTask:
 
     @property
     def exports(self):
-        return {"handjax": self._save}
+        return {"handjax": self._save, "torch": self._save_with_module}
 
     def batch_spec(self):
-        def of(dtype, *shape):
-            return jax.ShapeDtypeStruct(shape, dtype)
-
-        return {
-            "image": of(jnp.float32, IMAGE_SIZE, IMAGE_SIZE, 3),
-            "pose": of(jnp.float32, JOINTS, 3),
-            "betas": of(jnp.float32, SHAPES),
-            "mesh_known": of(jnp.bool_),
-            "keypoints": of(jnp.float32, 21, 2),
-            "keypoints_confidence": of(jnp.float32, 21),
-            "keypoints_3d": of(jnp.float32, 21, 3),
-            "keypoints_3d_known": of(jnp.bool_, 21),
-            "box_side": of(jnp.float32),
-        }
+        return fields_of_hands(self.network.config.encoder.image_size)
 
     def init(self, rng):
         params = jax.jit(self.network.init)(rng, *example_inputs(self.network))["params"]
+        if self.network.config.encoder.stem == "efficientnet":
+            params = {**params, "backbone": with_imagenet_maps(params["backbone"])}
         if self.encoder_weights:
-            params = {**params, "backbone": load_vit(self.encoder_weights, self.network.config.encoder)}
+            weights = load_vit(self.encoder_weights, self.network.config.encoder, self.allow_pickle)
+            params = {**params, "backbone": weights}
         return params, {}
 
     @property
@@ -124,7 +118,7 @@ class MeshRecoveryTask:
         log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
         losses = {"mask": _total(-log_likelihood, counted)}
         made = self.reader.pose(frozen, expected_codes(logits, tokens, hidden, frozen.tokenizer["codebook"]), context)
-        losses |= geometry_losses(made, batch)
+        losses |= geometry_losses(made, batch, frozen.hand)
         return losses, state, {"token_right": _total(logits.argmax(-1) == tokens, counted)}
 
     def evaluate(self, trainable, frozen, state, batch, rng):
@@ -143,13 +137,19 @@ class MeshRecoveryTask:
         made, _ = self.reader.recover(
             trainable, frozen, batch["image"][:PREVIEWS], jnp.zeros((len(images), 21, 3)), rng[0]
         )
-        found = (project_to_crop(made.posed.keypoints, made.camera) + 0.5) * IMAGE_SIZE
-        draw = jax.vmap(lambda points, seen: draw_skeleton(points, IMAGE_SIZE, IMAGE_SIZE, seen))
+        size = images.shape[1]
+        found = (project_to_crop(made.posed.keypoints, made.camera) + 0.5) * size
+        draw = jax.vmap(lambda points, seen: draw_skeleton(points, size, size, seen))
         truth = draw(batch["keypoints"][:PREVIEWS], batch["keypoints_confidence"][:PREVIEWS])
         return {"recovered": sheet(images, truth, jnp.maximum(0.4 * images, draw(found, jnp.ones(found.shape[:2]))))}
 
     def _save(self, params, state, folder, dtype):
         save_recovery(RecoveryModel(self.network, params, self.tokenizer), folder, dtype)
+
+    def _save_with_module(self, params, state, folder, dtype):
+        self._save(params, state, folder, dtype)
+        with atomic_write(folder / PYTORCH_MODULE.name) as temporary:
+            shutil.copyfile(PYTORCH_MODULE, temporary)
 
     @jax.default_matmul_precision("highest")
     def _measures(self, frozen, made, batch):
@@ -159,10 +159,30 @@ class MeshRecoveryTask:
             ours, theirs = getattr(made.posed, part), getattr(truth, part)
             far = jnp.linalg.norm(procrustes_align(ours, theirs) - theirs, axis=-1)
             terms[name] = _total(1000 * far.mean(-1), batch["mesh_known"])
-        places = (project_to_crop(made.posed.keypoints, made.camera) + 0.5) * IMAGE_SIZE
+        places = (project_to_crop(made.posed.keypoints, made.camera) + 0.5) * batch["image"].shape[1]
         far = jnp.linalg.norm(places - batch["keypoints"], axis=-1)
-        terms["pck_0.1"] = _total(far <= 0.1 * batch["box_side"][:, None], batch["keypoints_confidence"] > 0)
+        terms["pck_0.1"] = _total(far <= 0.1 * batch["box_side"][:, None], batch["keypoints_weight"] > 0)
         return terms
+
+
+def fields_of_hands(size: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Pictures of hands, `size` pixels wide, and what is known of each (`data_pipelines.loader`)."""
+
+    def of(dtype, *shape):
+        return jax.ShapeDtypeStruct(shape, dtype)
+
+    return {
+        "image": of(jnp.float32, size, size, 3),
+        "pose": of(jnp.float32, JOINTS, 3),
+        "betas": of(jnp.float32, SHAPES),
+        "mesh_known": of(jnp.bool_),
+        "keypoints": of(jnp.float32, 21, 2),
+        "keypoints_confidence": of(jnp.float32, 21),
+        "keypoints_weight": of(jnp.float32, 21),
+        "keypoints_3d": of(jnp.float32, 21, 3),
+        "keypoints_3d_known": of(jnp.bool_, 21),
+        "box_side": of(jnp.float32),
+    }
 
 
 def expected_codes(
@@ -190,16 +210,24 @@ def corrupt_cue(
     return jax.vmap(corrupt)(keys, cue)
 
 
-def geometry_losses(made: Recovered, batch: Batch) -> dict[str, Term]:
-    """L_MANO, L_3D and L_2D: sums over joints, means over the batch, times the paper's batch (DECISIONS F6)."""
+def geometry_losses(made: Recovered, batch: Batch, hand: HandModel) -> dict[str, Term]:
+    """L_MANO, L_3D and L_2D: sums over joints, means over the batch, times the paper's batch (DECISIONS F6).
+
+    L_2D also counts keypoints that cannot be seen, as long as their place is known: under a patch they are what has to
+    be guessed. L_3D takes the joints of the mesh where it is known, as rotations and tokens do: other points in space
+    of the same record, as MediaPipe's beside the fit to its keypoints, are 15 mm away from them.
+    """
     joints = made.posed.keypoints
+    truth = pose_hands(hand, axis_angle_to_matrix(batch["pose"]), jnp.asarray(batch["betas"])).keypoints
+    known = batch["mesh_known"][:, None]
+    in_space = jnp.where(known[..., None], truth - truth[:, :1], batch["keypoints_3d"])
     places = project_to_crop(joints, made.camera)
     errors = {
         "rotation": jnp.square(made.rotations - axis_angle_to_matrix(batch["pose"])).sum((1, 2, 3))
         * batch["mesh_known"],
         "betas": jnp.square(made.betas - batch["betas"]).sum(1) * batch["mesh_known"],
-        "joints_3d": _weighted_l1(joints - joints[:, :1], batch["keypoints_3d"], batch["keypoints_3d_known"]),
-        "joints_2d": _weighted_l1(places, _cue(batch)[..., :2], batch["keypoints_confidence"]),
+        "joints_3d": _weighted_l1(joints - joints[:, :1], in_space, known | batch["keypoints_3d_known"]),
+        "joints_2d": _weighted_l1(places, _cue(batch)[..., :2], batch["keypoints_weight"]),
     }
     return {name: _total(GEOMETRY_SCALE * error) for name, error in errors.items()}
 
@@ -210,7 +238,7 @@ def _weighted_l1(ours, theirs, weight) -> Float[Array, " batch"]:
 
 def _cue(batch: Batch) -> Float[Array, "batch 21 3"]:
     """Places in the crop from -0.5 to 0.5 and confidence."""
-    places = batch["keypoints"] / IMAGE_SIZE - 0.5
+    places = batch["keypoints"] / batch["image"].shape[1] - 0.5
     return jnp.concatenate([places, batch["keypoints_confidence"][..., None]], axis=-1)
 
 
@@ -222,14 +250,18 @@ def _total(values, counted=None) -> Term:
 def make(config: Any) -> MeshRecoveryTask:
     """Makes the task of a recipe with `tokenizer` (folder of an exported one), `encoder` (of `ViTConfig`), `network`
     (of `RecoveryConfig`), `dtype` (of the encoder's computation), `corruption`, `loss`, `hand_model` (path of a MANO
-    file, or empty) and `encoder_weights`.
+    file, or empty), `encoder_weights` and `allow_pickle`.
 
     Raises:
-      ConfigError: no tokenizer is named, or it was trained on another hand model; an unknown dtype.
+      ConfigError: no tokenizer is named, or it was trained on another hand model; an unknown dtype; a weight decay
+        that would shrink EfficientNet-Lite0, which stays as it is.
       WeightsError: a file cannot be read.
     """
     if config.dtype not in DTYPES:
         raise ConfigError(f"dtype={config.dtype!r} is unknown; use one of {DTYPES}")
+    encoder = ViTConfig(**config.encoder)
+    if encoder.stem == "efficientnet" and config.optim.weight_decay:
+        raise ConfigError(f"optim.weight_decay={config.optim.weight_decay} would shrink EfficientNet-Lite0; use 0")
     if not config.tokenizer:
         raise ConfigError(
             "tokenizer is empty; train vq_mano.py, write it by launch.export --to handjax, name its folder"
@@ -242,8 +274,14 @@ def make(config: Any) -> MeshRecoveryTask:
             )
     fields = dict(config.network) | {"scales": tuple(config.network.scales)}  # a run's config.json has a list
     tokens, codes = tokenizer.network.tokens, len(tokenizer.codebook)
-    sizes = RecoveryConfig(tokens=tokens, codes=codes, encoder=ViTConfig(**config.encoder), **fields)
+    sizes = RecoveryConfig(tokens=tokens, codes=codes, encoder=encoder, **fields)
     network = RecoveryNetwork(sizes, jnp.dtype(config.dtype))
     return MeshRecoveryTask(
-        network, tokenizer, hand, dict(config.loss), Corruption(**config.corruption), config.encoder_weights
+        network,
+        tokenizer,
+        hand,
+        dict(config.loss),
+        Corruption(**config.corruption),
+        config.encoder_weights,
+        config.allow_pickle,
     )

@@ -29,6 +29,7 @@ SPEC = {
     "keypoints_valid": jax.ShapeDtypeStruct((), np.bool_),
     "keypoints_known": jax.ShapeDtypeStruct((21,), np.bool_),
     "keypoints_confidence": jax.ShapeDtypeStruct((21,), np.float32),
+    "keypoints_weight": jax.ShapeDtypeStruct((21,), np.float32),
     "box_side": jax.ShapeDtypeStruct((), np.float32),
     "is_right": jax.ShapeDtypeStruct((), np.bool_),
 }
@@ -173,6 +174,7 @@ def test_keypoints_that_are_nan_are_missing(options):
     whole, holed = example(record, **options), example(with_missing(record, missing), **options)
     assert all(np.isfinite(value).all() for value in holed.values())
     np.testing.assert_array_equal(np.flatnonzero(~holed["keypoints_known"]), missing)
+    np.testing.assert_array_equal(holed["keypoints_weight"], holed["keypoints_known"])  # also under a patch
     assert holed["keypoints_valid"] and (holed["keypoints_confidence"][missing] == 0).all()
     kept = np.setdiff1d(np.arange(21), missing)
     if not options:  # a patch depends on the places
@@ -191,7 +193,8 @@ def test_confidence_that_is_nan_is_none():
     record = make_record(3)
     record.keypoints_2d[5, 2] = np.nan
     made = example(record, max_shift=0.0, crop_scale=(2.0, 2.0), max_rotation=0.0)
-    np.testing.assert_array_equal(made["keypoints_confidence"], np.arange(21) != 5)
+    for name in ("keypoints_confidence", "keypoints_weight"):
+        np.testing.assert_array_equal(made[name], np.arange(21) != 5)
     assert made["keypoints_known"].all()
 
 

@@ -66,3 +66,10 @@ def test_pictures_become_meshes_and_one_failure_leaves_the_others(weights, monke
 def test_a_folder_without_weights_is_refused(monkeypatch, tmp_path):
     with pytest.raises(WeightsError, match="no config.json"):
         call(monkeypatch, tmp_path, "--model", tmp_path, "--out", tmp_path)
+
+
+def test_without_a_model_the_packages_own_is_read(weights, monkeypatch, tmp_path):
+    monkeypatch.setattr(reconstruct, "ASSET", weights)
+    write_image(tmp_path / "a.png", np.full((80, 90, 3), 200, np.uint8))
+    call(monkeypatch, tmp_path / "a.png", "--out", tmp_path / "out")
+    assert len(read_mesh(tmp_path / "out" / "a.png.0.obj").vertices) > 700

@@ -1,16 +1,26 @@
 """Parts of the mesh recovery against PyTorch: the encoder in HaMeR's names, and sampling as `grid_sample` does it."""
 
+import dataclasses
+import importlib.util
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from handjax.errors import WeightsError
+from handjax.hand.model import load_open_hand
 from handjax.recovery.deformable import sample_maps
-from handjax.recovery.network import Upsampler
+from handjax.recovery.files import PYTORCH_MODULE, RecoveryModel, save_recovery
+from handjax.recovery.network import RecoveryConfig, RecoveryNetwork, Upsampler, example_inputs
+from handjax.recovery.reading import Fixed, MeshReader
+from handjax.recovery.tokenizer import save_tokenizer
 from handjax.recovery.vit import ViT, ViTConfig, load_vit
+from handjax.tasks import make_task
+from handjax.training.config import load_config
 from handjax.weights.names import to_torch
 from handjax.weights.safetensors import write_tensors
+from tests.recovery.tiny_models import CODES, ENCODER, NETWORK, random_tokenizer
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -70,6 +80,21 @@ def test_the_encoder_reads_hamers_checkpoint(tensors, tmp_path):
     assert all(np.array_equal(value, tensors[name]) for name, value in again.items())
 
 
+def test_a_run_starts_from_a_pickled_checkpoint_where_that_is_allowed(tensors, tmp_path):
+    path = tmp_path / "hamer.ckpt"
+    torch.save({"state_dict": {name: torch.from_numpy(value) for name, value in tensors.items()}}, path)
+    save_tokenizer(random_tokenizer(), tmp_path)
+    fields = {f"encoder.{name}": value for name, value in dataclasses.asdict(CONFIG).items() if name != "stem"}
+    fields |= {f"network.{name}": value for name, value in NETWORK.items()}
+    fields |= {"tokenizer": tmp_path, "encoder_weights": path}
+    words = [f"--config.{name}={value}" for name, value in fields.items()]
+    with pytest.raises(WeightsError, match="allow_pickle"):
+        make_task(load_config("mmhmr.py:tiny", words)).init(jax.random.key(0))
+    params, _ = make_task(load_config("mmhmr.py:tiny", [*words, "--config.allow_pickle=True"])).init(jax.random.key(0))
+    weight = params["backbone"]["blocks_1"]["mlp"]["fc1"]["kernel"]
+    np.testing.assert_array_equal(weight, tensors["backbone.blocks.1.mlp.fc1.weight"].T)
+
+
 def test_an_encoder_of_another_size_is_refused(tensors, tmp_path):
     path = tmp_path / "hamer.safetensors"
     write_tensors(path, tensors)
@@ -95,7 +120,7 @@ def test_the_exported_upsampler_is_pytorchs():
     x = functional.conv_transpose2d(
         torch.tensor(maps.tolist()).permute(0, 3, 1, 2), state["up.0.weight"], state["up.0.bias"], 2
     )
-    x = functional.gelu(normalised(x, "norm.1"))
+    x = functional.gelu(normalised(x, "up_norm.1"))
     x = functional.conv_transpose2d(x, state["up.1.weight"], state["up.1.bias"], 2).permute(0, 2, 3, 1)
     x = normalised(functional.linear(x, state["project.weight"], state["project.bias"]).permute(0, 3, 1, 2), "norm")
     expected = x.permute(0, 2, 3, 1).numpy()
@@ -113,3 +138,37 @@ def test_samples_are_those_of_grid_sample():
         grid = torch.from_numpy(2 * places[:, :, head, 0] - 1)
         theirs = F.grid_sample(image, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
         np.testing.assert_allclose(ours[:, :, head], theirs.permute(0, 2, 3, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("stem", ["patches", "efficientnet"])
+def test_the_exported_module_recovers_the_same_hands(stem, tmp_path):
+    spec = importlib.util.spec_from_file_location("exported_mmhmr", PYTORCH_MODULE)
+    exported = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(exported)
+    sizes = NETWORK | {"scales": (1, 4), "layers": 2, "head_layers": 2}
+    tokenizer = random_tokenizer(tokens=32)
+    encoder = ViTConfig(**ENCODER, stem=stem)
+    network = RecoveryNetwork(RecoveryConfig(tokens=32, codes=CODES, encoder=encoder, **sizes))
+    params = jax.jit(network.init)(jax.random.key(2), *example_inputs(network))["params"]
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(3), len(leaves))
+    pairs = zip(leaves, keys, strict=True)
+    params = jax.tree.unflatten(tree, [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in pairs])
+    save_recovery(RecoveryModel(network, params, tokenizer), tmp_path)
+    peer = exported.MMHMR.from_folder(tmp_path)
+    rng = np.random.default_rng(0)
+    images = rng.uniform(-1, 1, (2, encoder.image_size, encoder.image_size, 3)).astype(np.float32)
+    cue = rng.uniform(-0.4, 0.4, (2, 21, 3)).astype(np.float32)  # half of the confidences are below zero: not given
+    tokens = rng.integers(0, CODES + 1, (2, 32))
+    logits, context = jax.jit(network.apply)({"params": params}, images, tokens, cue)
+    pictures = torch.from_numpy(images.transpose(0, 3, 1, 2))
+    with torch.no_grad():
+        theirs = peer(pictures, torch.from_numpy(tokens), torch.from_numpy(cue))
+    for ours, their in zip((logits, context.betas, context.camera), theirs, strict=True):
+        np.testing.assert_allclose(ours, their.numpy(), rtol=1e-4, atol=1e-4 * np.abs(ours).max())
+    reader = MeshReader(network, tokenizer.network)
+    fixed = Fixed(tokenizer.arrays, load_open_hand())
+    made, decoded = jax.jit(reader.recover)(params, fixed, images, cue, jax.random.key(0))
+    found = peer.recover(pictures, torch.from_numpy(cue))
+    np.testing.assert_allclose(found.confidence.numpy(), decoded.confidence, atol=1e-3)
+    np.testing.assert_allclose(found.rotations.numpy(), made.rotations, atol=1e-3)

@@ -14,9 +14,9 @@ ENCODER = {"width": 12, "depth": 1, "heads": 3}
 NETWORK = {"features": 16, "heads": 2, "points": 2, "graph_blocks": 1, "layers": 1, "head_layers": 1}
 
 
-def random_tokenizer() -> Tokenizer:
-    """16 tokens of 12 codes."""
-    network = VQMano(tokens=16, width=8, blocks=1, dim=4)
+def random_tokenizer(tokens: int = 16) -> Tokenizer:
+    """Tokens of 12 codes."""
+    network = VQMano(tokens=tokens, width=8, blocks=1, dim=4)
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 3, 3)))["params"]
     return Tokenizer(network, params, jax.random.normal(jax.random.key(1), (CODES, 4)), "open_hand")
 

@@ -16,12 +16,14 @@ from handjax.hand.camera import PinholeCamera, project
 from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.perception import DetectedHand
-from handjax.recovery.camera import FOCAL, crop_translation, project_to_crop, reference_points
+from handjax.perception.efficientnet import EfficientNetLite0, load_params
+from handjax.recovery.camera import crop_places, crop_translation, project_to_crop, reference_points
 from handjax.recovery.decoding import ranked
 from handjax.recovery.files import load_recovery
 from handjax.recovery.masking import draw_masks
 from handjax.recovery.network import RecoveryConfig, RecoveryNetwork, example_inputs
 from handjax.recovery.tokenizer import save_tokenizer
+from handjax.recovery.vit import ViTConfig, with_imagenet_maps
 from handjax.tasks import make_task
 from handjax.tasks.mesh_recovery import expected_codes, geometry_losses
 from handjax.training.config import load_config
@@ -75,6 +77,7 @@ def batch():
         "mesh_known": known,
         "keypoints": rng.uniform(64, 192, (BATCH, 21, 2)).astype(np.float32),
         "keypoints_confidence": rng.integers(0, 2, (BATCH, 21)).astype(np.float32),
+        "keypoints_weight": rng.uniform(0, 1, (BATCH, 21)).astype(np.float32),
         "keypoints_3d": np.asarray(hand.keypoints - hand.keypoints[:, :1]),
         "keypoints_3d_known": np.broadcast_to(known[:, None], (BATCH, 21)),
         "box_side": np.full(BATCH, 128, np.float32),
@@ -122,7 +125,7 @@ def test_geometry_is_summed_over_joints_and_scaled_to_the_paper_s_batch(task, ba
     made, _ = jax.jit(
         lambda p, b: task.reader.recover(p, task.frozen(), b["image"], jnp.zeros((BATCH, 21, 3)), KEYS[0])
     )(params, batch)
-    terms = {name: float(total / weight) for name, (total, weight) in geometry_losses(made, batch).items()}
+    terms = {name: float(total / weight) for name, (total, weight) in geometry_losses(made, batch, task.hand).items()}
     truth = np.float64(axis_angle_to_matrix(batch["pose"]))
     joints = np.float64(made.posed.keypoints)
     places = np.float64(project_to_crop(made.posed.keypoints, made.camera))
@@ -132,10 +135,16 @@ def test_geometry_is_summed_over_joints_and_scaled_to_the_paper_s_batch(task, ba
             expected["rotation"] += ((made.rotations[b] - truth[b]) ** 2).sum()
             expected["betas"] += ((made.betas[b] - batch["betas"][b]) ** 2).sum()
             expected["joints_3d"] += np.abs(joints[b] - joints[b, 0] - batch["keypoints_3d"][b]).sum()
-        seen = batch["keypoints_confidence"][b] > 0
-        expected["joints_2d"] += np.abs(places[b] - (batch["keypoints"][b] / 256 - 0.5))[seen].sum()
+        away = np.abs(places[b] - (batch["keypoints"][b] / 256 - 0.5)).sum(axis=1)
+        expected["joints_2d"] += np.float64(batch["keypoints_weight"][b]) @ away  # also of those that cannot be seen
     for name, value in expected.items():
         assert terms[name] == pytest.approx(float(48 * value / BATCH), rel=1e-3), name
+    elsewhere = batch | {"keypoints_3d": batch["keypoints_3d"] + 1}  # the mesh is known, or nothing
+    assert geometry_losses(made, elsewhere, task.hand)["joints_3d"][0] == pytest.approx(
+        float(geometry_losses(made, batch, task.hand)["joints_3d"][0])
+    )
+    alone = elsewhere | {"mesh_known": jnp.zeros(BATCH, bool)}
+    assert geometry_losses(made, alone, task.hand)["joints_3d"][0] > 48 * 2 * 21
     assert task.loss_weights == {"mask": 1.0, "rotation": 1e-3, "betas": 5e-4, "joints_3d": 5e-2, "joints_2d": 1e-2}
 
 
@@ -175,7 +184,7 @@ def test_the_encoder_is_called_once(task, batch, params):
     inside, outside = str(loop.params["jaxpr"]), str(program)
     assert "conv_general_dilated" not in inside
     over_pictures = re.findall(r":f32\[\d+(?:,\d+){3}\] = conv_general_dilated", outside)
-    assert len(over_pictures) == 3  # patches, and two doublings for the map of scale 4
+    assert len(over_pictures) == 1  # patches
 
 
 def test_evaluation_measures_with_and_without_keypoints(task, batch, params):
@@ -184,6 +193,46 @@ def test_evaluation_measures_with_and_without_keypoints(task, batch, params):
     assert float(terms["pa_mpjpe_mm"][1]) == 2 and all(np.isfinite(total) for total, _ in terms.values())
     picture = jax.jit(task.preview)(params, task.frozen(), {}, batch, KEYS)["recovered"]
     assert picture.shape == (3 * 256, 3 * 256, 3)
+
+
+def test_maps_of_efficientnet_stay_as_imagenet_has_taught_them(folder, batch):
+    encoder = {"width": 12, "depth": 1, "heads": 3, "stem": "efficientnet"}
+    network = RecoveryNetwork(RecoveryConfig(tokens=16, codes=CODES, encoder=ViTConfig(**encoder), **NETWORK))
+    random = jax.jit(network.init)(jax.random.key(0), *example_inputs(network))["params"]
+    params = {**random, "backbone": with_imagenet_maps(random["backbone"])}
+    stem = params["backbone"]["patch_embed"]["efficientnet"]
+    published = load_params()["params"]
+    assert {"stem", "block_10"} <= stem.keys() <= published.keys() - {"head", "block_11"}
+    images = jnp.asarray(batch["image"][:2, ::2, ::2])
+
+    def features(params, pixels):
+        return network.apply({"params": params}, pixels, method=lambda module, x: module.backbone(x))
+
+    slopes = jax.jit(jax.grad(lambda p: jnp.square(features(p, images)).sum()))(params)["backbone"]["patch_embed"]
+    assert all((slope == 0).all() for slope in jax.tree.leaves(slopes["efficientnet"]))
+    assert (slopes["proj"]["kernel"] != 0).any()
+    made, side = jax.jit(features)(params, images), jnp.asarray(images).at[:, :, :16].set(0).at[:, :, -16:].set(0)
+    assert made.shape == (2, 8, 6, 12)
+    np.testing.assert_array_equal(made, jax.jit(features)(params, side))  # the sides are not looked at
+    maps = EfficientNetLite0().apply({"params": published}, (127.5 * images[:, :, 16:-16] + 0.5) / 128)[1]
+    fine = [maps[2][:, i::2, j::2] for i in (0, 1) for j in (0, 1)]
+    both = np.concatenate([*fine, maps[3]], axis=-1)
+    _, kept = network.apply(
+        {"params": params},
+        images,
+        method=lambda module, x: module.backbone(x),
+        capture_intermediates=lambda module, _: module.name == "norm",
+    )
+    (normed,) = kept["intermediates"]["backbone"]["patch_embed"]["norm"]["__call__"]
+    centred = both - both.mean(axis=-1, keepdims=True)
+    expected = centred / np.sqrt(np.square(centred).mean(axis=-1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(normed, expected, atol=2e-3)
+
+
+def test_a_decay_would_shrink_the_maps(folder):
+    words = [f"--config.tokenizer={folder}", "--config.optim.weight_decay=1e-2"]
+    with pytest.raises(ConfigError, match="would shrink EfficientNet-Lite0"):
+        make_task(load_config("mmhmr.py:embedded", words))
 
 
 @pytest.mark.slow
@@ -231,12 +280,13 @@ def test_the_camera_is_a_pinhole_of_the_crop():
     points = jax.random.normal(jax.random.key(0), (21, 3)) * 0.05
     camera = jnp.array([5.0, 0.01, -0.02])
     pixels = project(
-        PinholeCamera(jnp.full(2, FOCAL), jnp.full(2, 128.0)), points + jnp.array([0.01, -0.02, 2 * FOCAL / (256 * 5)])
+        PinholeCamera(jnp.full(2, 5000.0), jnp.full(2, 128.0)), points + jnp.array([0.01, -0.02, 2 * 5000 / (256 * 5)])
     )
     np.testing.assert_allclose((project_to_crop(points, camera) + 0.5) * 256, pixels, atol=1e-3)
     assert crop_translation(camera).shape == (3,)
     corners = jnp.array([[-0.375, -0.5], [0.375, 0.5], [0.0, 0.0]])  # of the columns that the network sees
     np.testing.assert_allclose(reference_points(corners), [[0, 0], [1, 1], [0.5, 0.5]], atol=1e-6)
+    np.testing.assert_allclose(crop_places(reference_points(corners)), corners, atol=1e-6)
 
 
 def test_a_trained_model_comes_back_with_its_own_tokenizer(folder, task, params, tmp_path):

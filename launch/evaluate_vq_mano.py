@@ -1,0 +1,135 @@
+"""How much of a pose do its tokens keep? `python -m launch.evaluate --suite vq_mano [--model TOKENIZER]`.
+
+Held-out random poses within the limits of motion, turned every way; with --data, those of prepared records, such as
+fits to photographs, of which the tokenizer has seen none.
+"""
+
+import argparse
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from tqdm import tqdm
+
+from data_pipelines.features import open_records
+from data_pipelines.poses import make_loader
+from handjax.errors import ConfigError, InputError
+from handjax.files import write_json
+from handjax.hand.mano import load_hand
+from handjax.hand.model import mirror_pose
+from handjax.hand.rotations import axis_angle_to_matrix
+from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.intervals import bootstrap_mean_interval
+from handjax.recovery.files import ASSET, TOKENIZER
+from handjax.recovery.posing import pose_hands
+from handjax.recovery.quantizer import nearest_codes, perplexity
+from handjax.recovery.tokenizer import load_tokenizer
+from launch import command
+
+BATCH = 256
+LIMIT = 20_480
+MILLIMETRES = 1000.0
+SPLITS = ("train", "eval")
+
+Poses = tuple[np.ndarray, np.ndarray]
+"""Axis-angle [batch, 16, 3] and betas [batch, 10]."""
+
+
+def add_vq_mano_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds what `evaluate_vq_mano` reads."""
+    default = ASSET / TOKENIZER
+    parser.add_argument("--model", type=Path, default=default, metavar="DIR", help="an exported run of vq_mano.py")
+    parser.add_argument("--data", help="prepared records, whose poses are taken in place of random ones")
+    parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of a tokenizer that knows MANO")
+    parser.add_argument("--limit", type=int, default=LIMIT, help="number of poses")
+    parser.add_argument("--out", type=Path, help="folder for figures.json")
+    parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
+
+
+def evaluate_vq_mano(arguments: argparse.Namespace, report: command.Report) -> None:
+    """Prints errors after FreiHAND's alignment and how the codes are used, and writes them to `arguments.out`.
+
+    Raises:
+      ConfigError: the tokenizer knows another hand model.
+      InputError: no record has a pose of the tokenizer's hand model.
+    """
+    tokenizer, hand = load_tokenizer(arguments.model), load_hand(arguments.hand_model)
+    if tokenizer.hand != hand.name:
+        raise ConfigError(f"{arguments.model} knows {tokenizer.hand}, not {hand.name}; give it its own hand model")
+
+    @jax.jit
+    @jax.default_matmul_precision("highest")
+    def reconstruct(pose: jax.Array, betas: jax.Array) -> tuple[jax.Array, ...]:
+        def run(method: str, value: jax.Array) -> Any:
+            return tokenizer.network.apply({"params": tokenizer.params}, value, method=method)
+
+        rotations = axis_angle_to_matrix(pose)
+        tokens = nearest_codes(run("encode", rotations), tokenizer.codebook)
+        made, truth = (pose_hands(hand, r, betas) for r in (run("decode", tokenizer.codebook[tokens]), rotations))
+        pairs = ((made.keypoints, truth.keypoints), (made.vertices, truth.vertices))
+        return tokens, *(jnp.linalg.norm(procrustes_align(*pair) - pair[1], axis=-1).mean(-1) for pair in pairs)
+
+    poses = record_poses(arguments.data, hand.name) if arguments.data else random_poses(arguments.hand_model)
+    counts, errors = np.zeros(len(tokenizer.codebook)), []
+    with tqdm(total=arguments.limit, unit="pose", disable=None) as bar:
+        for pose, betas in poses:
+            tokens, *far = jax.device_get(reconstruct(pose, betas))
+            left = arguments.limit - bar.n
+            counts += np.bincount(tokens[:left].ravel(), minlength=len(counts))
+            errors.append(MILLIMETRES * np.stack(far)[:, :left])
+            bar.update(errors[-1].shape[1])
+            if bar.n >= arguments.limit:
+                break
+    items = figures(np.concatenate(errors, axis=1), counts)
+    for item in items:
+        report.item(item, describe(item))
+    if arguments.out:
+        settings = {"data": Path(arguments.data).name if arguments.data else "random", "limit": arguments.limit}
+        document = {"suite": "vq_mano", "figures": items, "settings": settings, **command.environment()}
+        write_json(arguments.out / "figures.json", document)
+
+
+def figures(errors: np.ndarray, counts: np.ndarray) -> list[dict[str, Any]]:
+    """Mean errors of joints and vertices in millimetres; share of the codes that are used, and their perplexity."""
+    poses = errors.shape[1]
+    means = [
+        {"name": name, "value": float(row.mean()), "interval_95": bootstrap_mean_interval(row), "poses": poses}
+        for name, row in zip(("pa_mpjpe_mm", "pa_mpvpe_mm"), errors, strict=True)
+    ]
+    of_codes = {"usage": float((counts > 0).mean()), "perplexity": float(perplexity(jnp.asarray(counts, jnp.float32)))}
+    return means + [{"name": name, "value": value, "poses": poses} for name, value in of_codes.items()]
+
+
+def describe(item: dict[str, Any]) -> str:
+    """One line of a figure."""
+    interval = "" if "interval_95" not in item else " [{:.4g}, {:.4g}]".format(*item["interval_95"])
+    return f"{item['name']:12} {item['value']:.4g}{interval} of {item['poses']} poses"
+
+
+def random_poses(hand_model: str) -> Iterator[Poses]:
+    """Those of the "eval" split of vq_mano.py, the same for every run."""
+    config = ml_collections.ConfigDict({"hand_model": hand_model})
+    for batch in make_loader(config, {}, BATCH, seed=0, split="eval"):
+        yield batch["pose"], batch["betas"]
+
+
+def record_poses(path: str, hand: str) -> Iterator[Poses]:
+    """Poses of records as right hands, from every split.
+
+    Raises:
+      InputError: there is none of the hand model.
+    """
+    sources = [source for source in (open_records(path, split) for split in SPLITS) if source is not None]
+    records: Iterator[Any] = (record for source in sources for record in source if record.hand_model == hand)
+    found = False
+    while part := list(itertools.islice(records, BATCH)):
+        found = True
+        poses = [mirror_pose(jnp.asarray(r.pose)) if r.side == "left" else r.pose for r in part]
+        yield np.stack(poses), np.stack([record.betas for record in part])
+    if not found:
+        raise InputError(f"{path}: no record has a pose of {hand}; prepare pictures with launch.precompute")

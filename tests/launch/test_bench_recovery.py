@@ -1,0 +1,51 @@
+"""The benchmark of mesh recovery on a network as small as can be."""
+
+import jax
+import numpy as np
+import pytest
+
+from handjax.recovery.network import RecoveryConfig, RecoveryNetwork, example_inputs
+from handjax.recovery.vit import ViTConfig
+from launch import bench_recovery
+from tests.launch.test_evaluate_recovery import _batch
+from tests.recovery.tiny_models import CODES, ENCODER, NETWORK, random_model
+
+pytest.importorskip("torch")
+SMALL = RecoveryConfig(tokens=32, codes=CODES, encoder=ViTConfig(**ENCODER), **NETWORK)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(bench_recovery, "FULL", SMALL)
+
+
+def test_both_networks_are_timed_on_the_same_weights(monkeypatch):
+    network = RecoveryNetwork(SMALL)
+    inputs = example_inputs(network)
+    params = jax.jit(network.init)(jax.random.key(0), *inputs)["params"]
+    seen = []
+    module = bench_recovery.importlib.import_module("handjax.recovery.pytorch.mmhmr")
+    forward = module.MMHMR.forward
+
+    def watched(self, *given):
+        seen.append(forward(self, *given)[0].numpy())
+
+    monkeypatch.setattr(module.MMHMR, "forward", watched)
+    bench_recovery.peer_forward(params, *map(np.array, inputs))()
+    np.testing.assert_allclose(seen[0], network.apply({"params": params}, *inputs)[0], rtol=1e-4, atol=1e-5)
+    five, forward_item = bench_recovery.bench_network(1)
+    assert (five["name"], five["ratio_bound"], five["peer_name"]) == ("five_iterations", 1.05, "one iteration")
+    assert forward_item["peer_name"] == "PyTorch" and forward_item["per_second"] > 0 and five["peer"] > 0
+
+
+def test_tables_of_decoding_stand_beside_the_papers(monkeypatch):
+    batch = _batch()
+    monkeypatch.setattr("launch.evaluate_recovery.open_records", lambda path, split: range(5))
+    monkeypatch.setattr("launch.evaluate_recovery.make_loader", lambda *_, **__: iter([batch]))
+    monkeypatch.setattr(bench_recovery, "ITERATION_TABLE", {1: (5.9, 5.8)})
+    monkeypatch.setattr(bench_recovery, "RANK_TABLE", {1: (5.7, 5.5), 3: (7.9, 8.0)})
+    items = {item["name"]: item for item in bench_recovery.bench_decoding("records", random_model())}
+    assert list(items) == [f"{n}/pa_mp{p}pe_mm" for n in ("iterations_1", "rank_1", "rank_3") for p in "jv"]
+    assert [item["paper"] for item in items.values()] == [5.9, 5.8, 5.7, 5.5, 7.9, 8.0]
+    assert items["rank_1/pa_mpvpe_mm"]["ours"] != items["rank_3/pa_mpvpe_mm"]["ours"]
+    assert {item["runs"] for item in items.values()} == {5}

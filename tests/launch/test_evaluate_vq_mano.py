@@ -1,0 +1,85 @@
+"""The suite of the tokenizer, on a random one, beside FreiHAND's alignment done hand by hand in float64."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from data_pipelines.poses import make_loader
+from handjax.errors import InputError
+from handjax.hand.model import load_open_hand, mirror_pose
+from handjax.hand.rotations import axis_angle_to_matrix
+from handjax.metrics.alignment import procrustes_align
+from handjax.record import HandRecord
+from handjax.recovery.posing import pose_hands
+from handjax.recovery.tokenizer import save_tokenizer
+from launch import evaluate, evaluate_vq_mano
+from tests.recovery.tiny_models import CODES, random_tokenizer
+
+POSES = 12
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation():
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    save_tokenizer(random_tokenizer(), tmp_path)
+    monkeypatch.setattr(evaluate_vq_mano, "BATCH", 8)
+
+    def run(*words):
+        argv = ["launch.evaluate", "--suite", "vq_mano", "--model", tmp_path, "--limit", POSES, "--json", *words]
+        monkeypatch.setattr(sys, "argv", list(map(str, argv)))
+        assert evaluate.main() == 0
+        return {item["name"]: item for item in json.loads(capsys.readouterr().out)["items"]}
+
+    return run
+
+
+def _poses():
+    batches = iter(make_loader(ConfigDict({"hand_model": ""}), {}, 8, seed=0, split="eval"))
+    first, second = next(batches), next(batches)
+    return [np.concatenate([first[name], second[name]])[:POSES] for name in ("pose", "betas")]
+
+
+def test_figures_are_those_of_held_out_poses(run):
+    pose, betas = map(jnp.asarray, _poses())
+    tokenizer = random_tokenizer()
+
+    def apply(method, value):
+        return tokenizer.network.apply({"params": tokenizer.params}, value, method=method)
+
+    rotations = axis_angle_to_matrix(pose)
+    latents, codebook = np.float64(apply("encode", rotations)), np.float64(tokenizer.codebook)
+    tokens = np.linalg.norm(latents[:, :, None] - codebook, axis=-1).argmin(-1)
+    pairs = [pose_hands(load_open_hand(), r, betas) for r in (apply("decode", tokenizer.codebook[tokens]), rotations)]
+    figures = run()
+    for name, part in (("pa_mpjpe_mm", "keypoints"), ("pa_mpvpe_mm", "vertices")):
+        made, truth = (np.float64(getattr(posed, part)) for posed in pairs)
+        expected = 1000 * np.linalg.norm(procrustes_align(made, truth) - truth, axis=-1).mean()
+        assert figures[name]["value"] == pytest.approx(expected, rel=1e-3) and figures[name]["poses"] == POSES
+    shares = np.bincount(tokens.ravel(), minlength=CODES) / tokens.size
+    assert figures["usage"]["value"] == pytest.approx((shares > 0).mean())
+    used = shares[shares > 0]
+    assert figures["perplexity"]["value"] == pytest.approx(np.exp(-(used * np.log(used)).sum()), rel=1e-5)
+
+
+def test_poses_of_records_are_those_of_right_hands(monkeypatch, run):
+    pose, betas = np.full((16, 3), 0.2, np.float32), np.zeros(10, np.float32)
+    left = np.asarray(mirror_pose(jnp.asarray(pose)))
+    hands = [("right", pose), ("left", left)] * 6
+    records = [HandRecord("a", b"", side=side, hand_model="open_hand", pose=p, betas=betas) for side, p in hands]
+    monkeypatch.setattr(evaluate_vq_mano, "open_records", lambda path, split: records if split == "eval" else None)
+    low, high = run("--data", "records")["pa_mpvpe_mm"]["interval_95"]
+    assert high - low < 1e-3  # all alike
+    monkeypatch.setattr(evaluate_vq_mano, "open_records", lambda path, split: [HandRecord("b", b"")])
+    with pytest.raises(InputError, match="no record has a pose of open_hand"):
+        run("--data", "records")
