@@ -33,8 +33,10 @@ EXAMPLES = 24_000
 """Encoded once: about seven windows and masks for each record."""
 SGM_OVERRIDES = ("--config.steps=3000", "--config.batch_size=16")
 """The variant itself is as short as the demo."""
-GO_ON = ("--config.steps=1500", "--config.batch_size=16", "--config.optim.lr=2e-4")
-"""Once through the examples."""
+UNET_GO_ON = ("--config.steps=1000", "--config.batch_size=16", "--config.optim.lr=3e-4")
+SGM_GO_ON = ("--config.steps=600", "--config.batch_size=16", "--config.optim.lr=3e-4")
+GO_ON_EXAMPLES = 16_000
+"""The UNet sees each of them once."""
 
 
 class StageError(UserError):
@@ -62,7 +64,8 @@ def main() -> None:
     encoded = work / "encoded"
     if not encoded.exists():
         recipe = ("--config", "tiny_inpainting.py", records)
-        stage("encode", *recipe, "--examples", EXAMPLES, "--output", encoded)
+        examples = GO_ON_EXAMPLES if arguments.go_on else EXAMPLES
+        stage("encode", *recipe, "--examples", examples, "--output", encoded)
     unet, sgm = overrides(work, arguments.go_on)
     latents = (f"--config.data.path={encoded}", "--config.data.encoded=True")
     train_and_export("tiny_inpainting.py", work, "diffusers", ASSET, *latents, *unet)
@@ -98,7 +101,7 @@ def overrides(work: Path, go_on: bool) -> tuple[tuple[str, ...], tuple[str, ...]
     if not start.exists():
         with atomic_write(start) as temporary:
             shutil.copytree(ASSET, temporary)
-    return (*GO_ON, f"--config.start={start}"), (*GO_ON, f"--config.start={start / 'sgm'}")
+    return (*UNET_GO_ON, f"--config.start={start}"), (*SGM_GO_ON, f"--config.start={start / 'sgm'}")
 
 
 def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides: str) -> None:
