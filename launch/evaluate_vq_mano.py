@@ -75,15 +75,16 @@ def evaluate_vq_mano(arguments: argparse.Namespace, report: command.Report) -> N
         return tokens, *(jnp.linalg.norm(procrustes_align(*pair) - pair[1], axis=-1).mean(-1) for pair in pairs)
 
     poses = record_poses(arguments.data, hand.name) if arguments.data else random_poses(arguments.hand_model)
-    counts, errors = np.zeros(len(tokenizer.codebook)), []
-    with tqdm(total=arguments.limit, unit="pose", disable=None) as bar:
+    counts, errors, left = np.zeros(len(tokenizer.codebook)), [], arguments.limit
+    with tqdm(total=left, unit="pose", disable=None) as bar:
         for pose, betas in poses:
             tokens, *far = jax.device_get(reconstruct(pose, betas))
-            left = arguments.limit - bar.n
             counts += np.bincount(tokens[:left].ravel(), minlength=len(counts))
             errors.append(MILLIMETRES * np.stack(far)[:, :left])
-            bar.update(errors[-1].shape[1])
-            if bar.n >= arguments.limit:
+            taken = errors[-1].shape[1]
+            bar.update(taken)
+            left -= taken
+            if left <= 0:
                 break
     items = figures(np.concatenate(errors, axis=1), counts)
     for item in items:

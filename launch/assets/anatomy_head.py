@@ -24,8 +24,7 @@ from data_pipelines.splits import split_names
 from handjax.anatomy.head import ASSET, MAPS, NOT_COUNTED, HeadNetwork, initial_params, save_head
 from handjax.record import HandRecord
 from handjax.training.checkpoints import restore_params
-from launch import command
-from launch.assets.tiny_inpainting import stage
+from launch import command, stages
 
 RECIPE = "anatomy_head.py"
 VALIDATION_SHARE = 0.1
@@ -54,7 +53,7 @@ def main() -> None:
     for name, source in sources.items():
         if not (work / name).exists():
             # some photographs show no hand: status 2, but the rest is prepared
-            stage("precompute", *source, "--output", work / name, tolerated=command.USER_ERROR_STATUS)
+            stages.run("precompute", *source, "--output", work / name, tolerated=command.USER_ERROR_STATUS)
     for number, name in enumerate((*sources, PLAIN)):
         maps = work / "maps" / name
         if not all((maps / split).exists() for split in SPLITS):
@@ -62,7 +61,7 @@ def main() -> None:
             for split, chosen in split_records(records or ()).items():
                 print(f"{maps / split}: {write_maps(chosen, maps / split, seed=number)} hands", flush=True)
     paths = ",".join(str(work / "maps" / name) for name in (*sources, PLAIN))
-    stage("train", "--config", RECIPE, "--workdir", work / "run", f"--config.data.path={paths}")
+    stages.run("train", "--config", RECIPE, "--workdir", work / "run", f"--config.data.path={paths}")
     _, params = restore_params(work / "run", jax.eval_shape(initial_params))
     photographs, rendered = (
         [work / "maps" / n / "eval" for n in names] for names in (("photos", PLAIN), ("rendered",))

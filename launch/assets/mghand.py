@@ -16,8 +16,7 @@ from data_pipelines.features import open_records
 from handjax.errors import InputError
 from handjax.files import atomic_write
 from handjax.tasks.slider import FILES
-from launch import command
-from launch.assets.tiny_inpainting import stage
+from launch import command, stages
 from launch.guidance import EMBEDDED
 
 SOURCES = ("photos", "rendered")
@@ -38,15 +37,17 @@ def main() -> None:
     arguments = parser.parse_args()
     work = arguments.workdir
     generate(work, arguments.pictures)
-    train_and_export(
+    stages.train_and_export(
         "mghand_discriminator.py:tiny",
         work,
         "handjax",
-        arguments.discriminator_steps,
+        EMBEDDED,
+        f"--config.steps={arguments.discriminator_steps}",
         f"--config.data.path={','.join(str(work / name) for name in SOURCES)}",
         f"--config.data.generated={work / GENERATED}",
     )
-    train_and_export("mghand_lora.py:tiny", work, "lora", arguments.slider_steps)
+    slider_steps = f"--config.steps={arguments.slider_steps}"
+    stages.train_and_export("mghand_lora.py:tiny", work, "lora", EMBEDDED, slider_steps)
     (EMBEDDED / FILES["kohya"]).unlink()  # the same adapter in other words
 
 
@@ -59,9 +60,9 @@ def generate(work: Path, count: int) -> None:
     if (work / GENERATED).exists():
         return
     sampler = ("--sampler", "ddim", "--steps", STEPS, "--guidance-scale", 4, "--batch", 8, "--seed", SEED)
-    stage("generate", "--prompts", captions, *sampler, "--estimates", *WINDOW, "--out", pictures)
+    stages.run("generate", "--prompts", captions, *sampler, "--estimates", *WINDOW, "--out", pictures)
     records = ("--input", pictures, "--output", work / GENERATED, "--eval-fraction", HELD_OUT)
-    stage("precompute", *records, tolerated=command.USER_ERROR_STATUS)
+    stages.run("precompute", *records, tolerated=command.USER_ERROR_STATUS)
 
 
 def draw_captions(folders: Sequence[Path], count: int) -> list[str]:
@@ -77,13 +78,6 @@ def draw_captions(folders: Sequence[Path], count: int) -> list[str]:
             raise InputError(f"{folder}: no records; make them with launch.assets.tiny_inpainting")
         columns.append([records[number * len(records) // share].caption or "" for number in range(share)])
     return list(itertools.chain.from_iterable(zip(*columns, strict=True)))[:count]
-
-
-def train_and_export(recipe: str, work: Path, layout: str, steps: int, *overrides: str) -> None:
-    """Trains a recipe in its own folder of `work`, and writes its weights into the assets."""
-    run = work / recipe.partition(".")[0]
-    stage("train", "--config", recipe, "--workdir", run, f"--config.steps={steps}", *overrides)
-    stage("export", "--run", run, "--to", layout, "--out", EMBEDDED, "--dtype", "float16")
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ import argparse
 from pathlib import Path
 
 from handjax.recovery.files import ASSET
-from launch import command
-from launch.assets.tiny_inpainting import prepare, stage, train_and_export
+from launch import command, stages
+from launch.assets.tiny_inpainting import prepare
 
 
 def main() -> None:
@@ -25,11 +25,11 @@ def main() -> None:
     work = arguments.workdir
     records = prepare(work, arguments.photos, arguments.rendered, malformed=0)
     tokenizer = work / "tokenizer"
-    train_and_export("vq_mano.py:embedded", work, "handjax", tokenizer)
+    stages.train_and_export("vq_mano.py:embedded", work, "handjax", tokenizer)
     fields = (f"--config.data.path={records}", f"--config.tokenizer={tokenizer}")
-    train_and_export("mmhmr.py:embedded", work, "handjax", ASSET, *fields)
+    stages.train_and_export("mmhmr.py:embedded", work, "handjax", ASSET, *fields)
     for name in ("photos", "rendered"):
-        stage("evaluate", "--suite", "recovery", "--data", work / name, "--out", work / "recovery" / name)
+        stages.run("evaluate", "--suite", "recovery", "--data", work / name, "--out", work / "recovery" / name)
 
 
 if __name__ == "__main__":

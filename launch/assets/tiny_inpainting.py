@@ -10,19 +10,14 @@ the carried model that learns, for a while. The carried weights come from a run 
 """
 
 import argparse
-import os
-import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import handjax
 from handjax.adapters.files import PYTORCH_MODULE
 from handjax.diffusion.model import INDEX
-from handjax.errors import UserError
 from handjax.files import atomic_write
-from launch import command
+from launch import command, stages
 
 ASSET = Path(handjax.__file__).parent / "assets" / "tiny_inpainting"
 CAPTION = "a photo of {hand}, sign for {folder}"
@@ -37,10 +32,6 @@ UNET_GO_ON = ("--config.steps=1000", "--config.batch_size=16", "--config.optim.l
 SGM_GO_ON = ("--config.steps=600", "--config.batch_size=16", "--config.optim.lr=3e-4")
 GO_ON_EXAMPLES = 16_000
 """The UNet sees each of them once."""
-
-
-class StageError(UserError):
-    """A stage that ended without a result; its own message stands above."""
 
 
 def main() -> None:
@@ -60,19 +51,19 @@ def main() -> None:
     records = f"--config.data.path={prepare(work, arguments.photos, arguments.rendered, arguments.malformed)}"
     if not (arguments.keep_vae or arguments.go_on):
         (ASSET / INDEX).unlink(missing_ok=True)  # no whole model until the UNet fits the new autoencoder
-        train_and_export("tiny_vae.py", work, "diffusers", ASSET, records)
+        stages.train_and_export("tiny_vae.py", work, "diffusers", ASSET, records)
     encoded = work / "encoded"
     if not encoded.exists():
         recipe = ("--config", "tiny_inpainting.py", records)
         examples = GO_ON_EXAMPLES if arguments.go_on else EXAMPLES
-        stage("encode", *recipe, "--examples", examples, "--output", encoded)
+        stages.run("encode", *recipe, "--examples", examples, "--output", encoded)
     unet, sgm = overrides(work, arguments.go_on)
     latents = (f"--config.data.path={encoded}", "--config.data.encoded=True")
-    train_and_export("tiny_inpainting.py", work, "diffusers", ASSET, *latents, *unet)
+    stages.train_and_export("tiny_inpainting.py", work, "diffusers", ASSET, *latents, *unet)
     shutil.rmtree(ASSET / "sgm", ignore_errors=True)  # it belongs to the UNet before
-    train_and_export("sgm.py:tiny", work, "torch", ASSET / "sgm", *latents, *sgm)
+    stages.train_and_export("sgm.py:tiny", work, "torch", ASSET / "sgm", *latents, *sgm)
     (ASSET / "sgm" / PYTORCH_MODULE.name).unlink()  # the package has it already
-    stage("evaluate", "--suite", "inpainting", "--data", work / "photos", "--out", work / "evaluation")
+    stages.run("evaluate", "--suite", "inpainting", "--data", work / "photos", "--out", work / "evaluation")
 
 
 def prepare(work: Path, digits: Path, rendered: int, malformed: int) -> str:
@@ -82,14 +73,14 @@ def prepare(work: Path, digits: Path, rendered: int, malformed: int) -> str:
         split = ("--eval-fraction", HELD_OUT)
         source = ("--input", digits, "--caption", CAPTION, "--licence", "Apache-2.0")
         # some photographs show no hand: status 2, but the rest is prepared
-        stage("precompute", *source, "--output", photos, *split, tolerated=command.USER_ERROR_STATUS)
+        stages.run("precompute", *source, "--output", photos, *split, tolerated=command.USER_ERROR_STATUS)
     if not rendered_hands.exists():
-        stage("precompute", "--input", f"rendered:{rendered}", "--output", rendered_hands)
+        stages.run("precompute", "--input", f"rendered:{rendered}", "--output", rendered_hands)
     path = f"{photos}@{PHOTO_WEIGHT},{rendered_hands}"
     if not malformed:
         return path
     if not malformed_hands.exists():
-        stage("precompute", f"malformed:{malformed}", "--splits", "train", "--output", malformed_hands)
+        stages.run("precompute", f"malformed:{malformed}", "--splits", "train", "--output", malformed_hands)
     return f"{path},{malformed_hands}@{MALFORMED_WEIGHT}"
 
 
@@ -102,28 +93,6 @@ def overrides(work: Path, go_on: bool) -> tuple[tuple[str, ...], tuple[str, ...]
         with atomic_write(start) as temporary:
             shutil.copytree(ASSET, temporary)
     return (*UNET_GO_ON, f"--config.start={start}"), (*SGM_GO_ON, f"--config.start={start / 'sgm'}")
-
-
-def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides: str) -> None:
-    """Trains a recipe in its own folder of `work`, and writes its weights into the assets."""
-    run = work / recipe.partition(".")[0]
-    stage("train", "--config", recipe, "--workdir", run, *overrides)
-    stage("export", "--run", run, "--to", layout, "--out", out, "--dtype", "float16")
-
-
-def stage(name: str, *arguments: object, tolerated: int = 0) -> None:
-    """Runs `python -m launch.NAME`; two CPU devices keep two cores busier than one device with two threads.
-
-    Raises:
-      StageError: the command failed.
-    """
-    words = [f"launch.{name}", *map(str, arguments)]
-    print(f"\n$ python -m {shlex.join(words)}", flush=True)
-    environment = os.environ | {"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}
-    environment.setdefault("JAX_NUM_CPU_DEVICES", "2")
-    status = subprocess.run([sys.executable, "-m", *words], env=environment, check=False).returncode
-    if status not in (0, tolerated):
-        raise StageError(f"launch.{name} ended with status {status}; mend what it says and run this command again")
 
 
 if __name__ == "__main__":

@@ -20,8 +20,7 @@ from handjax.files import atomic_write, write_json
 from handjax.images import decode_image
 from handjax.perception import HandDetector
 from handjax.training.checkpoints import content_hash
-from launch import command
-from launch.assets.tiny_inpainting import StageError, stage
+from launch import command, stages
 from launch.paper_tables.painting import held_out_examples, make_paint, photographs, write_painted, write_pictures
 from launch.paper_tables.rows import Examples, Setting, Training
 
@@ -117,9 +116,9 @@ class Workshop:
             }
             words = [*(f"{name}={value}" for name, value in fields.items()), *training.overrides]
             recipe = ("--config", training.recipe, "--workdir", run)
-            stage("train", *recipe, *(f"--config.{word}" for word in words))
+            stages.run("train", *recipe, *(f"--config.{word}" for word in words))
             with atomic_write(exported) as temporary:
-                stage("export", "--run", run, "--to", training.layout, "--out", temporary)
+                stages.run("export", "--run", run, "--to", training.layout, "--out", temporary)
         return exported
 
     def encoded(self, examples: Examples) -> Path:
@@ -134,7 +133,7 @@ class Workshop:
             words = [f"--config.{name}={value}" for name, value in fields.items()]
             count = min(self.steps * self.batch_size, MOST_EXAMPLES)
             sizes = ("--examples", count, "--eval-examples", 1)
-            stage("encode", "--config", ENCODED_BY, *words, *sizes, "--output", folder)
+            stages.run("encode", "--config", ENCODED_BY, *words, *sizes, "--output", folder)
         return folder
 
     def captions(self) -> Path:
@@ -158,9 +157,9 @@ class Workshop:
         """Items of a suite of `launch.evaluate`, which has status 2 where only some figures are missing."""
         out = self.folder / "suites" / painted.name / suite
         words = ("--data", painted, "--reference", reference, "--seed", seed, "--out", out)
-        stage("evaluate", "--suite", suite, *words, tolerated=command.USER_ERROR_STATUS)
+        stages.run("evaluate", "--suite", suite, *words, tolerated=command.USER_ERROR_STATUS)
         if not (out / "figures.json").exists():
-            raise StageError(f"launch.evaluate --suite {suite} gave no figures; mend what it says above")
+            raise stages.StageError(f"launch.evaluate --suite {suite} gave no figures; mend what it says above")
         return json.loads((out / "figures.json").read_text())["figures"]
 
 

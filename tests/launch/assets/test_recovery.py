@@ -2,13 +2,13 @@
 
 import sys
 
-from launch.assets import recovery, tiny_inpainting
+from launch import stages
+from launch.assets import recovery
 
 
 def test_the_transformer_learns_on_the_tokenizer_of_the_same_folder(tmp_path, monkeypatch):
     called = []
-    for module in (recovery, tiny_inpainting):
-        monkeypatch.setattr(module, "stage", lambda name, *words, **_: called.append([name, *map(str, words)]))
+    monkeypatch.setattr(stages, "run", lambda name, *words, **_: called.append([name, *map(str, words)]))
     monkeypatch.setattr(recovery, "ASSET", tmp_path / "asset")
     work = tmp_path / "work"
     (work / "photos").mkdir(parents=True)  # as launch.assets.tiny_inpainting left it

@@ -4,11 +4,12 @@ import sys
 
 import pytest
 
+from launch import stages
 from launch.assets import tiny_inpainting
 
 
 @pytest.fixture
-def stages(tmp_path, monkeypatch):
+def commands(tmp_path, monkeypatch):
     """Runs the script with arguments and gives the words of each command."""
     assets = tmp_path / "assets"
     (assets / "sgm").mkdir(parents=True)
@@ -22,7 +23,7 @@ def stages(tmp_path, monkeypatch):
             called.append([name, *map(str, words)])
             (assets / "sgm" / tiny_inpainting.PYTORCH_MODULE.name).touch()
 
-        monkeypatch.setattr(tiny_inpainting, "stage", stage)
+        monkeypatch.setattr(stages, "run", stage)
         paths = ("--photos", tmp_path / "digits", "--workdir", tmp_path / "work")
         monkeypatch.setattr(sys, "argv", ["tiny_inpainting", *map(str, (*paths, *arguments))])
         tiny_inpainting.main()
@@ -31,9 +32,9 @@ def stages(tmp_path, monkeypatch):
     return run
 
 
-def test_malformed_hands_are_a_source_of_their_own(stages, tmp_path):
+def test_malformed_hands_are_a_source_of_their_own(commands, tmp_path):
     work = tmp_path / "work"
-    plain, mixed = stages("--keep-vae"), stages("--keep-vae", "--malformed", "800")
+    plain, mixed = commands("--keep-vae"), commands("--keep-vae", "--malformed", "800")
     assert [words for words in plain if "malformed" in " ".join(words[1:]).replace(str(tmp_path), "")] == []
     (added,) = (words for words in mixed if words not in plain and words[0] == "precompute")
     assert added == ["precompute", "malformed:800", "--splits", "train", "--output", str(work / "malformed")]
@@ -43,9 +44,9 @@ def test_malformed_hands_are_a_source_of_their_own(stages, tmp_path):
     assert [words[0] for words in mixed].index("encode") > mixed.index(added)
 
 
-def test_going_on_starts_with_a_copy_of_what_is_carried(stages, tmp_path):
+def test_going_on_starts_with_a_copy_of_what_is_carried(commands, tmp_path):
     (tmp_path / "assets" / "sgm" / "weights").write_text("carried")
-    called = stages("--malformed", "800", "--go-on")
+    called = commands("--malformed", "800", "--go-on")
     start = tmp_path / "work" / "start"
     assert (start / "sgm" / "weights").read_text() == "carried"
     trained = {words[2]: words for words in called if words[0] == "train"}
@@ -57,5 +58,5 @@ def test_going_on_starts_with_a_copy_of_what_is_carried(stages, tmp_path):
         "--config.steps=600",
     ]
     (tmp_path / "assets" / "sgm" / "weights").write_text("of the first export")
-    stages("--malformed", "800", "--go-on")
+    commands("--malformed", "800", "--go-on")
     assert (start / "sgm" / "weights").read_text() == "carried"

@@ -13,6 +13,7 @@ from handjax.diffusion.model import find_model, load_stable_diffusion
 from handjax.errors import ConfigError
 from handjax.images import read_image
 from handjax.perception import HandDetector
+from launch import stages
 from launch.paper_tables import jobs, painting
 from launch.paper_tables.jobs import Workshop
 from launch.paper_tables.rows import ALPHA_25, DEPTH, HANDREFINER, MODEL_ALONE, SE_SF_AE, SGM, SKELETON
@@ -36,7 +37,7 @@ def workshop(tmp_path, monkeypatch):
             (out / "figures.json").write_text(json.dumps({"figures": [figure]}))
 
     grey = np.full((3, SIDE, SIDE, 3), 128, np.uint8)
-    monkeypatch.setattr(jobs, "stage", stage)
+    monkeypatch.setattr(stages, "run", stage)
     monkeypatch.setattr(jobs, "held_out_examples", lambda *_: [{"n": 3}])
     monkeypatch.setattr(jobs, "photographs", lambda batch: grey)
     monkeypatch.setattr(jobs, "make_paint", lambda *_: None)
@@ -72,18 +73,18 @@ def test_rows_of_one_training_train_once_and_nothing_is_done_twice(workshop):
 
 def test_an_interrupted_row_goes_on_behind_what_is_whole(workshop, monkeypatch):
     made, called = workshop
-    working = jobs.stage
+    working = stages.run
 
     def interrupted(name, *words, **options):
         if name == "export":
             raise KeyboardInterrupt
         working(name, *words, **options)
 
-    monkeypatch.setattr(jobs, "stage", interrupted)
+    monkeypatch.setattr(stages, "run", interrupted)
     with pytest.raises(KeyboardInterrupt):
         made.measured(SGM, 0)
     assert names(called) == ["encode", "train"]
-    monkeypatch.setattr(jobs, "stage", working)
+    monkeypatch.setattr(stages, "run", working)
     made.measured(SGM, 0)
     assert names(called)[2:] == ["train", "export", "evaluate", "evaluate"]  # the training goes on by itself
 

@@ -1,0 +1,51 @@
+"""Commands run one after another by a script that goes on where it was stopped, as those of the assets do."""
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+from handjax.errors import UserError
+
+
+class StageError(UserError):
+    """A stage that ended without a result; its own message stands above."""
+
+
+def run(name: str, *arguments: object, tolerated: int = 0) -> None:
+    """Runs `python -m launch.NAME`; two CPU devices keep two cores busier than one device with two threads.
+
+    Args:
+      name: of the command.
+      arguments: its words.
+      tolerated: a status besides 0 that is no failure.
+
+    Raises:
+      StageError: the command failed.
+    """
+    words = [f"launch.{name}", *map(str, arguments)]
+    print(f"\n$ python -m {shlex.join(words)}", flush=True)
+    environment = os.environ | {"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}
+    environment.setdefault("JAX_NUM_CPU_DEVICES", "2")
+    status = subprocess.run([sys.executable, "-m", *words], env=environment, check=False).returncode
+    if status not in (0, tolerated):
+        raise StageError(f"launch.{name} ended with status {status}; mend what it says and run this command again")
+
+
+def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides: str) -> None:
+    """Trains a recipe in its own folder of `work`, and writes its weights in float16.
+
+    Args:
+      recipe: as `launch.train --config` takes it.
+      work: the run is the folder of the recipe's name in it.
+      layout: as `launch.export --to` takes it.
+      out: folder of the weights.
+      overrides: words "--config.steps=3000".
+
+    Raises:
+      StageError: a command failed.
+    """
+    workdir = work / recipe.partition(".")[0]
+    run("train", "--config", recipe, "--workdir", workdir, *overrides)
+    run("export", "--run", workdir, "--to", layout, "--out", out, "--dtype", "float16")
