@@ -45,7 +45,8 @@ def cut_square(
     """Cuts a square out of a decoded picture, resampled as the pictures that networks here are trained on.
 
     Every pixel is the mean of bilinear samples that lie less than a pixel of the picture apart, at least 2 by 2 of
-    them (`data_pipelines.transforms.Window.photo`). Outside the picture its edge is repeated.
+    them (`data_pipelines.transforms.Window.photo`, which blurs a little more where pictures shrink to less than half).
+    Outside the picture its edge is repeated.
 
     Args:
         image: in [-1, 1]; differentiable.

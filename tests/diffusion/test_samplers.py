@@ -121,16 +121,18 @@ def test_a_step_taken_again_goes_back_to_its_noise_level(name):
     np.testing.assert_allclose(z, x0, atol=0.2)
 
 
-def test_cells_that_are_not_taken_again_keep_their_bits():
+@pytest.mark.parametrize("eta", [0.0, 1.0])
+def test_cells_that_are_not_taken_again_stay(eta):
     first = jnp.zeros((2, 4, 4, 1), jnp.int32).at[0, 1:3].set(1)
     guide = lambda carry, z, level, x0, denoise: (carry + first, x0)  # noqa: E731
     times = lambda level, carry: jnp.where((carry > 0) & (level.timestep > 300), 4, 1)  # noqa: E731
     denoise = lambda z, level: jnp.tanh(z)  # noqa: E731
-    sampler, z = DDIM(SCHEDULE, 5, 1.0), jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
+    sampler, z = DDIM(SCHEDULE, 5, eta), jax.random.normal(jax.random.key(0), (2, 4, 4, 3))
     plain, _ = sample(sampler, denoise, z, jax.random.key(1))
     settled, calls = sample(sampler, denoise, z, jax.random.key(1), guide, 0 * first, repeats=times)
     again = np.broadcast_to(first > 0, z.shape)
-    np.testing.assert_array_equal(settled[~again], plain[~again])
+    # to the bit, but noise added as it is drawn is rounded otherwise in another program
+    np.testing.assert_allclose(settled[~again], plain[~again], rtol=0, atol=1e-6 * eta)
     assert (np.abs(settled - plain)[again] > 0).all()
     late = int((sampler.trajectory().timesteps > 300).sum())
     assert int(calls.max()) == 4 * late + 5 - late

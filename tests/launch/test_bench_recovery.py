@@ -19,6 +19,7 @@ def small(monkeypatch):
     monkeypatch.setattr(bench_recovery, "FULL", SMALL)
 
 
+@pytest.mark.slow
 def test_both_networks_are_timed_on_the_same_weights(monkeypatch):
     network = RecoveryNetwork(SMALL)
     inputs = example_inputs(network)
