@@ -56,6 +56,8 @@ def load_recovery(folder: Path) -> RecoveryModel:
     Raises:
         WeightsError: a file is missing or damaged, the sizes do not fit, or the tokenizer is of another training.
     """
+    if not folder.is_dir():
+        raise WeightsError(f"{folder}: no such folder; give --model, the folder of an exported run of mmhmr.py")
     tokenizer = load_tokenizer(folder / TOKENIZER)
     try:
         document: dict[str, Any] = json.loads((folder / CONFIG).read_text())
