@@ -1,13 +1,13 @@
 """Every test process shares the commands' compile cache: what one has compiled, the others read."""
 
+import launch  # noqa: F401, I001  (before JAX, which reads its variables when it is imported)
+
 from pathlib import Path
 
 import chex  # noqa: F401  (defines the flag)
 import jax
 import pytest
 from absl import flags
-
-import launch  # noqa: F401, I001  (before JAX, which reads its variables when it is imported)
 
 MAPS = Path("/proc/self/maps")
 MOST_MAPS = 30_000

@@ -1,7 +1,9 @@
 """The `handjax` command knows every command and nothing else."""
 
+import os
 from pathlib import Path
 
+import jax
 import pytest
 
 import launch
@@ -15,6 +17,10 @@ def test_every_module_that_can_be_started_is_a_command():
     started = {path.stem for path in Path(launch.__file__).parent.glob("*.py") if '"__main__"' in path.read_text()}
     assert set(COMMANDS) == started - OTHERS
     assert list(COMMANDS) == sorted(COMMANDS)
+
+
+def test_tests_use_the_compile_cache_of_the_commands():
+    assert jax.config.jax_compilation_cache_dir == os.environ["JAX_COMPILATION_CACHE_DIR"]
 
 
 def test_another_name_lists_the_commands(monkeypatch, capsys):
