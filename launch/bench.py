@@ -62,7 +62,8 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def describe(item: dict[str, Any]) -> str:
     """One line of figures."""
-    line = f"{item['name']}: {item['ours']:.4g} {item['unit']}"
+    value = "unknown" if item["ours"] is None else f"{item['ours']:.4g} {item['unit']}"
+    line = f"{item['name']}: {value}"
     if "peer" in item:
         line += f", {item['peer_name']} {item['peer']:.4g} {item['unit']}, ratio {item['ratio']:.3g}"
     if "paper" in item:

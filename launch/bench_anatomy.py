@@ -289,7 +289,7 @@ def bench_speed(runs: int, judges: Judges) -> Iterator[dict[str, Any]]:
 
 
 def _share(part: int, whole: int) -> dict[str, Any]:
-    return {"ours": part / whole if whole else float("nan"), "unit": "of the hands", "part": part, "of": whole}
+    return {"ours": part / whole if whole else None, "unit": "of the hands", "part": part, "of": whole}
 
 
 def _grouped(hands: Sequence[Judged]) -> Iterator[tuple[str, list[Judged]]]:

@@ -218,5 +218,5 @@ def by_step(made: Sequence[Made]) -> dict[str, Any]:
         steps = [[step[field] for step in same if step[field] is not None] for same in zip(*logs, strict=True)]
         columns[field] = [float(np.mean(values)) if values else None for values in steps]
     areas = [area for area in columns["mask_area"] if area is not None]
-    last = {"ours": areas[-1] if areas else 0.0, "unit": "of the picture in the mask at the end"}
+    last = {"ours": areas[-1] if areas else None, "unit": "of the picture in the mask at the end"}
     return {**last, "t": [step["t"] for step in logs[0]], **columns}

@@ -63,7 +63,10 @@ def verdict_shares(name: str, verdicts: Sequence[Verdicts], part: str) -> dict[s
 
 
 def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | None]], seed: int) -> dict[str, Any]:
-    """By which share implausible hands become fewer, over the pictures judged both times; interval over pictures."""
+    """By which share implausible hands become fewer, over the pictures judged both times; interval over pictures.
+
+    None where none is implausible before.
+    """
     judged = np.array([[said == "implausible" for said in pair] for pair in pairs if {*pair} <= set(JUDGED)])
     before, after = judged.reshape(-1, 2).T.astype(float)
     mended, spoilt = int(((before > 0) & (after == 0)).sum()), int(((before == 0) & (after > 0)).sum())
@@ -71,7 +74,7 @@ def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | No
     known = before.any()
     return {
         "name": name,
-        "ours": float(1 - after.sum() / before.sum()) if known else 0.0,
+        "ours": float(1 - after.sum() / before.sum()) if known else None,
         "unit": "fewer",
         "interval_95": percentile_interval(bootstrap_rates(before - after, before, seed)) if known else None,
         "pairs": len(judged),
@@ -82,6 +85,6 @@ def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | No
 
 
 def share(part: int, of: int) -> dict[str, Any]:
-    """A share with its interval."""
-    interval = wilson_interval(part, of) if of else None
-    return {"ours": part / of if of else 0.0, "unit": "of hands", "part": part, "of": of, "interval_95": interval}
+    """A share with its interval; None of nothing."""
+    known = {"ours": part / of, "interval_95": wilson_interval(part, of)} if of else {"ours": None, "interval_95": None}
+    return {**known, "unit": "of hands", "part": part, "of": of}

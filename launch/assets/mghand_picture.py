@@ -90,7 +90,7 @@ def draw_sweeps(items: dict[str, dict[str, Any]], path: Path) -> None:
             found = sorted(
                 (float(name.partition("=")[2].partition(",")[0]), item)
                 for name, item in items.items()
-                if name.startswith(f"mghand {setting}=") and name.endswith(figures)
+                if name.startswith(f"mghand {setting}=") and name.endswith(figures) and item["ours"] is not None
             )
             values, points = zip(*found, strict=True)
             middle = [item["ours"] for item in points]

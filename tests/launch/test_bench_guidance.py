@@ -8,7 +8,7 @@ from handjax.errors import ConfigError, InputError
 from launch import bench_guidance
 from launch.bench import describe
 from launch.bench_guidance import verdict_items
-from launch.judge import Verdicts, reduction_item
+from launch.judge import Verdicts, reduction_item, share
 
 GOOD, BAD = "plausible", "implausible"
 PAIRS = [(BAD, GOOD)] * 30 + [(GOOD, BAD)] * 10 + [(BAD, BAD)] * 20 + [(GOOD, GOOD)] * 40
@@ -32,6 +32,12 @@ def test_the_reduction_is_over_pictures_judged_both_times():
 def test_no_change_is_no_reduction():
     item = reduction_item("x", [(BAD, BAD), (GOOD, GOOD)], 0)
     assert (item["ours"], item["sign_test_p"]) == (0.0, 1.0)
+
+
+def test_of_nothing_judged_nothing_is_known():
+    for item in (reduction_item("x", [(GOOD, BAD), (None, BAD)], 0), {"name": "x", **share(0, 0)}):
+        assert item["ours"] is None and item["interval_95"] is None
+        assert describe(item).startswith("x: unknown")
 
 
 def test_hands_that_are_missed_or_unknown_are_not_judged():
