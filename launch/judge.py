@@ -72,11 +72,12 @@ def reduction_item(name: str, pairs: Sequence[tuple[Verdict | None, Verdict | No
     mended, spoilt = int(((before > 0) & (after == 0)).sum()), int(((before == 0) & (after > 0)).sum())
     changed = mended + spoilt
     known = before.any()
+    resampled = bootstrap_rates(before - after, before, seed) if known else np.empty(0)
     return {
         "name": name,
         "ours": float(1 - after.sum() / before.sum()) if known else None,
         "unit": "fewer",
-        "interval_95": percentile_interval(bootstrap_rates(before - after, before, seed)) if known else None,
+        "interval_95": percentile_interval(resampled[~np.isnan(resampled)]) if known else None,
         "pairs": len(judged),
         "mended": mended,
         "spoilt": spoilt,

@@ -55,7 +55,7 @@ def bootstrap_rates(
 
     Args:
       sums: what each group adds to the numerator.
-      counts: how many it has, above 0; there must be a group.
+      counts: how many it has; there must be a group. A resample of groups that have none is NaN.
       seed: of the resampling; the same seed gives the same sample.
       resamples: length of the result.
 
@@ -65,7 +65,8 @@ def bootstrap_rates(
     values = np.empty(resamples)
     for i in range(resamples):
         times = np.bincount(rng.integers(groups, size=groups), minlength=groups)
-        values[i] = times @ sums / (times @ counts)
+        total = times @ counts
+        values[i] = times @ sums / total if total else np.nan
     return values
 
 

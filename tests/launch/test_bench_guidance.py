@@ -31,7 +31,7 @@ def test_the_reduction_is_over_pictures_judged_both_times():
 
 def test_no_change_is_no_reduction():
     item = reduction_item("x", [(BAD, BAD), (GOOD, GOOD)], 0)
-    assert (item["ours"], item["sign_test_p"]) == (0.0, 1.0)
+    assert (item["ours"], item["sign_test_p"], item["interval_95"]) == (0.0, 1.0, (0.0, 0.0))
 
 
 def test_of_nothing_judged_nothing_is_known():
