@@ -25,7 +25,9 @@ def main() -> int:
     for name, what in FOLDERS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
     parser.add_argument("--samples", type=int, help="pictures each way, or crops of each kind")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures, machine and versions")
+    parser.add_argument(
+        "--out", type=Path, help="JSON file for the figures, machine and versions; FILE.partial until all are there"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     options = read_options(arguments)
@@ -36,8 +38,12 @@ def main() -> int:
     for item in benchmark(arguments.runs, **options):
         items.append(item)
         report.item(item, describe(item))
+        if arguments.out:
+            # some benchmarks take hours: what an interrupted one has found is not lost
+            partial = arguments.out.with_name(f"{arguments.out.name}.partial")
+            write_json(partial, {"items": items, **command.environment(*peers)})
     if arguments.out:
-        write_json(arguments.out, {"items": items, **command.environment(*peers)})
+        partial.replace(arguments.out)
     return report.finish()
 
 

@@ -1,6 +1,9 @@
 """How well the embedded discriminator tells hands apart that it has not learned from: `launch.bench discriminator`."""
 
+import dataclasses
 import io
+import itertools
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +16,7 @@ from jaxtyping import Float
 from PIL import Image
 
 from data_pipelines.features import open_records
+from data_pipelines.splits import picture_of
 from data_pipelines.transforms import Augmentation, draw_window
 from handjax.diffusion.model import load_stable_diffusion
 from handjax.errors import ConfigError, InputError
@@ -27,6 +31,7 @@ MODEL = "tiny_inpainting"
 WINDOW = Augmentation(crop_scale=(CROP_SCALE, CROP_SCALE))
 BATCH = 32
 NORMAL = "none"
+FINISHED, HALF_DONE = "generated, finished", "generated, half done"
 
 
 def bench_discriminator(runs: int, data: Path | None = None, samples: int = 400) -> Iterator[dict[str, Any]]:
@@ -44,14 +49,33 @@ def bench_discriminator(runs: int, data: Path | None = None, samples: int = 400)
     if data is None:
         raise ConfigError("discriminator needs the workdir of launch.assets.mghand; name it with --data")
     kinds: dict[str, list[HandRecord]] = {}
-    for name, split in (("photos", "eval"), ("rendered", "eval"), (GENERATED, "eval"), ("malformed", "train")):
-        kinds[name] = read_records(data / name, split)
-    kinds["normal"] = [record for record in kinds["malformed"] if record.edit == NORMAL]
-    kinds["malformed"] = [record for record in kinds["malformed"] if record.edit != NORMAL]
+    for name in ("photos", "rendered"):
+        kinds[name] = read_records(data / name, "eval")
+    kinds[FINISHED], kinds[HALF_DONE] = split_by_state(read_records(data / GENERATED, "eval"))
+    hands = [without_verdict(record) for record in read_records(data / "malformed", "train")]
+    kinds["normal"] = [record for record in hands if record.edit == NORMAL]
+    kinds["malformed"] = [record for record in hands if record.edit != NORMAL]
     score = load_score()
     scores = {name: score(records[:: -(-len(records) // samples)]) for name, records in kinds.items()}
-    for real, false in (("photos", GENERATED), ("rendered", GENERATED), ("normal", "malformed")):
+    for real, false in (*itertools.product(("photos", "rendered"), (FINISHED, HALF_DONE)), ("normal", "malformed")):
         yield from told_apart(real, scores[real], false, scores[false])
+
+
+def split_by_state(records: Sequence[HandRecord]) -> tuple[list[HandRecord], list[HandRecord]]:
+    """Hands of finished pictures, and of each unfinished picture the one that is in the middle of its estimates."""
+    finished, by_picture = [], defaultdict(list)
+    for record in records:
+        name = record.id.rpartition("#")[0]
+        if picture_of(name) == name:
+            finished.append(record)
+        else:
+            by_picture[picture_of(name)].append(record)
+    return finished, [estimates[len(estimates) // 2] for estimates in by_picture.values()]
+
+
+def without_verdict(record: HandRecord) -> HandRecord:
+    """A hand whose caption does not say whether it is malformed, for the discriminator reads that too."""
+    return dataclasses.replace(record, caption=f"a rendered photo of a {record.side} hand")
 
 
 def read_records(folder: Path, split: str) -> list[HandRecord]:

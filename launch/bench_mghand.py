@@ -18,7 +18,7 @@ from handjax.diffusion.sampling import Decode, Guide, Repeats
 from handjax.guidance.mghand import MGHandGuide, MGHandLog
 from handjax.inference.generate import Generator, Wish
 from handjax.metrics.intervals import bootstrap_mean_interval
-from launch.bench_guidance import time_item
+from launch.bench_guidance import make_pictures, time_item
 from launch.generate import read_prompts
 from launch.generator import load_asked
 from launch.judge import Image, Judge, Verdicts, make_judge, reduction_item, share, verdict_shares
@@ -39,12 +39,12 @@ SWEEPS: dict[str, tuple[float, ...]] = {
     "textual": (0.5, 1.0, 2.0, 3.0),
     "visual": (0.02, 0.05, 0.1, 0.3),
     "threshold": (0.1, 0.3, 0.5, 0.8),
-    "every": (1, 2, 4, 8),
+    "every": (1, 2, 5, 10),
 }
-"""The settings that are varied; a weight's sweep is of its part alone, as is that of `every` of the adapter's."""
+"""The settings that are varied; a weight's sweep is of its part alone."""
 ALONE = {"textual": {"visual": 0.0}, "visual": {"textual": 0.0}, "threshold": {}, "every": {}}
 SWEEP_SHARE = 4
-"""Sweeps are of each n-th picture."""
+"""Sweeps are of each n-th picture, as many as fill batches."""
 WANTED_DB = 40.0
 PIXELS = 255.0
 
@@ -56,7 +56,7 @@ class Made:
     Attributes:
       image: the picture.
       told: what the guide says of it.
-      seen: steps that each pixel was in the mask.
+      seen: steps that each pixel was in the mask, with all others of its cell of the latents.
     """
 
     image: Image
@@ -66,14 +66,13 @@ class Made:
 
 @flax.struct.dataclass
 class Watched:
-    """MGHanD's guide, and for how many steps each pixel was in its mask."""
+    """MGHanD's guide, and for how many steps each cell of the latents was in its mask, even if by one pixel."""
 
     guide: MGHandGuide
 
-    def start(self, latents: Any) -> tuple[MGHandLog, Int[Array, "batch height width"]]:
+    def start(self, latents: Any) -> tuple[MGHandLog, Int[Array, "batch h w 1"]]:
         """The carry before the first step."""
-        log = self.guide.start(latents)
-        return log, jnp.zeros(log.mask.pixels.shape, jnp.int32)
+        return self.guide.start(latents), jnp.zeros((*latents.shape[:3], 1), jnp.int32)
 
     @property
     def repeats(self) -> Repeats | None:
@@ -87,14 +86,15 @@ class Watched:
 
         def watched(carry, *rest):
             log, x0 = guide(carry[0], *rest)
-            return (log, carry[1] + log.mask.pixels), x0
+            return (log, carry[1] + (log.mask.cells(self.guide.factor) > 0)), x0
 
         return watched
 
     def tell(self, carry: Any) -> list[dict[str, Any]]:
-        """What the guide tells, and "seen": steps that each pixel was in the mask."""
-        told = self.guide.tell(carry[0])
-        return [one | {"seen": seen} for one, seen in zip(told, jax.device_get(carry[1]), strict=True)]
+        """What the guide tells, and "seen": steps that each pixel's cell was in the mask."""
+        factor = self.guide.factor
+        pixels = jax.device_get(carry[1])[..., 0].repeat(factor, 1).repeat(factor, 2)
+        return [one | {"seen": seen} for one, seen in zip(self.guide.tell(carry[0]), pixels, strict=True)]
 
 
 def bench_mghand(runs: int, samples: int = SAMPLES) -> Iterator[dict[str, Any]]:
@@ -109,16 +109,16 @@ def bench_mghand(runs: int, samples: int = SAMPLES) -> Iterator[dict[str, Any]]:
     """
     judge, wishes = make_judge(), read_wishes(samples)
     plain, guided = load_pair()
-    images = [image for _, image in tqdm(plain(wishes), "none", len(wishes), disable=None)]
+    images = make_pictures(plain, wishes, "none")
     before = judge_all(judge, images)
     yield from verdicts_of("none", before)
     for name, changes in VARIANTS.items():
-        variant = with_settings(guided, **changes)
-        made = make(variant, wishes, name)
+        made = make(with_settings(guided, **changes), wishes, name)
         yield from compare(name, images, made, before, judge_all(judge, [one.image for one in made]))
-        yield {**time_item(runs, variant, plain, wishes), "name": f"mghand {name}, a batch"}
+    yield {**time_item(runs, guided, plain, wishes), "name": "mghand both, a batch"}
+    swept = len(wishes) // SWEEP_SHARE // plain.batch * plain.batch or plain.batch
+    some = slice(None, swept * SWEEP_SHARE, SWEEP_SHARE)
     for setting, values in SWEEPS.items():
-        some = slice(None, None, SWEEP_SHARE)
         for value in values:
             made = make(with_settings(guided, **{setting: value}, **ALONE[setting]), wishes[some], f"{setting} {value}")
             verdicts = judge_all(judge, [one.image for one in made])
@@ -166,7 +166,7 @@ def judge_all(judge: Judge, images: Sequence[Image]) -> list[Verdicts]:
 def verdicts_of(name: str, verdicts: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:
     """Hands that were found, how surely, and implausible ones."""
     found = sum(verdict.whole is not None for verdict in verdicts)
-    yield {"name": f"mghand {name}, hands found", **share(found, len(verdicts))}
+    yield {"name": f"mghand {name}, hands found", **share(found, len(verdicts)), "unit": "of pictures"}
     scores = np.array([verdict.score for verdict in verdicts])
     yield {"name": f"mghand {name}, confidence, misses 0", **mean(scores)}
     for part in ("whole", "keypoints"):
@@ -192,7 +192,8 @@ def compare(
         yield {"name": f"mghand {name}, PSNR outside the mask", **median, **worst}
     statuses = Counter(one.told["status"] for one in made)
     guided = share(statuses["guided"], len(made)) | {"unit": "of pictures"}
-    yield {"name": f"mghand {name}, guided", **guided, "statuses": dict(statuses)}
+    full = sum(one.told["mask_full"] for one in made) / len(made)
+    yield {"name": f"mghand {name}, guided", **guided, "statuses": dict(statuses), "mask_full": full}
     yield {"name": f"mghand {name}, by step", **by_step(made)}
 
 

@@ -128,7 +128,7 @@ def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
         raise ConfigError(f"{given[0]} is of no use without --guidance mghand; add it or leave it out")
     lora, discriminator = arguments.mghand_lora, arguments.mghand_discriminator
     if "mghand" in names and not given:
-        if not EMBEDDED.is_dir():
+        if not (EMBEDDED / FILES["peft"]).is_file() or not (EMBEDDED / "config.json").is_file():
             raise ConfigError(
                 "--guidance mghand needs --mghand-lora FILE, --mghand-discriminator DIR or both; launch.assets.mghand "
                 "makes a pair for the embedded model"

@@ -19,7 +19,8 @@ from handjax.tasks.slider import FILES
 from launch import command, stages
 from launch.guidance import EMBEDDED
 
-SOURCES = ("photos", "rendered")
+SOURCES = {"photos": 2, "rendered": 1}
+"""Weights by which there are about as many of either, as there are among the captions of generated pictures."""
 GENERATED = "generated_records"
 WINDOW, STEPS, SEED = ("150", "650"), "20", "700000"
 HELD_OUT = "0.15"
@@ -36,6 +37,9 @@ def main() -> None:
     parser.add_argument("--slider-steps", type=int, default=300)
     arguments = parser.parse_args()
     work = arguments.workdir
+    slider_steps = f"--config.steps={arguments.slider_steps}"
+    stages.train_and_export("mghand_lora.py:tiny", work, "lora", EMBEDDED, slider_steps)
+    (EMBEDDED / FILES["kohya"]).unlink()  # the same adapter in other words
     generate(work, arguments.pictures)
     stages.train_and_export(
         "mghand_discriminator.py:tiny",
@@ -43,12 +47,9 @@ def main() -> None:
         "handjax",
         EMBEDDED,
         f"--config.steps={arguments.discriminator_steps}",
-        f"--config.data.path={','.join(str(work / name) for name in SOURCES)}",
+        f"--config.data.path={','.join(f'{work / name}@{weight}' for name, weight in SOURCES.items())}",
         f"--config.data.generated={work / GENERATED}",
     )
-    slider_steps = f"--config.steps={arguments.slider_steps}"
-    stages.train_and_export("mghand_lora.py:tiny", work, "lora", EMBEDDED, slider_steps)
-    (EMBEDDED / FILES["kohya"]).unlink()  # the same adapter in other words
 
 
 def generate(work: Path, count: int) -> None:

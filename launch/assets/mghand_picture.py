@@ -23,6 +23,7 @@ from handjax.images import write_image
 from handjax.perception import HandDetector
 from launch import command
 from launch.assets.guide_picture import FRAME, framed
+from launch.bench_guidance import make_pictures
 from launch.bench_mghand import VARIANTS, load_pair, make, read_wishes, with_settings
 
 ROWS, ACROSS = 12, 2
@@ -52,7 +53,7 @@ def draw_sheet(rows: int) -> UInt8[np.ndarray, "height width 3"]:
     """Pictures of the first wishes of the benchmark, two of them beside each other."""
     plain, guided = load_pair()
     wishes, detector = read_wishes(rows * ACROSS), HandDetector.load("mediapipe", max_hands=1)
-    columns = [[framed(image, detector) for _, image in plain(wishes)]]
+    columns = [[framed(image, detector) for image in make_pictures(plain, wishes, "none")]]
     for name in SHOWN:
         made = make(with_settings(guided, **VARIANTS[name]), wishes, name)
         columns.append([framed(one.image, detector) for one in made])

@@ -203,7 +203,6 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--karras", "--sampler", "lcm"), "--karras is of no use to --sampler lcm; leave it out or use"),
         (("a hand", "--steps", "1000"), "--steps is 1000, more than --sampler dpm has; take fewer"),
         (("a hand", "--guidance", "anatomy", "--anatomy-every", "0"), "--anatomy-every is 0; it must be at least 1"),
-        (("a hand", "--guidance", "mghand"), "mghand needs --mghand-lora FILE, --mghand-discriminator DIR"),
         (("a hand", "--mghand-lora", "x.safetensors"), "--mghand-lora is of no use without --guidance mghand"),
         (("a hand", "--guidance", "mghand", "--mghand-discriminator", "nowhere"), "nowhere: no config.json; give the"),
         (("a hand", "--guidance", "mghand", "--mghand-lora", "x", "--mghand-cap", "-1"), "--mghand-cap is -1.0; it"),

@@ -35,8 +35,8 @@ def made_up():
     changed[2:4, 2:4] = 0
     changed[7, 7, 0] += 4
     spoilt[0, 0] += 20
-    guided = {"status": "guided", "log": log(0.0625, 0.5)}
-    idle = {"status": "no hand found", "log": log(0.0, None)}
+    guided = {"status": "guided", "mask_full": True, "log": log(0.0625, 0.5)}
+    idle = {"status": "no hand found", "mask_full": False, "log": log(0.0, None)}
     made = [Made(changed, guided, seen), Made(images[1], idle, 0 * seen), Made(spoilt, guided, seen)]
     return images, made
 
@@ -56,7 +56,8 @@ def test_what_a_variant_changes_is_compared_picture_by_picture():
     assert (reduction["ours"], reduction["pairs"], reduction["mended"]) == (0.5, 2, 1)
     keypoints = items["mghand x, reduction of implausible hands (keypoints)"]
     assert (keypoints["ours"], keypoints["pairs"]) == (None, 0)
-    assert items["mghand x, guided"]["statuses"] == {"guided": 2, "no hand found": 1}
+    guided = items["mghand x, guided"]
+    assert guided["statuses"] == {"guided": 2, "no hand found": 1} and guided["mask_full"] == pytest.approx(2 / 3)
     steps = items["mghand x, by step"]
     assert steps["t"] == [600.0, 400.0] and steps["loss"] == [0.5, 0.5] and steps["textual"] == [None, None]
     assert steps["mask_area"] == pytest.approx([2 * 0.0625 / 3] * 2)

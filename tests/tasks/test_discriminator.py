@@ -134,7 +134,7 @@ def test_the_recipes():
 
 def test_a_side_without_records_is_told():
     task = make_task(recipe())
-    assert task.batch_spec()["real_image"].shape == (96, 96, 3)
+    assert task.batch_spec()["real_image"].shape == (64, 64, 3)
     section = load_config("mghand_discriminator.py:tiny").data
     with pytest.raises(InputError, match=r"data\.generated is empty; make pictures by launch\.generate"):
         make_loader(section, task.batch_spec(), 4, 0, "train")
