@@ -2,7 +2,7 @@
 
 The picture is parted into hand and background by colour; the keypoints only tell where the colours are learnt. The
 outline can then contradict them: a finger can be missing in it, or be joined to its neighbour where the keypoints lie
-apart. The latter is the webbing graph of HandAnat section 3.1, stage 2.
+apart. The latter is the webbing graph of HandAnat section 3.1, stage 2. Its tips are counted in `tips`.
 """
 
 from typing import NamedTuple
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import ndimage
 
+from handjax.anatomy.tips import count_fingers
 from handjax.hand.topology import KEYPOINT_BONES
 
 INSIDE, OUTSIDE = 0.04, 0.45
@@ -24,6 +25,9 @@ STRETCHED = 0.9
 
 CLOSED = 0.9
 """Share of a line between two fingers that lies in the mask where they are joined."""
+
+LOOSE = 0.05
+"""Squared palm lengths of the hand's colour apart from the hand: a third of a finger, which may be one."""
 
 CHROMA_BINS, LIGHT_BINS = 32, 8
 SAMPLES_A_LINE = 12
@@ -40,12 +44,14 @@ class Outline(NamedTuple):
       support: of each finger, thumb to little, the share of its bones that lie in the mask.
       webbing: of neighbouring fingers, from thumb and index to ring and little, whether the mask is closed between
         joints that lie apart; None where the fingers are bent or close to each other.
+      fingers: how many stand out; None unless all are spread and seen for themselves.
     """
 
     mask: Bool[np.ndarray, "size size"]
     certainty: float
     support: Float[np.ndarray, "5"]
     webbing: tuple[bool | None, ...]
+    fingers: int | None
 
 
 def read_outline(image: UInt8[np.ndarray, "size size 3"], keypoints: Float[np.ndarray, "21 3"]) -> Outline:
@@ -67,11 +73,13 @@ def read_outline(image: UInt8[np.ndarray, "size size 3"], keypoints: Float[np.nd
     likeness = ndimage.gaussian_filter(_likeness(image, hand, background), 0.012 * palm)
     sides = (likeness[palm_lines & hand_side] > 0.5, likeness[background] < 0.5)
     certainty = min(float(side.mean()) if side.size else 0.0 for side in sides)
-    mask = _part_with((likeness > 0.5) & hand_side, hand)
+    alike = (likeness > 0.5) & hand_side
+    mask = _part_with(alike, hand)
     fingers = points[1:].reshape(5, 4, 2)
     support = np.array([_on_line(mask, finger[1:]).mean() for finger in fingers])
     webbing = tuple(_joined(mask, palm, *pair) for pair in zip(fingers[:-1], fingers[1:], strict=True))
-    return Outline(mask, certainty, support, webbing)
+    number = None if _largest(alike & ~mask) > LOOSE * palm**2 else count_fingers(mask, keypoints)
+    return Outline(mask, certainty, support, webbing, number)
 
 
 def _likeness(
@@ -114,6 +122,12 @@ def _part_with(mask: Bool[np.ndarray, "size size"], seeds: Bool[np.ndarray, "siz
     labels, _ = ndimage.label(mask)
     held = np.bincount(labels[seeds & mask], minlength=1)
     return labels == held.argmax() if len(held) > 1 else np.zeros_like(mask)
+
+
+def _largest(mask: Bool[np.ndarray, "size size"]) -> int:
+    """Pixels of a mask's largest connected part."""
+    labels, _ = ndimage.label(mask)
+    return int(np.bincount(labels.ravel())[1:].max(initial=0))
 
 
 def _on_line(mask: Bool[np.ndarray, "size size"], corners: Float[np.ndarray, "corners 2"]) -> np.ndarray:
