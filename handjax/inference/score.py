@@ -12,6 +12,7 @@ from handjax.anatomy.head import KINDS, HandHead, Kind
 from handjax.anatomy.limits import MOST_MISFIT
 from handjax.anatomy.outline import Outline, read_outline
 from handjax.anatomy.scores import FINGER_COUNT, UNKNOWN, AnatomyScore, joined, judge, looks
+from handjax.anatomy.sides import side_doubt, side_of_keypoints
 from handjax.conditions.crops import crop_image, hand_box, hand_in_crop
 from handjax.hand.topology import FINGERS
 from handjax.perception import DetectedHand
@@ -94,8 +95,8 @@ class HandScore:
       anatomy: score, verdict and reasons.
       count: of its fingers; None where nobody counted.
       outline: its silhouette; None where it cannot be seen for sure.
-      notes: what makes the verdict less sure, of `TOUCHES_BORDER`, `TINY`, `LOW_CONFIDENCE` and `OFF_THE_HAND`; and
-        `LOOKS_NORMAL` where the counter has overruled the keypoints.
+      notes: what makes the verdict less sure, of `TOUCHES_BORDER`, `TINY`, `LOW_CONFIDENCE` and `OFF_THE_HAND`;
+        `LOOKS_NORMAL` where the counter has overruled the keypoints; words where these show the other side.
     """
 
     hand: DetectedHand
@@ -173,4 +174,5 @@ def _notes(image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> li
         notes.append(TINY)
     if hand.score < SURE_OF_SIDE:
         notes.append(LOW_CONFIDENCE)
-    return notes
+    doubt = side_doubt(hand.side, side_of_keypoints(hand.world))
+    return [*notes, doubt] if doubt else notes
