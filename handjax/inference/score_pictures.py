@@ -13,9 +13,11 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from handjax.anatomy.sides import side_of_keypoints
 from handjax.errors import ConfigError, InputError
 from handjax.images import read_frames, read_image
 from handjax.inference.drawings import is_drawing
+from handjax.inference.hand_features import UNLIKE, features_item, features_of, pair_item
 from handjax.inference.score import FingerCounter, HandScore, score_hand
 from handjax.perception import DetectedHand, HandTracker
 from handjax.perception.hand_json import hand_item, read_detections
@@ -92,14 +94,16 @@ class PictureScorer:
     def _item(self, path: Path, image: Image8, hands: list[DetectedHand]) -> Item:
         scores = [score_hand(image, hand, self.counter) for hand in hands]
         height, width = image.shape[:2]
+        pair = pair_item(hands)
         item = {
             "input": str(path),
             "status": (DRAWING if is_drawing(image) else SCORED) if hands else NO_HAND,
-            "notes": [MANY_HANDS] if len(hands) > 2 else [],
+            "notes": [MANY_HANDS] if len(hands) > 2 else [UNLIKE] if pair and pair["unlike"] else [],
             "width": width,
             "height": height,
             "hands": list(map(score_item, scores)),
         }
+        item |= {"pair": pair} if pair else {}
         return item | {"thumbnails": list(_thumbnails(image, hands))} if self.options.thumbnails else item
 
     def _find(self, path: Path, image: Image8) -> Found:
@@ -129,13 +133,17 @@ class PictureScorer:
 def score_item(score: HandScore) -> Item:
     """A hand as the JSON contract has it (docs/design.md)."""
     anatomy = score.anatomy
+    features = features_of(score.hand)
     item = hand_item(score.hand) | {
         "s_anat": None if anatomy.s_anat is None else round(anatomy.s_anat, 4),
         "verdict": anatomy.verdict,
         "paper_verdict": anatomy.paper_verdict,
         "fingers": anatomy.fingers,
         "violations": list(anatomy.violations),
+        "fingers_outline": score.outline.fingers if score.outline else None,
         "webbing": list(score.outline.webbing) if score.outline else None,
+        "side_of_keypoints": side_of_keypoints(score.hand.world),
+        "features": features_item(features) if features else None,
         "notes": list(score.notes),
     }
     return item | {"finger_classes": dict(score.count.probabilities)} if score.count else item

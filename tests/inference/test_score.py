@@ -1,5 +1,6 @@
 """Hands scored with statuses, sets counted and compared, results in order and written down."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,6 +12,7 @@ from handjax.hand.model import load_open_hand, pose_hand
 from handjax.hand.topology import MANO_JOINT_NAMES
 from handjax.images import write_image
 from handjax.inference import score_run
+from handjax.inference.hand_features import pair_item
 from handjax.inference.journal import Journal
 from handjax.inference.score import (
     LOOKS_NORMAL,
@@ -87,11 +89,46 @@ def test_the_outline_has_its_say():
     hand = DetectedHand.from_landmarks("right", 0.99, keypoints, world)
     good = score_hand(image, hand)
     assert (good.anatomy.verdict, good.anatomy.violations, good.notes) == ("plausible", (), ())
-    assert score_item(good)["webbing"] == [False] * 4
+    item = score_item(good)
+    assert (item["webbing"], item["fingers_outline"], item["fingers"]) == ([False] * 4, 5, None)
     webbed = score_hand(fill_gap(image, keypoints, 2), hand)
     assert (webbed.anatomy.verdict, webbed.anatomy.violations) == ("implausible", ("middle and ring joined",))
     short = score_hand(remove_finger(image, keypoints, 4), hand)
     assert (short.anatomy.verdict, short.anatomy.s_anat, short.notes) == ("unknown", None, (OFF_THE_HAND,))
+
+
+def test_what_is_measured_is_in_the_item(make_hand):
+    item = score_item(score_hand(PICTURE, make_hand(bend=40)))
+    straight = score_item(score_hand(PICTURE, make_hand()))
+    features, before = item["features"], straight["features"]
+    assert features["flexion"]["index pip"] - before["flexion"]["index pip"] == pytest.approx(40, abs=2.5)
+    assert [len(features[name]) for name in ("flexion", "abduction", "digit_ratios", "bone_ratios")] == [15, 15, 5, 20]
+    assert features["bone_ratios"]["middle bone 1"] == 1.0
+    index = [features["bone_ratios"][f"index bone {number}"] for number in (2, 3, 4)]
+    assert features["digit_ratios"]["index"] == pytest.approx(sum(index), abs=2e-3)
+    assert item["fingers_outline"] is None and item["side_of_keypoints"] == "right"
+    nonsense = DetectedHand.from_landmarks("right", 0.99, make_hand().keypoints, np.zeros((21, 3), np.float32))
+    item = score_item(score_hand(PICTURE, nonsense))
+    assert item["features"] is None and item["side_of_keypoints"] is None
+    json.dumps(item, allow_nan=False)
+
+
+def test_a_side_that_keypoints_contradict_is_said(make_hand):
+    hand = make_hand(bend=40)
+    mirrored = dataclasses.replace(hand, world=hand.world * np.array([-1, 1, 1], np.float32))
+    words = "looks like a left hand by its thumb, a right hand by the detector"
+    assert words in score_hand(PICTURE, mirrored).notes and not score_hand(PICTURE, hand).notes
+
+
+def test_both_hands_of_a_picture_are_compared(make_hand):
+    right = make_hand()
+    left = dataclasses.replace(right, side="left", world=1.2 * right.world * np.array([-1, 1, 1], np.float32))
+    assert pair_item([left, right]) == {"difference": 0.0, "unlike": None}
+    assert pair_item([right, right]) is None and pair_item([left]) is None and pair_item([left, right, left]) is None
+    world = left.world.copy()
+    for finger in range(5):
+        world[2 + 4 * finger : 5 + 4 * finger] += 4 * (world[2 + 4 * finger] - world[1 + 4 * finger])
+    assert pair_item([dataclasses.replace(left, world=world), right])["unlike"].startswith("left ")
 
 
 def test_a_finger_counter_is_asked_and_believed(make_hand):
