@@ -113,15 +113,15 @@ FOLDERS = {
         "of anatomy: the test sets, made there where they are missing; of discriminator: of launch.assets.mghand; "
         "of recovery: prepared records with meshes"
     ),
-    "photos": "of anatomy and guidance: photographs of normal hands",
+    "photos": "of anatomy, guidance and witnesses: photographs of normal hands",
     "malformed": "of anatomy: pictures of malformed hands",
 }
 
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
-    "samples": ("discriminator", "guidance", "mghand"),
+    "samples": ("discriminator", "guidance", "mghand", "witnesses"),
     "data": ("anatomy", "discriminator", "recovery"),
-    "photos": ("anatomy", "guidance"),
+    "photos": ("anatomy", "guidance", "witnesses"),
     "malformed": ("anatomy",),
 }
 """The benchmarks that an option is for."""
@@ -143,6 +143,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
     "sesahand": ("launch.bench_sesahand", "bench_sesahand", ()),
     "training": ("launch.bench_training", "bench_training", ("orbax-checkpoint", "array-record")),
+    "witnesses": ("launch.bench_witnesses", "bench_witnesses", ("pillow",)),
 }
 
 
