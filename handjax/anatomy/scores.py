@@ -33,7 +33,7 @@ class AnatomyScore:
       verdict: by the strict rule.
       fingers: how many were counted; None where nobody counted.
       similarity: of the fingers' lengths to the reference, in [0, 1].
-      violations: what is wrong, in words.
+      violations: what is wrong, in words; of a plausible hand, what keypoints say and looks have overruled.
     """
 
     s_anat: float | None
