@@ -27,6 +27,7 @@ from handjax.metrics.agreement import agreement
 from handjax.metrics.calibration import reliability_curve, top_confidence
 from handjax.perception.retries import SearchingDetector
 from handjax.record import HandRecord
+from launch.bench_anatomy_limits import bench_limits, length_item
 from launch.bench_anatomy_speed import bench_speed
 
 FROZEN = Path(__file__).parents[1] / "docs" / "benchmarks" / "anatomy_sets.json"
@@ -138,6 +139,8 @@ def bench_anatomy(
         if photos:
             normal = judge_photos(find_images([photos]), judges)
             yield from bench_false_alarms(photos, normal)
+            seen = {photos / name.partition(":")[2] for name in MalformedPhotoJob(photos).splits()["train"]}
+            yield from bench_limits([score for path in sorted(seen) for score in normal[path]])
             if malformed:
                 yield auc_item(normal, judge_photos(find_images([malformed]), judges))
 
@@ -174,6 +177,8 @@ def bench_set(name: str, records: Sequence[HandRecord], judges: Judges) -> Itera
             hands = [hand for hand in found if hand.edit == "none" or BY_NAME[hand.edit].held_out == held_out]
             yield verdict_item(f"{name}, verdicts, {mode}, normal hands and {part}", hands, mode)
     yield verdict_item(f"{name}, verdicts, {NOT_OVERRULED}", found, NOT_OVERRULED)
+    of = {edit: [hand.score for hand in group if hand.score] for edit, group in _grouped(found)}
+    yield length_item(name, of["none"], [*of["long_finger"], *of["short_finger"]])
     yield class_item(name, found)
     yield count_item(name, found)
     yield calibration_item(name, found)
