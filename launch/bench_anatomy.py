@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -185,7 +185,7 @@ def bench_set(name: str, records: Sequence[HandRecord], judges: Judges) -> Itera
 
 
 def verdict_item(name: str, hands: Sequence[Judged], mode: str) -> dict[str, Any]:
-    """Accuracy and kappa of verdicts; an unknown verdict is wrong."""
+    """Accuracy and kappa of verdicts, an unknown one being wrong; and how many of each verdict are malformed."""
     result = agreement([hand.truth for hand in hands], [hand.verdict(mode) for hand in hands])
     edits = {
         edit: _share(sum(hand.verdict(mode) == hand.truth for hand in group), len(group))
@@ -201,7 +201,14 @@ def verdict_item(name: str, hands: Sequence[Judged], mode: str) -> dict[str, Any
         "wanted": WANTED_ACCURACY,
         "kappa_wanted": WANTED_KAPPA,
         "edits": edits,
+        "malformed": {verdict: _malformed(hands, mode, verdict) for verdict in get_args(Verdict)},
     }
+
+
+def _malformed(hands: Sequence[Judged], mode: str, verdict: Verdict) -> dict[str, Any]:
+    """How many of the hands of a verdict are malformed."""
+    group = [hand for hand in hands if hand.verdict(mode) == verdict]
+    return _share(sum(hand.truth == "implausible" for hand in group), len(group))
 
 
 def class_item(name: str, hands: Sequence[Judged]) -> dict[str, Any]:

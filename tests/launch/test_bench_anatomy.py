@@ -43,6 +43,8 @@ def test_unknown_is_never_right():
         "extra_finger": (1, 1),
         "zigzag": (1, 2),
     }
+    malformed = {verdict: (row["part"], row["of"]) for verdict, row in item["malformed"].items()}
+    assert malformed == {"plausible": (0, 1), "implausible": (2, 3), "unknown": (1, 1)}
     assert bench_anatomy.verdict_item("x", HANDS, "paper")["ours"] == 0.4
     assert "right, kappa 0.286" in describe(item)
 
