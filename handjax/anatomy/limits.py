@@ -16,7 +16,7 @@ import numpy as np
 
 ANGLE_LIMITS = np.radians(
     [
-        (-12, 42),  # thumb CMC, ours: a total of 53 as of Cooney about the 15 that is the median of photographs (below)
+        (-10, 43),  # thumb CMC, ours: the total of 53 of Cooney about 17, the median of photographs (below)
         (-10, 55),  # thumb MCP: Eaton (AAOS 0 to 50)
         (-20, 80),  # thumb IP: AAOS (Eaton -15 to 80)
         *[
@@ -45,7 +45,7 @@ MOST_MISFIT = 0.1
 Source: the same hands, of which hardly one in a hundred lies above it.
 """
 
-DIGIT_RATIOS = np.array([1.034, 0.806, 0.936, 0.838, 0.672])
+DIGIT_RATIOS = np.array([1.043, 0.815, 0.945, 0.850, 0.673])
 """Length of each finger over that of the palm, thumb to little: medians of the same hands.
 
 Finger from its first keypoint outside the wrist to the tip; palm from the wrist to the middle finger's knuckle.
