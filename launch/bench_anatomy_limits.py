@@ -73,7 +73,8 @@ def length_item(name: str, normal: Sequence[HandScore], edited: Sequence[HandSco
 
 def share_item(name: str, beyond: Bool[np.ndarray, " hands"]) -> dict[str, Any]:
     """The share of hands that are beyond a limit."""
-    return {"name": name, "ours": float(beyond.mean()), "unit": "of the hands", "of": len(beyond)}
+    part, whole = int(beyond.sum()), len(beyond)
+    return {"name": name, "ours": part / whole, "unit": "of the hands", "part": part, "of": whole}
 
 
 def _features(score: HandScore) -> HandFeatures | None:

@@ -42,7 +42,7 @@ farther out: a few in a hundred.
 MOST_MISFIT = 0.1
 """Above it `features.projection_misfit` says that keypoints in space and in the picture are not those of one hand.
 
-Source: the same hands, of which hardly one in a hundred lies above it.
+Source: the same hands, of which about one in a hundred lies above it.
 """
 
 DIGIT_RATIOS = np.array([1.043, 0.815, 0.945, 0.850, 0.673])

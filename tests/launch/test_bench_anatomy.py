@@ -76,6 +76,7 @@ def test_rank_of_malformed_pictures():
     assert item["ours"] == pytest.approx(2 / 3) and item["malformed"] == {"a": pytest.approx(0.5), "b": None}
     hands = [_hand("none", verdict).score for verdict in ("plausible", "unknown", "implausible")]
     item = bench_anatomy.auc_item(normal, {Path(str(n)): hands[:n] for n in range(4)})
+    assert "AUC" in describe(item)
     assert item["verdicts"] == {"0": None, "1": "plausible", "2": "unknown", "3": "implausible"}
 
 
@@ -114,6 +115,7 @@ def test_what_limits_rest_on_is_measured_of_hands():
     twisted.hand = DetectedHand.from_landmarks("right", 0.99, turned, HAND)
     hands = [*[_seen(HAND)] * 6, _seen(HAND, support=0.5), twisted, _seen(_stretched(1, 3), sure=0.5)]
     items = {item["name"].partition(", ")[2]: item for item in bench_limits(hands)}
+    assert all(name in describe(item) for name, item in items.items())
     assert items["misfit above 0.1"]["ours"] == pytest.approx(1 / 9)
     assert items["a finger's support below 0.6"]["ours"] == pytest.approx(1 / 9)
     features = jax.device_get(measure(HAND, True))
@@ -130,7 +132,7 @@ def test_lengths_tell_a_finger_that_is_too_long():
     long = [_seen(_stretched(finger, 1e3)) for finger in range(5)]
     item = length_item("x", normal, [*long, normal[0]])
     assert item["ours"] > 5 / 6 and item["found_at_1_percent_false_alarms"] == pytest.approx(5 / 6)
-    assert (item["hands"], item["normal_hands"]) == (6, 15)
+    assert (item["hands"], item["normal_hands"]) == (6, 15) and "AUC" in describe(item)
     # mean |ln| of 0.25·ln 2 is where the similarity is one half: a finger alone must be 2.38 times as long
     assert np.exp(item["one_finger_alone_fails_at_log"]) == pytest.approx(2.378, abs=1e-3)
 
