@@ -4,13 +4,12 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
-import statistics
 import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from tqdm import tqdm
@@ -20,20 +19,22 @@ from data_pipelines.malformed.edits import BY_NAME
 from data_pipelines.malformed.frozen import check_frozen, fingerprint
 from data_pipelines.malformed.photos import MalformedPhotoJob
 from handjax.anatomy.head import KINDS, HandHead
+from handjax.anatomy.scores import Verdict
 from handjax.errors import InputError
-from handjax.images import decode_image, find_images, read_image, resize
-from handjax.inference.score import HandScore, HeadCounter, score_hand
+from handjax.images import decode_image, find_images, read_image
+from handjax.inference.score import LOOKS_NORMAL, HandScore, HeadCounter, score_hand
 from handjax.metrics.agreement import agreement
 from handjax.metrics.calibration import reliability_curve, top_confidence
 from handjax.perception.retries import SearchingDetector
 from handjax.record import HandRecord
-from launch.bench_hands import carried_pictures
-from launch.timing import seconds
+from launch.bench_anatomy_limits import bench_limits, length_item
+from launch.bench_anatomy_speed import bench_speed
 
 FROZEN = Path(__file__).parents[1] / "docs" / "benchmarks" / "anatomy_sets.json"
 MODES = ("strict", "paper")
+NOT_OVERRULED = "strict, keypoints not overruled"
+"""The strict verdict as it would be if the head never took keypoints for mistaken."""
 MAX_HANDS = 2
-SPEED_SIDE, SPEED_ROUNDS, LEAST_SPEED = 512, 16, 12.0
 WANTED_ACCURACY, WANTED_KAPPA, MOST_FALSE_ALARMS = 0.942, 0.88, 0.05
 
 
@@ -49,14 +50,23 @@ class Judged:
     def truth(self) -> str:
         return "plausible" if self.edit == "none" else "implausible"
 
-    def verdict(self, mode: str) -> str:
+    def verdict(self, mode: str) -> Verdict:
         assert self.score
-        return self.score.anatomy.verdict if mode == "strict" else self.score.anatomy.paper_verdict
+        return verdict_of(self.score, mode)
 
     @property
     def kinds(self) -> list[float]:
         assert self.score and self.score.count
         return [self.score.count.probabilities[kind] for kind in KINDS]
+
+
+def verdict_of(score: HandScore, mode: str) -> Verdict:
+    """The verdict on a hand in one of `MODES`, or `NOT_OVERRULED`."""
+    if mode == "paper":
+        return score.anatomy.paper_verdict
+    if mode == NOT_OVERRULED and LOOKS_NORMAL in score.notes:
+        return "implausible" if score.anatomy.violations else "unknown"
+    return score.anatomy.verdict
 
 
 class Judge:
@@ -119,6 +129,9 @@ def bench_anatomy(
       photos: folder of photographs of normal hands, which the edited ones are made of.
       malformed: folder of pictures of malformed hands, to be ranked below the photographs.
     """
+    if not (data or photos):
+        yield from bench_speed(runs)
+        return
     with Judges(os.cpu_count() or 1) as judges:
         for name, source in (("rendered", "malformed:1"), ("photos", f"malformed-photos:{photos}")):
             if data and (photos or name == "rendered"):
@@ -126,10 +139,10 @@ def bench_anatomy(
         if photos:
             normal = judge_photos(find_images([photos]), judges)
             yield from bench_false_alarms(photos, normal)
+            seen = {photos / name.partition(":")[2] for name in MalformedPhotoJob(photos).splits()["train"]}
+            yield from bench_limits([score for path in sorted(seen) for score in normal[path]])
             if malformed:
                 yield auc_item(normal, judge_photos(find_images([malformed]), judges))
-        if not (data or photos):
-            yield from bench_speed(runs, judges)
 
 
 def test_set(folder: Path, source: str, name: str) -> Sequence[HandRecord]:
@@ -163,13 +176,16 @@ def bench_set(name: str, records: Sequence[HandRecord], judges: Judges) -> Itera
         for part, held_out in (("edits seen in training", False), ("edits not seen", True)):
             hands = [hand for hand in found if hand.edit == "none" or BY_NAME[hand.edit].held_out == held_out]
             yield verdict_item(f"{name}, verdicts, {mode}, normal hands and {part}", hands, mode)
+    yield verdict_item(f"{name}, verdicts, {NOT_OVERRULED}", found, NOT_OVERRULED)
+    of = {edit: [hand.score for hand in group if hand.score] for edit, group in _grouped(found)}
+    yield length_item(name, of["none"], [*of["long_finger"], *of["short_finger"]])
     yield class_item(name, found)
     yield count_item(name, found)
     yield calibration_item(name, found)
 
 
 def verdict_item(name: str, hands: Sequence[Judged], mode: str) -> dict[str, Any]:
-    """Accuracy and kappa of verdicts; an unknown verdict is wrong."""
+    """Accuracy and kappa of verdicts, an unknown one being wrong; and how many of each verdict are malformed."""
     result = agreement([hand.truth for hand in hands], [hand.verdict(mode) for hand in hands])
     edits = {
         edit: _share(sum(hand.verdict(mode) == hand.truth for hand in group), len(group))
@@ -185,7 +201,14 @@ def verdict_item(name: str, hands: Sequence[Judged], mode: str) -> dict[str, Any
         "wanted": WANTED_ACCURACY,
         "kappa_wanted": WANTED_KAPPA,
         "edits": edits,
+        "malformed": {verdict: _malformed(hands, mode, verdict) for verdict in get_args(Verdict)},
     }
+
+
+def _malformed(hands: Sequence[Judged], mode: str, verdict: Verdict) -> dict[str, Any]:
+    """How many of the hands of a verdict are malformed."""
+    group = [hand for hand in hands if hand.verdict(mode) == verdict]
+    return _share(sum(hand.truth == "implausible" for hand in group), len(group))
 
 
 def class_item(name: str, hands: Sequence[Judged]) -> dict[str, Any]:
@@ -241,23 +264,26 @@ def bench_false_alarms(folder: Path, photos: dict[Path, list[HandScore]]) -> Ite
     """Share of normal hands called implausible, of all photographs and of those that training did not see."""
     unseen = {folder / name.partition(":")[2] for name in MalformedPhotoJob(folder).splits()["eval"]}
     parts = {"": photos, ", photographs that training did not see": {p: photos[p] for p in photos if p in unseen}}
-    for (words, part), mode in itertools.product(parts.items(), MODES):
+    for (words, part), mode in itertools.product(parts.items(), (*MODES, NOT_OVERRULED)):
         scores = [score for hands in part.values() for score in hands]
-        field = "verdict" if mode == "strict" else "paper_verdict"
-        verdicts = Counter(getattr(score.anatomy, field) for score in scores)
+        verdicts = Counter(verdict_of(score, mode) for score in scores)
         by_head = sum(bool(score.count and score.count.complaints) for score in scores)
         yield {
             "name": f"false alarms, {mode}{words}",
             **_share(verdicts["implausible"], len(scores)),
             "unknown": verdicts["unknown"],
             "by_head": by_head,
+            "photos": len(part),
             "photos_without_hand": sum(not hands for hands in part.values()),
             "bound": MOST_FALSE_ALARMS,
         }
 
 
 def auc_item(normal: dict[Path, list[HandScore]], malformed: dict[Path, list[HandScore]]) -> dict[str, Any]:
-    """Chance that a malformed picture's worst hand looks worse than a photograph's; ties count half."""
+    """Chance that a malformed picture's worst hand looks worse than a photograph's; ties count half.
+
+    The head's probability alone gives the order; `verdicts` are those of the pictures' worst hands by all witnesses.
+    """
     low, high = ({path: _worst(hands) for path, hands in group.items() if hands} for group in (normal, malformed))
     differences = np.subtract.outer(list(high.values()), list(low.values()))
     wins = (differences > 0).mean() + 0.5 * (differences == 0).mean()
@@ -266,6 +292,7 @@ def auc_item(normal: dict[Path, list[HandScore]], malformed: dict[Path, list[Han
         "ours": float(wins),
         "unit": "AUC",
         "malformed": {path.name: high.get(path) for path in malformed},
+        "verdicts": {path.name: _worst_verdict(hands) for path, hands in malformed.items()},
     }
 
 
@@ -274,18 +301,11 @@ def _worst(hands: Sequence[HandScore]) -> float:
     return max(1 - score.count.probabilities["normal"] for score in hands if score.count)
 
 
-def bench_speed(runs: int, judges: Judges) -> Iterator[dict[str, Any]]:
-    """Pictures a second, at 512² with one hand, from pixels to verdict: by one process and by one a core."""
-    pictures = [resize(picture, (SPEED_SIDE, SPEED_SIDE)) for picture in carried_pictures()] * SPEED_ROUNDS
-    judge = Judge()
-    for name, work in (
-        ("one process", lambda: [judge(picture) for picture in pictures]),
-        ("a process a core", lambda: judges(pictures, "pictures")),
-    ):
-        times = [seconds(work) for _ in range(runs + 1)][1:]
-        speed = len(pictures) / statistics.median(times)
-        item = {"name": f"pictures scored at 512², {name}", "ours": speed, "unit": "a second", "wanted": LEAST_SPEED}
-        yield item | {"runs": runs, "cores": os.cpu_count()}
+def _worst_verdict(hands: Sequence[HandScore]) -> Verdict | None:
+    """A picture's worst verdict; None where no hand was found."""
+    verdicts = {score.anatomy.verdict for score in hands}
+    order: tuple[Verdict, ...] = ("implausible", "unknown", "plausible")
+    return next((verdict for verdict in order if verdict in verdicts), None)
 
 
 def _share(part: int, whole: int) -> dict[str, Any]:

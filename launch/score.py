@@ -8,12 +8,14 @@ python -m launch.score wave.gif --video
 python -m launch.score photos/ --detections hands.json
 
 Pictures in which no hand is found are counted apart, never scored. A run that writes a report or a table goes on where
-it was killed.
+it was killed. Exit status: 0; 1 where more hands are implausible than --fail-above allows, 3 where it is given and no
+hand was judged; 2 where an input could not be read or something is wrong with the options.
 """
 
 import argparse
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -32,7 +34,7 @@ from launch.score_csv import write_csv
 from launch.score_report import write_report
 from launch.score_text import comparison_lines, describe, summarise
 
-TOO_MANY_STATUS = 1
+TOO_MANY_STATUS, NOTHING_JUDGED_STATUS = 1, 3
 
 
 def main() -> int:
@@ -97,7 +99,12 @@ def _title(inputs: list[str]) -> str:
 
 def _threshold_status(tally: Tally, most: float | None) -> int:
     share = tally.rate("strict")["share"]
-    return TOO_MANY_STATUS if most is not None and share is not None and share > most else 0
+    if most is None:
+        return 0
+    if share is None:
+        print("error: --fail-above: no hand was judged, so nothing is known of their share", file=sys.stderr)
+        return NOTHING_JUDGED_STATUS
+    return TOO_MANY_STATUS if share > most else 0
 
 
 def _options(arguments: argparse.Namespace) -> ScoreOptions:
@@ -112,6 +119,7 @@ def _options(arguments: argparse.Namespace) -> ScoreOptions:
         video=arguments.video,
         rate=arguments.rate,
         thumbnails=arguments.report is not None,
+        tolerance=arguments.tolerance,
     )
 
 
@@ -124,7 +132,16 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page that needs no other file")
     parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write a table, one row a hand")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
-    parser.add_argument("--fail-above", type=float, metavar="SHARE", help="exit 1 if more hands are implausible")
+    parser.add_argument(
+        "--fail-above", type=float, metavar="SHARE", help="exit 1 if more hands are implausible, 3 if none is judged"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=ScoreOptions.tolerance,
+        metavar="DEGREES",
+        help="by which joints may bend beyond their limits, in both verdicts, because keypoints err; 0 is as printed",
+    )
     parser.add_argument("--max-hands", type=int, default=ScoreOptions.max_hands, help="per picture")
     parser.add_argument("--no-retries", action="store_true", help="where no hand is found, look only once")
     parser.add_argument("--detections", metavar="FILE.json|MODULE:FUNCTION", help="hands that another detector finds")

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from handjax.anatomy.scores import THRESHOLD
+from handjax.anatomy.scores import THRESHOLD, Verdict
 from handjax.files import atomic_write
 from handjax.inference.score_pictures import ERROR, Item
 from handjax.inference.score_summary import Tally
@@ -30,6 +30,10 @@ COLUMNS = {
 }
 _BINS, _BAR_WIDTH, _HEIGHT, _ROW = 20, 26, 110, 18
 _MOST_PARTS = 12
+INDEPENDENT = (
+    "Intervals of shares (Wilson) and Fisher's test take hands as independent; those of one picture or of a clip's "
+    "frames are not, and bootstrap intervals keep them together."
+)
 
 
 def write_report(
@@ -71,19 +75,23 @@ def _set_card(tally: Tally) -> str:
     average = "–" if mean["mean"] is None else f"{mean['mean']:.3f}"
     interval = "" if mean["mean"] is None else f" [{mean['low']:.3f}, {mean['high']:.3f}]"
     figures = (
-        _figure(strict, "implausible, strict")
-        + _figure(paper, f"implausible as the paper says, S_anat &lt; {THRESHOLD}")
+        _figure(strict, "hands implausible, strict")
+        + _figure(tally.picture_rate("strict"), "pictures with such a hand")
+        + _figure(paper, f"hands implausible as the paper says, S_anat &lt; {THRESHOLD}")
         + f'<div class="figure"><b>{average}</b>mean S_anat{interval}</div>'
     )
     counts = {f"pictures: {status}": count for status, count in tally.statuses.items()}
     counts |= {f"pictures with hands found by: {by}": n for by, n in tally.found_by.items()}
-    counts |= {"hands judged": len(tally.scores), "hands unknown": tally.verdicts["strict"]["unknown"]}
+    for mode, verdicts in tally.verdicts.items():
+        counts |= {f"hands {verdict}, {mode}": verdicts[verdict] for verdict in get_args(Verdict)}
+    counts["fingers unknown, S_anat without their term"] = tally.fingers_unknown
     counts |= dict(tally.notes)
     return _card(
         f"Set {tally.name}: {tally.title}",
         f'<div class="figures">{figures}</div>'
+        f'<p class="soft">{INDEPENDENT}</p>'
         f"<h3>S_anat of the hands judged</h3>{_score_histogram(tally.scores)}"
-        f"<h3>Hands that violate a limit, by part</h3>{_part_histogram(tally.violations)}"
+        f"<h3>Implausible hands, by what is wrong</h3>{_part_histogram(tally.violations)}"
         f"<h3>Counts</h3>{_list(counts)}",
     )
 
@@ -162,13 +170,13 @@ def _hand_cells(item: Item, hand: Mapping[str, Any] | None) -> list[str]:
         return [_cell(text) for text in ("", "", "", item.get("error", ""), "", "", _join(notes))]
     side = f"{hand['side']} {hand['score']:.2f}" + (f" #{hand['track']}" if "track" in hand else "")
     score = "" if hand["s_anat"] is None else f"{hand['s_anat']:.3f}"
-    fingers = "" if hand["fingers"] is None else str(hand["fingers"])
+    fingers = hand["fingers"]
     return [
         _cell(hand["verdict"], hand["verdict"]),
         _cell(hand["paper_verdict"], hand["paper_verdict"]),
         _cell(score, "number"),
         _cell(_join(hand["violations"])),
-        _cell(fingers, "number"),
+        '<td class="number" data-value="">unknown</td>' if fingers is None else _cell(str(fingers), "number"),
         _cell(side),
         _cell(_join([*hand["notes"], *notes])),
     ]

@@ -7,6 +7,7 @@ from handjax.inference.score_pictures import DRAWING, ERROR, SCORED, Item
 from handjax.inference.score_summary import Tally
 from handjax.perception.retries import AT_ONCE
 
+UNCOUNTED = " without a finger count"
 _ODDS = ("odds_ratio", "odds_low", "odds_high")
 
 
@@ -29,7 +30,7 @@ def found_note(item: Item) -> list[str]:
 
 def _describe_hand(hand: Mapping[str, Any]) -> str:
     track = f"#{hand['track']} " if "track" in hand else ""
-    score = "" if hand["s_anat"] is None else f", {hand['s_anat']:.2f}"
+    score = "" if hand["s_anat"] is None else f", {hand['s_anat']:.2f}{'' if hand['fingers'] else UNCOUNTED}"
     reasons = [*hand["violations"], *hand["notes"]]
     return f"{track}{hand['verdict']}{score}" + (f" ({', '.join(reasons)})" if reasons else "")
 
@@ -42,10 +43,14 @@ def summarise(tally: Tally) -> str:
     rest += [f"{tally.statuses[ERROR]} inputs not read"] if tally.statuses[ERROR] else []
     rest += [f"{count} found by: {by}" for by, count in tally.found_by.items() if by != AT_ONCE]
     rest += [f"{count} × {note}" for note, count in tally.notes.items()]
+    rest += [f"{tally.fingers_unknown} scores{UNCOUNTED}"] if tally.fingers_unknown else []
     if not strict["of"]:
         return f"{tally.title}: no hand was judged; {', '.join(rest)}"
     shares = f"{percent(strict)}; as the paper says {percent(paper)}"
-    return f"{tally.title}: {strict['count']} of {strict['of']} hands implausible ({shares}); {', '.join(rest)}"
+    hands = f"{strict['count']} of {strict['of']} hands implausible ({shares})"
+    pictures = tally.picture_rate("strict")
+    having = f"{pictures['count']} of {pictures['of']} pictures have one ({percent(pictures)})"
+    return f"{tally.title}: {hands}; {having}; {', '.join(rest)}"
 
 
 def comparison_lines(comparison: Mapping[str, Any]) -> list[tuple[str, str]]:

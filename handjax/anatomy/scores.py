@@ -33,7 +33,7 @@ class AnatomyScore:
       verdict: by the strict rule.
       fingers: how many were counted; None where nobody counted.
       similarity: of the fingers' lengths to the reference, in [0, 1].
-      violations: what is wrong, in words.
+      violations: what is wrong, in words; of a plausible hand, what keypoints say and looks have overruled.
     """
 
     s_anat: float | None
@@ -115,7 +115,11 @@ def angle_violations(flexion: Float[np.ndarray, "15"], tolerance: float) -> list
 
 
 def ratio_similarity(ratios: Float[np.ndarray, "5"]) -> float:
-    """Similarity of the fingers' lengths to those of real hands, 1 where they are the same (DECISIONS E2)."""
+    """Similarity of the fingers' lengths to those of real hands, 1 where they are the same (DECISIONS E2).
+
+    It is of the mean of five: a finger alone must be 2.4 times too long or too short to bring it below `THRESHOLD`. A
+    rule by finger would not find more, for the landmark network draws usual lengths (docs/anatomy.md).
+    """
     return float(np.exp(-np.abs(np.log(ratios / DIGIT_RATIOS)).mean() / RATIO_SCALE))
 
 

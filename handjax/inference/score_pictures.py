@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from handjax.anatomy.limits import LANDMARK_TOLERANCE
 from handjax.anatomy.sides import side_of_keypoints
 from handjax.errors import ConfigError, InputError
 from handjax.images import read_frames, read_image
@@ -47,6 +48,7 @@ class ScoreOptions:
       video: inputs are clips, whose hands are followed.
       rate: frames of a clip a second.
       thumbnails: items carry pictures of their hands.
+      tolerance: degrees by which joints may bend beyond their limits.
     """
 
     max_hands: int = 6
@@ -55,8 +57,11 @@ class ScoreOptions:
     video: bool = False
     rate: float = 30.0
     thumbnails: bool = False
+    tolerance: float = round(float(np.degrees(LANDMARK_TOLERANCE)), 6)
 
     def __post_init__(self):
+        if not self.tolerance >= 0:
+            raise ConfigError(f"--tolerance {self.tolerance:g}; it must be at least 0 degrees")
         if self.video and self.detections:
             raise ConfigError("--video follows hands by itself; leave --detections away")
 
@@ -92,7 +97,8 @@ class PictureScorer:
         return items
 
     def _item(self, path: Path, image: Image8, hands: list[DetectedHand]) -> Item:
-        scores = [score_hand(image, hand, self.counter) for hand in hands]
+        tolerance = float(np.radians(self.options.tolerance))
+        scores = [score_hand(image, hand, self.counter, tolerance) for hand in hands]
         height, width = image.shape[:2]
         pair = pair_item(hands)
         item = {

@@ -12,15 +12,20 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 import handjax
 from handjax.anatomy.head import ASSET, HandHead
-from handjax.anatomy.limits import LANDMARK_TOLERANCE, MOST_MISFIT
+from handjax.anatomy.limits import MOST_MISFIT
 from handjax.anatomy.scores import THRESHOLD
 from handjax.inference.drawings import RULE
 from handjax.inference.journal import Journal
-from handjax.inference.score import BORDER_MARGIN, SURE_OF_SIDE, TINY_SIDE, HeadCounter
+from handjax.inference.score import (
+    BORDER_MARGIN,
+    LEAST_SUPPORT,
+    SURE_OF_SIDE,
+    SURELY_NORMAL,
+    TINY_SIDE,
+    HeadCounter,
+)
 from handjax.inference.score_pictures import Item, PictureScorer, ScoreOptions
 from handjax.inference.score_sources import Source
 from handjax.perception.detector import TASK_FILE
@@ -57,22 +62,35 @@ def run(sources: Sequence[Source], options: ScoreOptions, workers: int, journal:
 
 
 def provenance(options: ScoreOptions) -> dict[str, Any]:
-    """What a result comes from; results of the same provenance and picture are the same."""
+    """What a result comes from; results of the same provenance and picture are the same.
+
+    The hash of the code holds all limits and rules, also those that have no line of their own here.
+    """
     weights = Path(options.detections or TASK_FILE)
     return {
         "version": handjax.__version__,
+        "code_sha256": code_hash(Path(handjax.__file__).parent),
         "detector": options.detections or TASK_FILE.name,
         "sha256": hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None,
         "head_sha256": hashlib.sha256(ASSET.read_bytes()).hexdigest(),
         "threshold": THRESHOLD,
-        "tolerance_degrees": round(float(np.degrees(LANDMARK_TOLERANCE)), 3),
         "most_misfit": MOST_MISFIT,
+        "least_support": LEAST_SUPPORT,
+        "surely_normal": SURELY_NORMAL,
         "sure_of_side": SURE_OF_SIDE,
         "border_margin": BORDER_MARGIN,
         "tiny_side": TINY_SIDE,
         "drawing_rule": RULE,
         **dataclasses.asdict(options),
     }
+
+
+def code_hash(package: Path) -> str:
+    """Hash of a package's modules and their names."""
+    digest = hashlib.sha256()
+    for module in sorted(package.rglob("*.py")):
+        digest.update(module.relative_to(package).as_posix().encode() + b"\0" + module.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def without_thumbnails(items: Iterable[Item]) -> list[Item]:

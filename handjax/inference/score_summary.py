@@ -22,7 +22,8 @@ _SEEDS = (0, 1)  # of the bootstraps of set a and set b: independent samples
 class Tally:
     """Counts what was said of the pictures of one set.
 
-    Pictures in which no hand was found and hands of unknown anatomy are counted apart; rates are of the hands judged.
+    Pictures in which no hand was found and hands of unknown anatomy are counted apart; rates are of the hands judged,
+    and of the pictures, or frames of clips, with a hand judged.
 
     Attributes:
       name: of the set.
@@ -31,7 +32,9 @@ class Tally:
       found_by: how many pictures have hands by which attempt.
       notes: of pictures and of hands.
       verdicts: of hands, by mode.
-      violations: how many hands violate which part.
+      pictures: with a hand judged, by mode: "implausible" where one is, or else "plausible".
+      violations: how many implausible hands violate which part.
+      fingers_unknown: how many hands judged have an S_anat without the term of the finger count (DECISIONS E2).
       scores: S_anat of each hand judged.
     """
 
@@ -42,7 +45,9 @@ class Tally:
         self.found_by: Counter[str] = Counter()
         self.notes: Counter[str] = Counter()
         self.verdicts: dict[str, Counter[str]] = {mode: Counter() for mode in MODES}
+        self.pictures: dict[str, Counter[str]] = {mode: Counter() for mode in MODES}
         self.violations: Counter[str] = Counter()
+        self.fingers_unknown = 0
         self.scores: list[float] = []
         self._groups: dict[str, list[tuple[float, int]]] = {quantity: [] for quantity in ("s_anat", *MODES)}
 
@@ -54,8 +59,12 @@ class Tally:
         self.notes.update(note for noted in (*items, *hands) for note in noted["notes"])
         for mode, field in MODES.items():
             self.verdicts[mode].update(hand[field] for hand in hands)
+            pictures = ({hand[field] for hand in item["hands"]} for item in items)
+            self.pictures[mode].update(_worst(verdicts) for verdicts in pictures if verdicts - {"unknown"})
         for hand in hands:
-            self.violations.update(dict.fromkeys(map(violated_part, hand["violations"]), 1))
+            if hand["verdict"] == "implausible":
+                self.violations.update(dict.fromkeys(map(violated_part, hand["violations"]), 1))
+            self.fingers_unknown += hand["s_anat"] is not None and hand["fingers"] is None
         scores = [hand["s_anat"] for hand in hands if hand["s_anat"] is not None]
         self.scores += scores
         self._groups["s_anat"].append((sum(scores), len(scores)))
@@ -64,13 +73,15 @@ class Tally:
             self._groups[mode].append((judged.count("implausible"), len(judged)))
 
     def rate(self, mode: str) -> dict[str, Any]:
-        """Share of implausible hands among those judged, with its Wilson interval; None where none was judged."""
-        verdicts = self.verdicts[mode]
-        count, judged = verdicts["implausible"], verdicts.total() - verdicts["unknown"]
-        if not judged:
-            return {"count": 0, "of": 0, "share": None, "low": None, "high": None}
-        low, high = wilson_interval(count, judged)
-        return {"count": count, "of": judged, "share": count / judged, "low": low, "high": high}
+        """Share of implausible hands among those judged, with its Wilson interval; None where none was judged.
+
+        The interval takes hands as independent; those of one picture and of a clip's frames are not.
+        """
+        return _rate(self.verdicts[mode])
+
+    def picture_rate(self, mode: str) -> dict[str, Any]:
+        """As `rate`, of the pictures with an implausible hand among those with a hand judged."""
+        return _rate(self.pictures[mode])
 
     def bootstrap(self, quantity: str, seed: int) -> Float[np.ndarray, " resamples"]:
         """Bootstrap sample, by pictures, of the mean "s_anat" or of a mode's rate; a hand must have been judged."""
@@ -94,7 +105,9 @@ class Tally:
             "notes": dict(self.notes),
             "hands": self.verdicts["strict"].total(),
             "unknown": self.verdicts["strict"]["unknown"],
+            "fingers_unknown": self.fingers_unknown,
             "implausible": {mode: self.rate(mode) for mode in MODES},
+            "implausible_pictures": {mode: self.picture_rate(mode) for mode in MODES},
             "s_anat": self.mean(),
             "violations": dict(self.violations.most_common()),
         }
@@ -123,6 +136,18 @@ def compare(a: Tally, b: Tally) -> dict[str, Any] | None:
             "p_value": odds.p_value,
         } | _difference(rates[0]["share"], rates[1]["share"], mode, a, b)
     return comparison | {"s_anat": _difference(float(np.mean(a.scores)), float(np.mean(b.scores)), "s_anat", a, b)}
+
+
+def _worst(verdicts: set[str]) -> str:
+    return "implausible" if "implausible" in verdicts else "plausible"
+
+
+def _rate(verdicts: Counter[str]) -> dict[str, Any]:
+    count, judged = verdicts["implausible"], verdicts.total() - verdicts["unknown"]
+    if not judged:
+        return {"count": 0, "of": 0, "share": None, "low": None, "high": None}
+    low, high = wilson_interval(count, judged)
+    return {"count": count, "of": judged, "share": count / judged, "low": low, "high": high}
 
 
 def _difference(of_a: float, of_b: float, quantity: str, a: Tally, b: Tally) -> dict[str, float]:

@@ -103,13 +103,34 @@ def test_the_printed_score(hand):
     assert unknown.fingers is None and unknown.verdict == "plausible"
 
 
+FINGER = {"mcp": (-45, 90), "pip": (0, 110), "dip": (0, 90)}
+NORMS = {("thumb", "cmc"): (-10, 43), ("thumb", "mcp"): (-10, 55), ("thumb", "ip"): (-20, 80)} | {
+    (finger, joint): limits for finger in ("index", "middle", "ring", "little") for joint, limits in FINGER.items()
+}
+"""Degrees, as the sources that limits.py names have them."""
+
+
+@pytest.mark.parametrize("tolerance", [0, 25])
+def test_every_joint_has_its_limits(tolerance):
+    assert [" ".join(joint) for joint in NORMS] == list(ANGLE_NAMES)
+    features = ideal()
+    for number, (joint, limits) in enumerate(NORMS.items()):
+        for limit, outwards in zip(limits, (-1, 1), strict=True):
+            for beyond in (-1, 1):
+                flexion = features.flexion.copy()
+                flexion[number] = np.radians(limit + outwards * (tolerance + beyond))
+                found = judge(features.replace(flexion=flexion), 5, np.radians(tolerance)).violations
+                bent = f"{limit + outwards * (tolerance + beyond)}°, limit {limits[0]}…{limits[1]}°".replace("-", "−")
+                assert found == ((f"{' '.join(joint)} bent {bent}",) if beyond > 0 else ())
+
+
 def test_violations_are_named_in_words_the_worst_first():
     features = ideal()
     flexion = features.flexion.copy()
     flexion[ANGLE_NAMES.index("index pip")] = np.radians(-31)
     flexion[ANGLE_NAMES.index("little dip")] = np.radians(140)
     score = judge(features.replace(flexion=flexion), fingers=5)
-    assert score.violations == ("little dip bent 140°, limit −5…80°", "index pip bent −31°, limit 0…110°")
+    assert score.violations == ("little dip bent 140°, limit 0…90°", "index pip bent −31°, limit 0…110°")
     assert score.s_anat == pytest.approx(0.6) and score.verdict == "implausible"
     assert [violated_part(violation) for violation in score.violations] == ["little dip", "index pip"]
     both = judge(features.replace(flexion=flexion), fingers=6)
@@ -123,9 +144,12 @@ def test_proportions():
     ratios[2] *= 4
     score = judge(ideal().replace(digit_ratios=ratios.astype(np.float32)), fingers=5)
     assert score.similarity == pytest.approx(np.exp(-np.log(4) / 5 / 0.25), rel=1e-5) and score.similarity < THRESHOLD
-    assert score.violations == ("middle 3.77 palms long, usually 0.94",)
+    assert score.violations == ("middle 3.78 palms long, usually 0.94",)
     assert violated_part(score.violations[0]) == "middle length"
     assert ratio_similarity(DIGIT_RATIOS) == 1.0
+    for times, passes in ((2.3, True), (2.45, False), (1 / 2.3, True), (1 / 2.45, False)):  # exp(5·0.25·ln 2) = 2.378
+        one = DIGIT_RATIOS * np.where(np.arange(5) == 1, times, 1)
+        assert (judge(ideal().replace(digit_ratios=one.astype(np.float32)), 5).violations == ()) == passes
 
 
 def test_what_is_not_finite_is_unknown():

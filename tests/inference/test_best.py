@@ -19,16 +19,24 @@ NOT_JUDGED = SimpleNamespace(anatomy=UNKNOWN, count=None)
 
 def test_the_verdict_ranks_before_the_score_and_the_worst_hand_decides():
     good, fair, bad = score("plausible", 0.9), score("plausible", 0.6), score("implausible", 0.95)
-    pictures = [[], [NOT_JUDGED], [bad], [fair], [good]]
+    pictures = [[], [bad], [NOT_JUDGED], [fair], [good]]
     ranks = [rank_hands(hands) for hands in pictures]
     assert ranks == sorted(ranks) and len(set(ranks)) == 5
-    np.testing.assert_allclose(ranks, [0, 0.5, 1.95, 2.6, 2.9])
-    assert rank_hands([good, bad]) == rank_hands([bad]) and rank_hands([good, NOT_JUDGED]) == 0.5
+    np.testing.assert_allclose(ranks, [0, 1.95, 2.5, 3.6, 3.9])
+    assert rank_hands([good, bad]) == rank_hands([bad]) and rank_hands([good, NOT_JUDGED]) == 2.5
+    assert rank_hands([NOT_JUDGED, bad]) == rank_hands([bad])
+
+
+def test_a_hand_that_cannot_be_judged_goes_before_one_known_to_be_bad_by_its_looks_among_its_like():
+    odd, fine = (SimpleNamespace(anatomy=UNKNOWN, count=FingerCount(None, {"normal": p})) for p in (0.5, 0.6))
+    np.testing.assert_allclose([rank_hands([odd]), rank_hands([fine])], [2.25, 2.3])
+    worst_looks = score("plausible", 0.9, 0.0)
+    assert rank_hands([score("implausible", 1.0, 1.0)]) <= 2.0 < rank_hands([odd]) < rank_hands([worst_looks])
 
 
 def test_looks_count_within_a_verdict():
     doubtful, fine = score("plausible", 0.9, 0.5), score("plausible", 0.8, 0.75)
-    np.testing.assert_allclose([rank_hands([doubtful]), rank_hands([fine])], [2.45, 2.6])
+    np.testing.assert_allclose([rank_hands([doubtful]), rank_hands([fine])], [3.45, 3.6])
     assert rank_hands([score("implausible", 0.9, 1.0)]) < rank_hands([score("plausible", 0.1, 0.0)])
 
 

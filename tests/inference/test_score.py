@@ -2,10 +2,13 @@
 
 import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import handjax
+from handjax.anatomy.features import ANGLE_NAMES, measure
 from handjax.errors import ConfigError, InputError
 from handjax.hand.angles import pose_from_angles
 from handjax.hand.model import load_open_hand, pose_hand
@@ -59,6 +62,19 @@ def test_a_good_hand_is_plausible_without_notes(make_hand):
     assert (score.anatomy.verdict, score.notes, score.count) == ("plausible", (), None)
     bent = score_hand(PICTURE, make_hand(bend=-80)).anatomy
     assert bent.verdict == "implausible" and bent.violations[0].startswith("index pip bent −")
+
+
+def test_keypoints_are_granted_a_tolerance_and_at_zero_limits_are_as_printed(make_hand):
+    straight = float(np.degrees(measure(make_hand().world, True).flexion[ANGLE_NAMES.index("index pip")]))
+    told = {}
+    for bend, tolerance in ((-24, None), (-26, None), (-24, 0.0), (-1, 0.0), (1, 0.0)):
+        options = {} if tolerance is None else {"tolerance": np.radians(tolerance)}
+        anatomy = score_hand(PICTURE, make_hand(bend=bend - straight), **options).anatomy
+        told[bend, tolerance] = any(text.startswith("index pip") for text in anatomy.violations)
+        assert not told[bend, tolerance] or anatomy.verdict == "implausible" and anatomy.s_anat < 0.7
+    assert told == {(-24, None): False, (-26, None): True, (-24, 0): True, (-1, 0): True, (1, 0): False}
+    with pytest.raises(ConfigError, match="--tolerance -1"):
+        ScoreOptions(tolerance=-1)
 
 
 @pytest.mark.parametrize(
@@ -156,6 +172,9 @@ def test_what_surely_looks_normal_overrules_keypoints_and_is_overruled_by_compla
 
     rng = np.random.default_rng(0)
     contradictory = DetectedHand.from_landmarks("right", 0.99, rng.normal(size=(21, 3)) * 50, rng.normal(size=(21, 3)))
+    verdict, violations, notes = said(make_hand(bend=-80))
+    assert verdict == "plausible" and LOOKS_NORMAL in notes  # and what was overruled can be read
+    assert violations == score_hand(PICTURE, make_hand(bend=-80)).anatomy.violations != ()
     doubted = said(contradictory)
     assert doubted[:2] == ("plausible", ()) and LOOKS_NORMAL in doubted[2]
     assert said(contradictory, normal=False)[0] == "unknown"
@@ -177,6 +196,7 @@ def items(verdicts, scores=None, status="scored", **more):
             "paper_verdict": "unknown" if score is None else "implausible" if score < 0.5 else "plausible",
             "s_anat": score,
             "violations": ["index pip bent −50°, limit 0…110°", "index pip bent"] if verdict == "implausible" else [],
+            "fingers": None if score is None or score < 0.75 else 5,
             "notes": [],
         }
         for verdict, score in zip(verdicts, scores, strict=True)
@@ -199,6 +219,11 @@ def test_a_set_is_counted():
     strict = summary["implausible"]["strict"]
     assert (strict["count"], strict["of"], strict["share"]) == (3, 40, 0.075)
     assert (strict["low"], strict["high"]) == wilson_interval(3, 40)
+    # of the 21 pictures with hands one has none that was judged, and three an implausible one, each with a good one
+    pictures = summary["implausible_pictures"]["strict"]
+    assert (pictures["count"], pictures["of"], pictures["share"]) == (3, 20, 0.15)
+    assert (pictures["low"], pictures["high"]) == wilson_interval(3, 20)
+    assert summary["fingers_unknown"] == 3 + 17
     assert summary["violations"] == {"index pip": 3} and summary["notes"] == {"more than two hands": 1}
     assert summary["found_by"] == {"at once": 20, "tiles": 1}
     mean = summary["s_anat"]
@@ -217,6 +242,18 @@ def test_hands_whose_looks_alone_are_judged_count_in_the_strict_rate():
     strict, paper = tally.rate("strict"), tally.rate("paper")
     assert (strict["count"], strict["of"], paper["count"], paper["of"]) == (1, 4, 0, 3)
     assert tally.bootstrap("strict", 0).mean() == pytest.approx(0.25, abs=0.02)
+
+
+def test_what_was_overruled_is_no_violation_of_a_set_and_several_bad_hands_are_one_picture():
+    tally = Tally("a", "some pictures")
+    (item,) = items(["plausible", "plausible"])
+    item["hands"][0]["violations"] = ["index pip bent −50°, limit 0…110°"]
+    tally.add([item])
+    tally.add(items(["implausible", "implausible", "unknown"], [0.4, 0.8, None]))
+    assert tally.summary()["violations"] == {"index pip": 2}
+    rates = {mode: (rate["count"], rate["of"]) for mode, rate in tally.summary()["implausible_pictures"].items()}
+    assert rates == {"strict": (1, 2), "paper": (1, 2)}
+    assert Tally("b", "").picture_rate("strict")["share"] is None
 
 
 LOOKS_ALONE = {"s_anat": None, "paper_verdict": "unknown", "violations": ["looks malformed: fused fingers (0.93)"]}
@@ -238,6 +275,27 @@ def test_two_sets_are_compared():
     assert found["s_anat"]["low"] < -0.12 < found["s_anat"]["high"] < 0
     assert compare(a, Tally("c", "nothing")) is None and Tally("c", "").mean()["mean"] is None
     json.dumps(found, allow_nan=False)
+
+
+def test_results_of_other_code_are_not_taken(tmp_path):
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "limits.py").write_text("LIMIT = 0.4")
+    first = score_run.code_hash(tmp_path)
+    (tmp_path / "notes.txt").write_text("no code")
+    assert score_run.code_hash(tmp_path) == first and len(first) == 64
+    (tmp_path / "rules" / "limits.py").write_text("LIMIT = 0.5")
+    second = score_run.code_hash(tmp_path)
+    (tmp_path / "rules" / "limits.py").rename(tmp_path / "rules" / "other.py")
+    assert len({first, second, score_run.code_hash(tmp_path)}) == 3
+    header = score_run.provenance(ScoreOptions())
+    assert header["code_sha256"] == score_run.code_hash(Path(handjax.__file__).parent)
+    assert header["tolerance"] == 25 and header != score_run.provenance(ScoreOptions(tolerance=0))
+
+
+def test_a_count_that_is_missing_is_told():
+    (item,) = items(["plausible", "plausible", "unknown"], [0.9, 0.7, None])
+    text = describe(item | {"input": "a.png"})
+    assert text == "a.png: plausible, 0.90; plausible, 0.70 without a finger count; unknown"
 
 
 def test_sources_of_all_kinds(tmp_path):

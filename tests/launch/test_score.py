@@ -142,8 +142,25 @@ def test_the_exit_status_tells_too_many(run, pictures, most, status):
     (summary,) = document["summary"]["sets"]
     strict = summary["implausible"]["strict"]
     assert (strict["count"], strict["of"], summary["pictures"]["no hand found"]) == (3, 6, 3)
+    pictures_of = summary["implausible_pictures"]["strict"]
+    assert (pictures_of["count"], pictures_of["of"]) == (3, 6)
     with pytest.raises(ConfigError, match="--fail-above"):
         run(pictures, "--fail-above", "10")
+
+
+def test_a_threshold_is_not_met_where_nothing_is_judged(run, pictures, monkeypatch, capsys):
+    empty = pictures / "0.png"
+    assert run(empty, *DETECTIONS)["summary"]["sets"][0]["implausible"]["strict"]["share"] is None
+    monkeypatch.setattr(sys, "argv", ["score", str(empty), *DETECTIONS, "--fail-above", "1", "--workers", "1"])
+    assert score.main() == score.NOTHING_JUDGED_STATUS == 3
+    assert "no hand was judged" in capsys.readouterr().err
+
+
+def test_limits_with_another_tolerance(run, pictures):
+    bent = pictures / "2.png"
+    usual, lax = (run(bent, *DETECTIONS, *more)["items"][0]["hands"][0] for more in ((), ("--tolerance", 180)))
+    assert usual["verdict"] == "implausible" and usual["violations"] != [] == lax["violations"]
+    assert (lax["verdict"], lax["fingers"]) == ("plausible", None) and lax["s_anat"] > usual["s_anat"] + 0.5
 
 
 def test_two_sets_are_compared(run, pictures):
@@ -191,6 +208,7 @@ def test_the_report_and_the_table_say_what_the_json_says(run, pictures, tmp_path
     rows = [row for row in parsed.rows if row]
     assert [row[1] for row in rows] == [item["input"] for item in items]  # names are escaped
     assert [row[2] for row in rows] == [item["status"] for item in items]
+    assert {row[7] for row in rows if row[3]} == {"unknown"}  # nobody counts fingers in patches
     assert [row[3] for row in rows] == [
         hand["verdict"] for item in items for hand in item["hands"] or [{"verdict": ""}]
     ]
