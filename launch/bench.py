@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from handjax.errors import ConfigError
+from handjax.errors import ConfigError, InputError
 from handjax.files import write_json
 from launch import command
 from launch.timing import seconds
@@ -25,9 +25,8 @@ def main() -> int:
     for name, what in FOLDERS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
     parser.add_argument("--samples", type=int, help="pictures each way, or crops of each kind")
-    parser.add_argument(
-        "--out", type=Path, help="JSON file for the figures, machine and versions; FILE.partial until all are there"
-    )
+    written = "JSON file for the figures, machine and versions; FILE.partial until all are there"
+    parser.add_argument("--out", type=command.output_file, help=written)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     options = read_options(arguments)
@@ -52,6 +51,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
       ConfigError: a number is out of its range, or an option is for another benchmark.
+      InputError: a folder of pictures is not there.
     """
     for name, least in (("runs", 1), ("samples", 2)):
         given = getattr(arguments, name)
@@ -63,6 +63,9 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is for {' and '.join(OPTION_OF[name])}, not for {arguments.name}"
             )
+    for name in ("photos", "malformed"):
+        if name in options and not options[name].is_dir():
+            raise InputError(f"--{name} {options[name]}: no such folder; name one of pictures")
     return options
 
 

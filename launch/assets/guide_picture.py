@@ -9,7 +9,6 @@ order, none left out.
 
 import argparse
 import dataclasses
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
@@ -35,7 +34,7 @@ GREY = (150, 150, 150)
 def main() -> None:
     """Writes the picture."""
     parser = argparse.ArgumentParser(prog="launch.assets.guide_picture", description=__doc__)
-    parser.add_argument("out", type=Path, help="the picture to write")
+    parser.add_argument("out", type=command.output_file, help="the picture to write")
     arguments = parser.parse_args()
     model = load_stable_diffusion("tiny_inpainting")
     plain = Generator(model, DPMSolver(model.schedule), (SIDE, SIDE), 4.0, batch=8)
