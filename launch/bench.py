@@ -24,7 +24,8 @@ def main() -> int:
     parser.add_argument("--peer-python", type=Path, help="a Python with pyrender, beside which rasterize is timed")
     for name, what in FOLDERS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
-    parser.add_argument("--samples", type=int, help="pictures each way, or crops of each kind")
+    samples = "pictures each way, of guidance_prompts from each set; or crops of each kind"
+    parser.add_argument("--samples", type=int, help=samples)
     written = "JSON file for the figures, machine and versions; FILE.partial until all are there"
     parser.add_argument("--out", type=command.output_file, help=written)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -122,7 +123,7 @@ FOLDERS = {
 
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
-    "samples": ("discriminator", "guidance", "mghand", "witnesses"),
+    "samples": ("discriminator", "guidance", "guidance_prompts", "mghand", "witnesses"),
     "data": ("anatomy", "discriminator", "recovery"),
     "photos": ("anatomy", "guidance", "witnesses"),
     "malformed": ("anatomy",),
@@ -137,6 +138,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
     "guidance": ("launch.bench_guidance", "bench_guidance", ("mediapipe", "efficientnet-lite-pytorch")),
+    "guidance_prompts": ("launch.bench_guidance", "bench_guidance_prompts", ("mediapipe",)),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),

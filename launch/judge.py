@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 from jaxtyping import UInt8
+from tqdm import tqdm
 
 from handjax.anatomy.head import HandHead
 from handjax.anatomy.scores import Verdict
@@ -54,6 +55,11 @@ def make_judge() -> Judge:
         return Verdicts(whole, keypoints, hands[0].score)
 
     return judge
+
+
+def judge_all(judge: Judge, images: Sequence[Image]) -> list[Verdicts]:
+    """What the judge says of each picture."""
+    return [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
 
 
 def verdict_shares(name: str, verdicts: Sequence[Verdicts], part: str) -> dict[str, Any]:
