@@ -1,4 +1,9 @@
-"""Who judges the hands of guided pictures: networks that did not guide them. Shared by the benchmarks of guides."""
+"""Who judges the hands of guided pictures. Shared by the benchmarks of guides.
+
+No judge is independent of the anatomy guide. MediaPipe's runtime is a program of its own, with the weights that the
+guide differentiates; the learned head was taught by other data and other labels, and reads maps of the same landmark
+network. MGHanD's discriminator and adapter share nothing with them, but its mask is of hands that these weights find.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
