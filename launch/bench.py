@@ -92,6 +92,8 @@ def describe(item: dict[str, Any]) -> str:
         line += f"; peak memory {item['peak_gib']:.2f} and {item['peer_peak_gib']:.2f} GiB"
     if "examples_per_s" in item:
         line += f"; {item['examples_per_s']:.4g} examples/s, {item['examples_per_cpu_s']:.4g} a CPU second"
+    if "peer_tflop" in item:
+        line += f"; {item['tflop']:.3g} and {item['peer_tflop']:.3g} TFLOP"
     if "per_second" in item:
         line += f"; {item['per_second']:.4g} {item['what']}/s"
     if "memory_mib" in item:
@@ -138,6 +140,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
     "guidance": ("launch.bench_guidance", "bench_guidance", ("mediapipe", "efficientnet-lite-pytorch")),
+    "guidance_memory": ("launch.bench_guidance_memory", "bench_guidance_memory", ()),
     "guidance_prompts": ("launch.bench_guidance", "bench_guidance_prompts", ("mediapipe",)),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
