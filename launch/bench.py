@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from handjax.errors import ConfigError
+from handjax.errors import ConfigError, InputError
 from handjax.files import write_json
 from launch import command
 from launch.timing import seconds
@@ -24,10 +24,10 @@ def main() -> int:
     parser.add_argument("--peer-python", type=Path, help="a Python with pyrender, beside which rasterize is timed")
     for name, what in FOLDERS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
-    parser.add_argument("--samples", type=int, help="pictures each way, or crops of each kind")
-    parser.add_argument(
-        "--out", type=Path, help="JSON file for the figures, machine and versions; FILE.partial until all are there"
-    )
+    samples = "pictures each way, of guidance_prompts from each set; or crops of each kind"
+    parser.add_argument("--samples", type=int, help=samples)
+    written = "JSON file for the figures, machine and versions; FILE.partial until all are there"
+    parser.add_argument("--out", type=command.output_file, help=written)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     options = read_options(arguments)
@@ -52,6 +52,7 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
 
     Raises:
       ConfigError: a number is out of its range, or an option is for another benchmark.
+      InputError: a folder of pictures is not there.
     """
     for name, least in (("runs", 1), ("samples", 2)):
         given = getattr(arguments, name)
@@ -63,6 +64,9 @@ def read_options(arguments: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError(
                 f"--{name.replace('_', '-')} is for {' and '.join(OPTION_OF[name])}, not for {arguments.name}"
             )
+    for name in ("photos", "malformed"):
+        if name in options and not options[name].is_dir():
+            raise InputError(f"--{name} {options[name]}: no such folder; name one of pictures")
     return options
 
 
@@ -88,6 +92,8 @@ def describe(item: dict[str, Any]) -> str:
         line += f"; peak memory {item['peak_gib']:.2f} and {item['peer_peak_gib']:.2f} GiB"
     if "examples_per_s" in item:
         line += f"; {item['examples_per_s']:.4g} examples/s, {item['examples_per_cpu_s']:.4g} a CPU second"
+    if "peer_tflop" in item:
+        line += f"; {item['tflop']:.3g} and {item['peer_tflop']:.3g} TFLOP"
     if "per_second" in item:
         line += f"; {item['per_second']:.4g} {item['what']}/s"
     if "memory_mib" in item:
@@ -119,7 +125,7 @@ FOLDERS = {
 
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
-    "samples": ("discriminator", "guidance", "mghand", "witnesses"),
+    "samples": ("discriminator", "guidance", "guidance_prompts", "mghand", "witnesses"),
     "data": ("anatomy", "discriminator", "recovery"),
     "photos": ("anatomy", "guidance", "witnesses"),
     "malformed": ("anatomy",),
@@ -134,6 +140,8 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "effnet": ("launch.bench_effnet", "bench_effnet", ("torch", "efficientnet-lite-pytorch")),
     "first_image": ("launch.bench", "bench_first_image", ()),
     "guidance": ("launch.bench_guidance", "bench_guidance", ("mediapipe", "efficientnet-lite-pytorch")),
+    "guidance_memory": ("launch.bench_guidance_memory", "bench_guidance_memory", ()),
+    "guidance_prompts": ("launch.bench_guidance", "bench_guidance_prompts", ("mediapipe",)),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),

@@ -4,8 +4,6 @@ import dataclasses
 import itertools
 import multiprocessing
 import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,13 +18,14 @@ from data_pipelines.malformed.frozen import check_frozen, fingerprint
 from data_pipelines.malformed.photos import MalformedPhotoJob
 from handjax.anatomy.head import KINDS, HandHead
 from handjax.anatomy.scores import Verdict
-from handjax.errors import InputError
+from handjax.errors import ConfigError, InputError
 from handjax.images import decode_image, find_images, read_image
 from handjax.inference.score import LOOKS_NORMAL, HandScore, HeadCounter, score_hand
 from handjax.metrics.agreement import agreement
 from handjax.metrics.calibration import reliability_curve, top_confidence
 from handjax.perception.retries import SearchingDetector
 from handjax.record import HandRecord
+from launch import stages
 from launch.bench_anatomy_limits import bench_limits, length_item
 from launch.bench_anatomy_speed import bench_speed
 
@@ -128,7 +127,12 @@ def bench_anatomy(
       data: folder of the test sets, made there where they are missing; None leaves them out.
       photos: folder of photographs of normal hands, which the edited ones are made of.
       malformed: folder of pictures of malformed hands, to be ranked below the photographs.
+
+    Raises:
+      ConfigError: there are no photographs to rank the malformed hands below.
     """
+    if malformed and not photos:
+        raise ConfigError("--malformed: they are ranked below photographs; name the folder of these with --photos")
     if not (data or photos):
         yield from bench_speed(runs)
         return
@@ -149,11 +153,12 @@ def test_set(folder: Path, source: str, name: str) -> Sequence[HandRecord]:
     """The records of a frozen test set, made where they are missing.
 
     Raises:
+      StageError: they could not be made.
       InputError: they are not the frozen ones.
     """
     if not folder.exists():
         only = ("--splits", "eval") if name == "rendered" else ()
-        subprocess.run([sys.executable, "-m", "launch.precompute", source, *only, "--output", folder], check=True)
+        stages.run("precompute", source, *only, "--output", folder, rounded=False)
     records = open_records(folder, "eval")
     if records is None:
         raise InputError(f"{folder}: has no test set; remove it, and it is made again")

@@ -1,4 +1,7 @@
-"""What the anatomy guide changes in pictures of the embedded model, and its price: `launch.bench guidance`."""
+"""What the anatomy guide changes in pictures of the embedded model, and its price: `launch.bench guidance`.
+
+`launch.bench guidance_prompts` says it of prompts that the model has not learnt, in five sets.
+"""
 
 import itertools
 import tempfile
@@ -18,13 +21,16 @@ from handjax.metrics.features import FeatureExtractor, effnet_lite0, picture_fea
 from handjax.metrics.frechet import Moments, frechet_distance
 from handjax.metrics.kernel import kernel_distance_of_subsets
 from handjax.perception import HandDetector
+from launch.generate import read_prompts
 from launch.generator import load_asked
-from launch.judge import Image, Verdicts, make_judge, reduction_item, share, verdict_shares
+from launch.judge import Image, Verdicts, judge_all, make_judge, reduction_item, share, verdict_shares
 from launch.timing import interleaved, summary
 
 SEED = 52_000
 """Of noise that the guide's settings were not chosen with."""
 SIDE = 96
+PROMPT_FILES = Path(__file__).parent / "assets" / "prompts"
+PROMPT_SETS = ("gestures", "greeting", "tools", "food", "sports")
 ASKED = ("--steps", "20", "--guidance-scale", "4", "--batch", "8", "--guidance")
 WANTED_REDUCTION = 0.5
 
@@ -51,10 +57,33 @@ def bench_guidance(runs: int, photos: Path | None = None, samples: int = 512) ->
     verdicts = {}
     for guidance, generator in generators.items():
         images = make_pictures(generator, wishes, guidance)
-        verdicts[guidance] = [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
+        verdicts[guidance] = judge_all(judge, images)
         yield from distance_items(guidance, features_of(images, extractor), reference)
     yield from verdict_items(verdicts["none"], verdicts["anatomy"])
     yield time_item(runs, generators["anatomy"], generators["none"], wishes)
+
+
+def bench_guidance_prompts(_runs: int, samples: int = 20) -> Iterator[dict[str, Any]]:
+    """The same noise without and with the guide, by the committed sets of prompts and over all of them.
+
+    Args:
+      samples: pictures each way of each set, whose prompts are taken in turn.
+    """
+    judge, sets = make_judge(), read_prompt_sets()
+    asked = [prompt for prompts in sets.values() for prompt in itertools.islice(itertools.cycle(prompts), samples)]
+    wishes = [Wish(prompt, "", SEED + number) for number, prompt in enumerate(asked)]
+    without, guided = (
+        judge_all(judge, make_pictures(load_asked(*ASKED, name), wishes, name)) for name in ("none", "anatomy")
+    )
+    for number, name in enumerate(sets):
+        part = slice(number * samples, (number + 1) * samples)
+        yield from verdict_items(without[part], guided[part], f", {name}")
+    yield from verdict_items(without, guided)
+
+
+def read_prompt_sets() -> dict[str, list[str]]:
+    """The committed prompts by what they are about."""
+    return {name: read_prompts(PROMPT_FILES / f"{name}.txt") for name in PROMPT_SETS}
 
 
 def read_photos(folder: Path, count: int) -> tuple[list[str], list[Image]]:
@@ -105,14 +134,18 @@ def distance_items(guidance: str, features: np.ndarray, reference: np.ndarray) -
     yield {"name": f"guidance {guidance}, KID", "ours": kernel_distance_of_subsets(features, reference, 0), **common}
 
 
-def verdict_items(without: Sequence[Verdicts], guided: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:
-    """Hands that were found, implausible ones, and the change in the pictures that were judged both times."""
-    for name, verdicts in (("none", without), ("anatomy", guided)):
+def verdict_items(without: Sequence[Verdicts], guided: Sequence[Verdicts], of: str = "") -> Iterator[dict[str, Any]]:
+    """Hands that were found, implausible ones, and the change in the pictures that were judged both times.
+
+    `of` ends the names, where these are some of the pictures.
+    """
+    named = ((f"guidance none{of}", without), (f"guidance anatomy{of}", guided))
+    for name, verdicts in named:
         found = sum(verdict.whole is not None for verdict in verdicts)
-        yield {"name": f"guidance {name}, hands found", **share(found, len(verdicts))}
+        yield {"name": f"{name}, hands found", **share(found, len(verdicts))}
     for part in ("whole", "keypoints"):
         pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(without, guided, strict=True)]
-        for name, verdicts in (("none", without), ("anatomy", guided)):
-            yield verdict_shares(f"guidance {name}", verdicts, part)
-        reduction = reduction_item(f"reduction of implausible hands ({part})", pairs, SEED)
+        for name, verdicts in named:
+            yield verdict_shares(name, verdicts, part)
+        reduction = reduction_item(f"reduction of implausible hands{of} ({part})", pairs, SEED)
         yield reduction | {"wanted": WANTED_REDUCTION}

@@ -4,7 +4,6 @@ import dataclasses
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import flax.struct
@@ -18,16 +17,13 @@ from handjax.diffusion.sampling import Decode, Guide, Repeats
 from handjax.guidance.mghand import MGHandGuide, MGHandLog
 from handjax.inference.generate import Generator, Wish
 from handjax.metrics.intervals import bootstrap_mean_interval
-from launch.bench_guidance import make_pictures, time_item
-from launch.generate import read_prompts
+from launch.bench_guidance import make_pictures, read_prompt_sets, time_item
 from launch.generator import load_asked
-from launch.judge import Image, Judge, Verdicts, make_judge, reduction_item, share, verdict_shares
+from launch.judge import Image, Verdicts, judge_all, make_judge, reduction_item, share, verdict_shares
 
 SEED = 91_000
 """Of noise that the settings were not chosen with."""
 ASKED = ("--sampler", "ddim", "--steps", "50", "--guidance-scale", "4", "--batch", "8", "--guidance")
-PROMPT_FILES = Path(__file__).parent / "assets" / "prompts"
-PROMPTS = ("gestures", "greeting", "tools", "food", "sports")
 SAMPLES = 100
 VARIANTS: dict[str, dict[str, Any]] = {
     "visual": {"textual": 0.0},
@@ -127,7 +123,7 @@ def bench_mghand(runs: int, samples: int = SAMPLES) -> Iterator[dict[str, Any]]:
 
 def read_wishes(count: int) -> list[Wish]:
     """The committed prompts in an order that mixes their files, again and again; every wish has its own noise."""
-    prompts = [line for name in PROMPTS for line in read_prompts(PROMPT_FILES / f"{name}.txt")]
+    prompts = [prompt for prompts in read_prompt_sets().values() for prompt in prompts]
     order = np.random.default_rng(SEED).permutation(len(prompts))
     return [Wish(prompts[order[number % len(prompts)]], "", SEED + number) for number in range(count)]
 
@@ -156,11 +152,6 @@ def make(generator: Generator, wishes: Sequence[Wish], name: str) -> list[Made]:
         seen = told.pop("seen")
         made[wish.seed] = Made(image, told, seen)
     return [made[wish.seed] for wish in wishes]
-
-
-def judge_all(judge: Judge, images: Sequence[Image]) -> list[Verdicts]:
-    """What the judge says of each picture."""
-    return [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
 
 
 def verdicts_of(name: str, verdicts: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:

@@ -180,7 +180,7 @@ def _parse_arguments() -> argparse.Namespace:
         prog="launch.caption", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="IMAGE|DIR", help="pictures, or folders of them")
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl", help="a line a picture")
+    parser.add_argument("--out", type=command.output_file, required=True, metavar="FILE.jsonl", help="a line a picture")
     parser.add_argument("--backend", choices=["rules", "local", "endpoint"], default="rules", help="rules: no model")
     parser.add_argument("--model", help=f"local: {', '.join(MODELS)}, a hub id or a folder; endpoint: its name there")
     parser.add_argument("--url", help=f"of an API like OpenAI's, as http://localhost:8000/v1; key in {KEY_VARIABLE}")
@@ -196,10 +196,6 @@ def _parse_arguments() -> argparse.Namespace:
         raise ConfigError("--model is not for the rules; add --backend local or --backend endpoint")
     if arguments.backend != "endpoint" and arguments.url:
         raise ConfigError("--url is of an endpoint; add --backend endpoint")
-    if arguments.out.is_dir():
-        raise ConfigError(
-            f"--out {arguments.out}: is a folder; name a file, such as {arguments.out / 'captions.jsonl'}"
-        )
     if arguments.workers is not None and arguments.workers < 1:
         raise ConfigError(f"--workers {arguments.workers}: must be at least 1")
     arguments.model = arguments.model or DEFAULT_LOCAL

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 import handjax
-from handjax.errors import UserError
+from handjax.errors import ConfigError, UserError
 from launch.memory import return_memory_after_compiling
 
 USER_ERROR_STATUS = 2
@@ -54,6 +54,37 @@ def environment(*packages: str) -> dict[str, Any]:
 def _cpu_lines() -> list[str]:
     path = Path("/proc/cpuinfo")
     return path.read_text().splitlines() if path.exists() else []
+
+
+def output_file(text: str) -> Path:
+    """Reads the path of a file to write, as a `type` of argparse: before the work and not after it.
+
+    Raises:
+      ConfigError: there is a folder, or no file can be made there.
+    """
+    path = Path(text)
+    if path.is_dir():
+        raise ConfigError(f"{text}: is a folder; name a file in it")
+    _check_place(text, path.absolute().parent)
+    return path
+
+
+def output_folder(text: str) -> Path:
+    """Reads the path of a folder to write to, which need not be there yet; as `output_file`.
+
+    Raises:
+      ConfigError: there is a file, or no folder can be made there.
+    """
+    _check_place(text, Path(text).absolute())
+    return Path(text)
+
+
+def _check_place(text: str, folder: Path) -> None:
+    there = next(place for place in (folder, *folder.parents) if os.path.lexists(place))
+    if not there.is_dir():
+        raise ConfigError(f"{text}: cannot be made, for {there} is a file; choose another place")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise ConfigError(f"{text}: {there} cannot be written to; choose another place")
 
 
 def output_paths(paths: list[Path], folder: Path) -> dict[Path, Path]:

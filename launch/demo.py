@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="launch.demo", description=__doc__)
     parser.add_argument("--photos", type=Path, default=CARRIED_PHOTOS, help="folder of photos with hands")
     parser.add_argument("--picture", type=Path, help="picture to repair (default: one of the photos)")
-    parser.add_argument("--out", type=Path, default=Path("demo"), help="where everything is written")
+    parser.add_argument("--out", type=command.output_folder, default=Path("demo"), help="where everything is written")
     parser.add_argument("--steps", type=int, default=200, help="training steps")
     parser.add_argument("--rendered", type=int, default=160, help="rendered hands to train on beside the photos")
     arguments = parser.parse_args()

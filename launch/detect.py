@@ -112,7 +112,7 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--video", action="store_true", help="inputs are clips: animated pictures, folders of frames")
     parser.add_argument("--rate", type=float, default=30.0, help="frames of a clip a second")
-    parser.add_argument("--out", type=Path, help="folder for pictures with the hands drawn in")
+    parser.add_argument("--out", type=command.output_folder, help="folder for pictures with the hands drawn in")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     return parser.parse_args()
 

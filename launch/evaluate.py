@@ -66,7 +66,7 @@ def add_repair_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `evaluate_repair` reads."""
     parser.add_argument("--data", required=True, help="prepared records, of which the held-out split is used")
     parser.add_argument("--limit", type=int, default=LIMIT, help="number of pictures")
-    parser.add_argument("--out", type=Path, help="folder for figures.json and sheet.png")
+    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json and sheet.png")
     add_model_arguments(parser)
 
 

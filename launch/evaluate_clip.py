@@ -33,7 +33,7 @@ def add_clip_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--captions", type=Path, metavar="FILE.jsonl", help="what launch.caption wrote")
     parser.add_argument("--limit", type=int, help="number of pictures (default: all)")
-    parser.add_argument("--out", type=Path, help="folder for figures.json")
+    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

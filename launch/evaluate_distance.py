@@ -32,7 +32,7 @@ def add_distance_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inception-weights", type=Path, metavar="FILE", help="pt_inception-2015-12-05-6726825d.pth")
     parser.add_argument("--limit", type=int, help="number of pictures of each folder (default: all)")
     parser.add_argument("--seed", type=int, default=0, help="of resampling and of KID's subsets")
-    parser.add_argument("--out", type=Path, help="folder for figures.json")
+    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
 
 

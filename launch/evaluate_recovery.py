@@ -40,7 +40,7 @@ def add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of weights that know MANO")
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of decoding")
     parser.add_argument("--limit", type=int, default=LIMIT, help="number of hands")
-    parser.add_argument("--out", type=Path, help="folder for figures.json and plots")
+    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json and plots")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
 
 

@@ -47,7 +47,7 @@ def add_vq_mano_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", help="prepared records, whose poses are taken in place of random ones")
     parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of a tokenizer that knows MANO")
     parser.add_argument("--limit", type=int, default=LIMIT, help="number of poses")
-    parser.add_argument("--out", type=Path, help="folder for figures.json")
+    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
 
 

@@ -35,7 +35,7 @@ def main() -> None:
     source.add_argument("--run", type=Path, metavar="DIR", help="--workdir of a launch.train run")
     source.add_argument("--records", type=Path, metavar="DIR", help="what launch.precompute made")
     parser.add_argument("--to", choices=[*WEIGHTS, *RECORDS], required=True, help="layout to write")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="made when missing")
+    parser.add_argument("--out", type=command.output_folder, required=True, metavar="DIR", help="made when missing")
     parser.add_argument("--dtype", choices=["float32", "float16"], default="float32", help="of the weights")
     parser.add_argument("--split", choices=["train", "val", "eval"], default="train", help="of the records")
     parser.add_argument("--mano", type=Path, metavar="DIR", help="your MANO files: records then have MANO's parameters")

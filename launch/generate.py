@@ -118,7 +118,7 @@ def add_wish_arguments(parser: argparse.ArgumentParser) -> None:
     add("--prompt", action="append", default=[], metavar="PROMPT", help="the same as an option; may be repeated")
     add("--prompts", dest="file", type=Path, metavar="FILE", help="text file, one prompt a line")
     add("--negative", default="", metavar="PROMPT", help="what the pictures should not show")
-    add("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    add("--out", type=command.output_folder, required=True, metavar="DIR", help="where the results go")
     add("--count", type=int, default=1, help="pictures a prompt")
 
 

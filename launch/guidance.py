@@ -21,6 +21,7 @@ from handjax.perception.detector import TASK_FILE
 from handjax.perception.flax_backend import load_weights
 from handjax.tasks.slider import FILES
 from handjax.training.checkpoints import content_hash
+from handjax.training.remat import POLICIES
 from handjax.weights.lora import read_lora
 from handjax.weights.names import module_names
 
@@ -68,6 +69,8 @@ def _add_anatomy_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common_arguments(parser, "anatomy", default)
     add("--anatomy-raw", action="store_true", help="do not normalise the gradient")
     add("--anatomy-keep", type=float, default=default.keep, help="weight of the hand's presence")
+    kept = "what is kept for the gradient; the rest is computed again: less memory, more time"
+    add("--anatomy-remat", choices=("none", *POLICIES), default=default.remat, help=kept)
     add("--anatomy-hands", type=int, default=default.hands, help="hands of a picture at most")
 
 

@@ -1,4 +1,9 @@
-"""Who judges the hands of guided pictures: networks that did not guide them. Shared by the benchmarks of guides."""
+"""Who judges the hands of guided pictures. Shared by the benchmarks of guides.
+
+No judge is independent of the anatomy guide. MediaPipe's runtime is a program of its own, with the weights that the
+guide differentiates; the learned head was taught by other data and other labels, and reads maps of the same landmark
+network. MGHanD's discriminator and adapter share nothing with them, but its mask is of hands that these weights find.
+"""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -7,6 +12,7 @@ from typing import Any
 import numpy as np
 import scipy.stats
 from jaxtyping import UInt8
+from tqdm import tqdm
 
 from handjax.anatomy.head import HandHead
 from handjax.anatomy.scores import Verdict
@@ -54,6 +60,11 @@ def make_judge() -> Judge:
         return Verdicts(whole, keypoints, hands[0].score)
 
     return judge
+
+
+def judge_all(judge: Judge, images: Sequence[Image]) -> list[Verdicts]:
+    """What the judge says of each picture."""
+    return [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
 
 
 def verdict_shares(name: str, verdicts: Sequence[Verdicts], part: str) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import argparse
 import functools
 import re
 import time
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -40,7 +39,7 @@ def main() -> int:
     parser.add_argument("--size", choices=sorted(SIZES), default="full", help="full is Stable Diffusion's own")
     parser.add_argument("--parts", help=f"some of {','.join(SIZES['full'])}; all when left out")
     parser.add_argument("--blocks", action="store_true", help="compare block by block even where a part agrees")
-    parser.add_argument("--out", type=Path, help="JSON file for the figures, machine and versions")
+    parser.add_argument("--out", type=command.output_file, help="JSON file for the figures, machine and versions")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     parts = select_parts(SIZES[arguments.size], arguments.parts)

@@ -135,7 +135,9 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--model", type=Path, default=ASSET, metavar="DIR", help="a run of mmhmr.py, or exported weights"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for meshes and pictures")
+    parser.add_argument(
+        "--out", type=command.output_folder, required=True, metavar="DIR", help="for meshes and pictures"
+    )
     parser.add_argument("--format", choices=[ending[1:] for ending in FORMATS], default="obj", help="of the meshes")
     parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of exported weights that know MANO")
     parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")

@@ -41,7 +41,7 @@ def main() -> int:
     """Repairs every picture; one that fails is reported and the rest goes on."""
     parser = argparse.ArgumentParser(prog="launch.refine", description=__doc__)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures or folders of pictures")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--out", type=command.output_folder, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--prompt", help="describes the picture (default: each hand as it is seen)")
     parser.add_argument("--candidates", type=int, help="painted for each hand (default: 8; handrefiner: 1)")
     parser.add_argument(

@@ -26,7 +26,7 @@ def main() -> int:
     """Prints the model beside what it was fitted to, and draws it."""
     parser = argparse.ArgumentParser(prog="launch.scaling", description=__doc__, allow_abbrev=False)
     parser.add_argument("reports", nargs="+", type=Path, metavar="FILE", help="documents of launch.compile --json")
-    parser.add_argument("--out", type=Path, required=True, metavar="PNG", help="where the picture goes")
+    parser.add_argument("--out", type=command.output_file, required=True, metavar="PNG", help="where the picture goes")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
     arguments = parser.parse_args()
     items = read_items(arguments.reports)

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from handjax.errors import ConfigError, InputError
 from handjax.inference.journal import Journal
-from handjax.inference.score_pictures import ERROR, Item, ScoreOptions
+from handjax.inference.score_pictures import ERROR, Item, ScoreOptions, load_given
 from handjax.inference.score_run import provenance, run, without_thumbnails
 from handjax.inference.score_sources import Source, find_sources
 from handjax.inference.score_summary import Tally, compare
@@ -41,6 +41,8 @@ def main() -> int:
     """Scores every hand; prints a line a picture and the rates; returns the exit status."""
     arguments = _parse_arguments()
     options = _options(arguments)
+    if options.detections:
+        load_given(options.detections)  # what is wrong with it is said before the work
     report = command.Report("score", arguments.json)
     sets = {"a": arguments.images} | ({"b": arguments.compare} if arguments.compare else {})
     tallies = {name: Tally(name, _title(inputs)) for name, inputs in sets.items()}
@@ -129,8 +131,9 @@ def _parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("images", nargs="+", metavar="IMAGE|DIR|PATTERN", help="pictures, folders of them, patterns")
     parser.add_argument("--compare", nargs="+", metavar="IMAGE|DIR|PATTERN", help="a second set, b, to compare with")
-    parser.add_argument("--report", type=Path, metavar="FILE.html", help="write a page that needs no other file")
-    parser.add_argument("--csv", type=Path, metavar="FILE.csv", help="write a table, one row a hand")
+    page, table = "write a page that needs no other file", "write a table, one row a hand"
+    parser.add_argument("--report", type=command.output_file, metavar="FILE.html", help=page)
+    parser.add_argument("--csv", type=command.output_file, metavar="FILE.csv", help=table)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument(
         "--fail-above", type=float, metavar="SHARE", help="exit 1 if more hands are implausible, 3 if none is judged"

@@ -13,20 +13,21 @@ class StageError(UserError):
     """A stage that ended without a result; its own message stands above."""
 
 
-def run(name: str, *arguments: object, tolerated: int = 0) -> None:
+def run(name: str, *arguments: object, tolerated: int = 0, rounded: bool = True) -> None:
     """Runs `python -m launch.NAME`; two CPU devices keep two cores busier than one device with two threads.
 
     Args:
       name: of the command.
       arguments: its words.
       tolerated: a status besides 0 that is no failure.
+      rounded: to bfloat16, before products, which is fast; not where a result is known by its hash.
 
     Raises:
       StageError: the command failed.
     """
     words = [f"launch.{name}", *map(str, arguments)]
     print(f"\n$ python -m {shlex.join(words)}", flush=True)
-    environment = os.environ | {"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"}
+    environment = os.environ | ({"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"} if rounded else {})
     environment.setdefault("JAX_NUM_CPU_DEVICES", "2")
     status = subprocess.run([sys.executable, "-m", *words], env=environment, check=False).returncode
     if status not in (0, tolerated):

@@ -92,7 +92,7 @@ def _parse_arguments() -> argparse.Namespace:
     add("--batch-size", type=int, default=16, help="of each training (default: 16)")
     add("--pictures", type=int, default=200, help="painted of each test set (default: 200)")
     add("--seeds", type=int, nargs="+", default=[0], help="a training each (default: 0)")
-    add("--out", type=Path, metavar="FILE.json", help="the figures with machine and versions")
+    add("--out", type=command.output_file, metavar="FILE.json", help="the figures with machine and versions")
     add("--page", type=Path, metavar="FILE.md", help="the tables as a page")
     add("--json", action="store_true", help="print one JSON document")
     return parser.parse_args()

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from handjax.anatomy.scores import THRESHOLD, Verdict
+from handjax.errors import ConfigError
 from handjax.inference.score import FingerCounter, HandScore, score_hand
 from handjax.perception import HandDetector
 
@@ -40,6 +41,9 @@ def anatomy_rank(detector: HandDetector, counter: FingerCounter) -> Rank:
 
 
 def _merit(score: HandScore) -> float:
+    if score.count and "normal" not in score.count.probabilities:
+        classes = ", ".join(score.count.probabilities) or "none"
+        raise ConfigError(f"the finger counter has no class 'normal' to rank by (its classes: {classes}); add one")
     s_anat = UNKNOWN_S_ANAT if score.anatomy.s_anat is None else score.anatomy.s_anat
     return s_anat * (score.count.probabilities["normal"] if score.count else 1.0)
 

@@ -21,7 +21,7 @@ from handjax.inference.drawings import is_drawing
 from handjax.inference.hand_features import UNLIKE, features_item, features_of, pair_item
 from handjax.inference.score import FingerCounter, HandScore, score_hand
 from handjax.perception import DetectedHand, HandTracker
-from handjax.perception.hand_json import hand_item, read_detections
+from handjax.perception.hand_json import checked_hand, hand_item, read_detections
 from handjax.perception.overlay import draw_thumbnail
 from handjax.perception.retries import AT_ONCE, Found, SearchingDetector
 
@@ -33,6 +33,7 @@ NO_PICTURE, ERROR = "not a picture", "error"
 STATUSES = (SCORED, NO_HAND, DRAWING, NO_PICTURE, ERROR)
 MANY_HANDS = "more than two hands"
 THUMBNAIL_SIDE = 112
+GivenHands = Callable[[Path, Image8], list[DetectedHand]]
 _QUALITY = 78
 
 
@@ -127,13 +128,8 @@ class PictureScorer:
         return HandTracker.load(max_hands=self.options.max_hands, rate=self.options.rate)
 
     @cached_property
-    def _given(self) -> Callable[[Path, Image8], list[DetectedHand]]:
-        what = str(self.options.detections)
-        if what.endswith(".json"):
-            found = read_detections(Path(what))
-            return lambda path, image: _look_up(found, path, what)
-        function = _load_function(what)
-        return lambda path, image: function(image)
+    def _given(self) -> GivenHands:
+        return load_given(str(self.options.detections))
 
 
 def score_item(score: HandScore) -> Item:
@@ -176,6 +172,22 @@ def _data_uri(image: Image.Image) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
+def load_given(what: str) -> GivenHands:
+    """Hands that another detector finds: of a file that `launch.detect --json` printed, or by MODULE:FUNCTION.
+
+    What is returned raises InputError of a picture of which the file says nothing, or the function nothing of use.
+
+    Raises:
+      InputError: the file is missing or damaged.
+      ConfigError: there is no such function.
+    """
+    if what.endswith(".json"):
+        found = read_detections(Path(what))
+        return lambda path, image: _look_up(found, path, what)
+    function = _load_function(what)
+    return lambda path, image: _call(function, path, image, what)
+
+
 def _look_up(found: dict[str, list[DetectedHand]], path: Path, source: str) -> list[DetectedHand]:
     try:
         return found[str(path.absolute())]
@@ -183,10 +195,22 @@ def _look_up(found: dict[str, list[DetectedHand]], path: Path, source: str) -> l
         raise InputError(f"{path}: {source} says nothing of it; detect this picture too") from None
 
 
-def _load_function(name: str) -> Callable[[Image8], list[DetectedHand]]:
+def _call(function: Callable[[Image8], Any], path: Path, image: Image8, name: str) -> list[DetectedHand]:
+    try:
+        return [checked_hand(hand.side, hand.score, hand.keypoints, hand.world) for hand in function(image)]
+    except Exception as error:  # of a user's code, which may raise anything
+        remedy = "it is to return a list of handjax.perception.DetectedHand"
+        raise InputError(f"{path}: {name} failed ({_reason(error)}); {remedy}") from error
+
+
+def _load_function(name: str) -> Callable[[Image8], Any]:
     module, _, function = name.partition(":")
     try:
         return getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:
+    except Exception as error:  # a user's module may raise anything
         remedy = "give a file FILE.json or MODULE:FUNCTION that can be imported"
-        raise ConfigError(f"--detections {name}: not found ({error}); {remedy}") from error
+        raise ConfigError(f"--detections {name}: not found ({_reason(error)}); {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"

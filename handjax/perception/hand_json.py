@@ -40,8 +40,22 @@ def read_detections(path: Path) -> dict[str, list[DetectedHand]]:
 
 
 def _hand(item: dict[str, Any]) -> DetectedHand:
-    side, score = item["side"], float(item["score"])
-    keypoints, world = (np.array(item[name], np.float32) for name in ("keypoints", "world"))
+    return checked_hand(item["side"], item["score"], item["keypoints"], item["world"])
+
+
+def checked_hand(side: Any, score: Any, keypoints: Any, world: Any) -> DetectedHand:
+    """A hand as another detector tells it, which may be wrong in everything.
+
+    Args:
+      side: "left" or "right".
+      score: probability of the side.
+      keypoints: 21 × 3 numbers, as of `DetectedHand`.
+      world: 21 × 3 numbers.
+
+    Raises:
+      ValueError, TypeError: it is none.
+    """
+    score, keypoints, world = float(score), np.array(keypoints, np.float32), np.array(world, np.float32)
     if side not in ("left", "right") or not 0 <= score <= 1:
         raise ValueError(f"side {side!r} with score {score}")
     if keypoints.shape != (21, 3) or world.shape != (21, 3) or not np.isfinite(keypoints).all():

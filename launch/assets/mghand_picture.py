@@ -22,7 +22,7 @@ from handjax.errors import InputError
 from handjax.images import write_image
 from handjax.perception import HandDetector
 from launch import command
-from launch.assets.guide_picture import FRAME, framed
+from launch.assets.guide_picture import FRAME, framed, judge
 from launch.bench_guidance import make_pictures
 from launch.bench_mghand import VARIANTS, load_pair, make, read_wishes, with_settings
 
@@ -53,10 +53,10 @@ def draw_sheet(rows: int) -> UInt8[np.ndarray, "height width 3"]:
     """Pictures of the first wishes of the benchmark, two of them beside each other."""
     plain, guided = load_pair()
     wishes, detector = read_wishes(rows * ACROSS), HandDetector.load("mediapipe", max_hands=1)
-    columns = [[framed(image, detector) for image in make_pictures(plain, wishes, "none")]]
+    columns = [[framed(image, judge(image, detector)) for image in make_pictures(plain, wishes, "none")]]
     for name in SHOWN:
         made = make(with_settings(guided, **VARIANTS[name]), wishes, name)
-        columns.append([framed(one.image, detector) for one in made])
+        columns.append([framed(one.image, judge(one.image, detector)) for one in made])
     columns.append([masked(one.image, one.seen) for one in made])
     tiles = [np.concatenate(tile, axis=1) for tile in zip(*columns, strict=True)]
     return np.concatenate([np.concatenate(tiles[n : n + ACROSS], axis=1) for n in range(0, len(tiles), ACROSS)])

@@ -164,8 +164,13 @@ def test_keypoints_in_space_are_compared_with_those_in_the_picture(hand):
     world = hand(index_mcp=(60, 0)).astype(np.float64)
     pixels = 900 * world[:, :2] + (40, 70)
     assert projection_misfit(world, pixels) < 1e-6
-    pixels[8] += 0.3 * np.ptp(pixels, axis=0).max()  # one tip of 21 off by 0.3·√2 of the box
-    assert projection_misfit(world, pixels) == pytest.approx(0.3 * np.sqrt(2 / 21), rel=0.35)
+    pixels[8] += 0.3 * np.ptp(pixels, axis=0).max()
+    # scale and place by general least squares, unknowns (scale, x, y)
+    places = np.concatenate([np.column_stack([world[:, axis], *np.eye(2)[[axis] * 21].T]) for axis in range(2)])
+    residual = np.linalg.lstsq(places, pixels.T.ravel(), rcond=None)[1][0]
+    wanted = np.sqrt(residual / 21) / np.ptp(pixels, axis=0).max()
+    assert 0.05 < wanted < 0.3 * np.sqrt(2 / 21)  # less than by the scale and place of before
+    assert projection_misfit(world, pixels) == pytest.approx(wanted, rel=1e-6)
     assert projection_misfit(world, pixels[::-1]) > 0.2
 
 

@@ -173,6 +173,18 @@ def test_a_followed_hand_is_not_looked_for_again(toy):
     assert log.pushed.tolist() == [2, 2] and not log.missed.any()
 
 
+def test_what_is_computed_again_for_the_gradient_changes_no_push(toy):
+    z = noise()
+
+    def push(z, remat):
+        return call(toy, z, remat=remat)[0][1]
+
+    np.testing.assert_allclose(push(z, "blocks"), push(z, "none"), atol=1e-6)
+    programs = {remat: str(jax.make_jaxpr(lambda z, remat=remat: push(z, remat))(z)) for remat in ("none", "blocks")}
+    assert programs["blocks"].count(" tanh ") > programs["none"].count(" tanh ")  # `decode` has one, once more here
+    assert [programs[remat].count("= remat2[") for remat in ("none", "blocks")] == [0, 2]
+
+
 @pytest.mark.slow
 def test_a_batch_is_its_pictures(toy):
     z = noise(3).at[2, 0, 0].set(-1000)

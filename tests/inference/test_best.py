@@ -3,8 +3,10 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
 from handjax.anatomy.scores import UNKNOWN, AnatomyScore
+from handjax.errors import ConfigError
 from handjax.inference.best import best_of, rank_hands
 from handjax.inference.score import FingerCount
 
@@ -38,6 +40,12 @@ def test_looks_count_within_a_verdict():
     doubtful, fine = score("plausible", 0.9, 0.5), score("plausible", 0.8, 0.75)
     np.testing.assert_allclose([rank_hands([doubtful]), rank_hands([fine])], [3.45, 3.6])
     assert rank_hands([score("implausible", 0.9, 1.0)]) < rank_hands([score("plausible", 0.1, 0.0)])
+
+
+def test_a_counter_without_a_class_of_normal_hands_is_told():
+    count = FingerCount(5, {"five": 0.9, "six": 0.1})
+    with pytest.raises(ConfigError, match=r"no class 'normal' to rank by \(its classes: five, six\)"):
+        rank_hands([SimpleNamespace(anatomy=score("plausible", 0.9).anatomy, count=count)])
 
 
 def test_the_best_is_kept_and_the_first_of_equals():

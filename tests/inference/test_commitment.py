@@ -1,7 +1,5 @@
 """t* of pictures, with a detector whose findings are written down."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -9,6 +7,7 @@ from handjax.diffusion.samplers import DDIM
 from handjax.errors import ConfigError
 from handjax.inference.commitment import find_commitments, summarise_commitments
 from handjax.inference.generate import Generator, Wish
+from handjax.perception import DetectedHand
 from tests.diffusion.sd_tiny import tiny_model
 
 SIZE, STEPS = (16, 32), 25
@@ -26,7 +25,7 @@ class Script:
         self.seen.append(picture)
         if number or step < self.appears:
             return []
-        return [SimpleNamespace(keypoints=HAND + 3 * (step >= self.jumps))]
+        return [DetectedHand.from_landmarks("right", 0.9, HAND + 3 * (step >= self.jumps), HAND)]
 
 
 @pytest.mark.slow

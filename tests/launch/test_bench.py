@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from handjax.errors import BackendError, ConfigError
+from handjax.errors import BackendError, ConfigError, InputError
 from handjax.hand.camera import default_camera
 from handjax.hand.rasterize import depth_map
 from launch import bench, bench_rasterize, bench_sd, peers
@@ -152,6 +152,13 @@ def test_the_first_image_is_timed_from_the_start_of_the_command():
     (item,) = bench_first_image(runs=1)
     assert 1 < item["ours"] < 60 and item["bound"] == 20 and item["runs"] == 1
     assert describe(item | {"ours": 6.25}) == "first_image: 6.25 s, at most 20 s"
+
+
+@pytest.mark.parametrize("option", ["--photos", "--malformed"])
+def test_a_folder_that_is_missing_is_told_before_the_work(monkeypatch, option):
+    monkeypatch.setattr(sys, "argv", ["launch.bench", "anatomy", option, "absent"])
+    with pytest.raises(InputError, match=f"{option} absent: no such folder"):
+        bench.main()
 
 
 def test_a_peer_python_is_for_rasterize_alone(monkeypatch):

@@ -10,11 +10,13 @@ import pytest
 from handjax.anatomy.features import ANGLE_NAMES, measure
 from handjax.anatomy.head import KINDS
 from handjax.anatomy.limits import DIGIT_RATIOS
+from handjax.errors import ConfigError
 from handjax.inference.score import LOOKS_NORMAL
 from handjax.perception import DetectedHand
 from launch import bench_anatomy, bench_anatomy_speed
 from launch.bench import describe
 from launch.bench_anatomy_limits import bench_limits, length_item
+from launch.stages import StageError
 
 
 def _hand(edit, verdict, said="normal", sure=0.8, true_fingers=None, fingers=None):
@@ -143,3 +145,13 @@ def test_pictures_without_a_hand_have_the_same_patches():
     patches = bench_anatomy_speed._patches(picture, cells)
     np.testing.assert_array_equal(patches[cells + 2], picture[32:64, 64:96])
     np.testing.assert_array_equal(bench_anatomy_speed._joined(patches, cells), picture)
+
+
+def test_malformed_pictures_need_photographs_to_be_ranked_below(tmp_path):
+    with pytest.raises(ConfigError, match="--photos"):
+        next(bench_anatomy.bench_anatomy(1, malformed=tmp_path))
+
+
+def test_a_test_set_that_cannot_be_made_is_one_line(tmp_path):
+    with pytest.raises(StageError, match="launch.precompute ended with status 2; mend what it says"):
+        bench_anatomy.test_set(tmp_path / "photos", f"malformed-photos:{tmp_path / 'absent'}", "photos")

@@ -52,6 +52,45 @@ def test_hands_that_are_missed_or_unknown_are_not_judged():
     assert items["reduction of implausible hands (keypoints)"]["pairs"] == 5
 
 
+def test_prompts_are_five_sets_of_twenty():
+    sets = bench_guidance.read_prompt_sets()
+    assert [len(prompts) for prompts in sets.values()] == [20] * 5
+    assert len({prompt for prompts in sets.values() for prompt in prompts}) == 100
+
+
+def test_sets_of_prompts_are_counted_apart_and_together(monkeypatch):
+    """The guide mends the hands of gestures alone; of food no hand is found."""
+    sets = bench_guidance.read_prompt_sets()
+    asked = []
+
+    def load(*words):
+        asked.append(words[-1])
+        return lambda wishes: ((wish, (words[-1], wish)) for wish in wishes)
+
+    def judge(image):
+        guidance, wish = image
+        if wish.prompt in sets["food"]:
+            return Verdicts(None, None)
+        good = guidance == "anatomy" and wish.prompt in sets["gestures"]
+        return Verdicts(GOOD if good else BAD, BAD if wish.seed % 2 else GOOD)
+
+    monkeypatch.setattr(bench_guidance, "make_judge", lambda: judge)
+    monkeypatch.setattr(bench_guidance, "load_asked", load)
+    items = {item["name"]: item for item in bench_guidance.bench_guidance_prompts(1, 22)}
+    assert asked == ["none", "anatomy"]
+    found = items["guidance anatomy, food, hands found"]
+    assert (found["part"], found["of"], items["guidance none, hands found"]["part"]) == (0, 22, 88)
+    reductions = {name: items[f"reduction of implausible hands, {name} (whole)"] for name in sets}
+    assert {name: item["ours"] for name, item in reductions.items()} == dict.fromkeys(sets, 0.0) | {
+        "gestures": 1.0,
+        "food": None,
+    }
+    whole = items["reduction of implausible hands (whole)"]
+    assert (whole["ours"], whole["pairs"], whole["mended"], whole["spoilt"]) == (0.25, 88, 22, 0)
+    assert items["reduction of implausible hands (keypoints)"]["ours"] == 0
+    assert items["guidance none, tools, implausible (keypoints)"]["ours"] == 0.5
+
+
 def test_photographs_are_asked_for_and_must_be_enough():
     with pytest.raises(ConfigError, match="--photos"):
         next(bench_guidance.bench_guidance(1))

@@ -207,7 +207,7 @@ def test_answers_behind_a_hanging_picture_outlive_a_kill(tmp_path):
         (["--model", "smolvlm"], "--model is not for the rules"),
         (["--url", "http://localhost/v1"], "--url is of an endpoint"),
         (["--workers", "0"], "--workers 0"),
-        (["--out", "."], "--out .: is a folder"),
+        (["--out", "."], r"\.: is a folder; name a file in it"),
         (["--max-hands", "0"], "max_hands is 0"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What `--guidance mghand` guides by where no file is named."""
+"""What the command line says of guides: MGHanD's files where none is named, the memory of the anatomy guide."""
 
 import argparse
 
@@ -9,11 +9,11 @@ from handjax.tasks.slider import FILES
 from launch import guidance
 
 
-def asked(*words):
+def asked(*words, guide="mghand"):
     parser = argparse.ArgumentParser()
     guidance.add_guidance_arguments(parser)
     parser.add_argument("--allow-pickle", action="store_true")
-    return guidance.read_guidance(parser.parse_args(["--guidance", "mghand", *words]))
+    return guidance.read_guidance(parser.parse_args(["--guidance", guide, *words]))
 
 
 def test_the_embedded_pair_guides_once_it_is_whole(tmp_path, monkeypatch):
@@ -28,3 +28,8 @@ def test_the_embedded_pair_guides_once_it_is_whole(tmp_path, monkeypatch):
 def test_of_files_that_are_named_only_those_guide(tmp_path):
     lora = tmp_path / "slider.safetensors"
     assert (asked("--mghand-lora", str(lora)).lora, asked("--mghand-lora", str(lora)).discriminator) == (lora, None)
+
+
+def test_what_the_anatomy_guide_keeps_for_its_gradient_is_asked_for():
+    assert asked(guide="anatomy").settings["anatomy"].remat == "none"
+    assert asked("--anatomy-remat", "blocks", guide="anatomy").settings["anatomy"].remat == "blocks"

@@ -136,6 +136,44 @@ def test_what_detect_prints_can_be_scored(run, tmp_path, monkeypatch, pictures):
         run(PHOTOS / "nocurl.jpg", "--detections", "theirs:nothing")
 
 
+WORSE = """
+import json
+import numpy as np
+
+class Hand:
+    side, score, keypoints, world = "left", 0.9, np.zeros((21, 2)), np.zeros((21, 3))
+
+def detect(image):
+    answers = [lambda: None, lambda: [Hand], lambda: json.loads("{"), lambda: [1], lambda: []]
+    return answers[image[0, 0, 0]]()
+"""
+
+
+def test_a_detector_that_fails_fails_its_pictures_alone(run, pictures, tmp_path):
+    (tmp_path / "worse.py").write_text(WORSE)
+    inputs = [pictures / f"{i}.png" for i in range(5)]
+    document = run(*inputs, "--detections", "worse:detect", status=2)
+    assert [item["status"] for item in document["items"]] == ["error"] * 4 + ["no hand found"]
+    said = [error["error"] for error in document["errors"]]
+    assert "failed (TypeError: 'NoneType' object is not iterable); it is to return a list of" in said[0]
+    assert "(ValueError: keypoints (21, 2), world (21, 3), where 21 x 3 numbers are wanted)" in said[1]
+    assert "(JSONDecodeError: " in said[2] and "(AttributeError: " in said[3]
+    assert all("\n" not in line and line.startswith(str(path)) for line, path in zip(said, inputs, strict=False))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [("def detect(image)", "SyntaxError"), ("1 / 0", "ZeroDivisionError"), ("import absent", "ModuleNotFoundError")],
+)
+def test_a_module_that_cannot_be_imported_is_one_line_before_the_work(run, tmp_path, monkeypatch, source, said):
+    (tmp_path / f"broken_{said.lower()}.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    words = ("--detections", f"broken_{said.lower()}:detect", "--report", tmp_path / "report.html")
+    with pytest.raises(ConfigError, match=rf"not found \({said}: .*; give a file FILE.json or MODULE:FUNCTION"):
+        run(PHOTOS, *words)
+    assert len(list(tmp_path.iterdir())) == 1  # no journal was begun
+
+
 @pytest.mark.parametrize(("most", "status"), [("0.49", 1), ("0.5", 0), ("1", 0)])
 def test_the_exit_status_tells_too_many(run, pictures, most, status):
     document = run(pictures, *DETECTIONS, "--fail-above", most, status=status)
