@@ -38,7 +38,16 @@ def test_arguments_of_a_compiled_step(compiled):
     assert argument_elements(compiled.as_text()) == {"f32": floats + 1, "s32": 3 + 3, "u32": 1}
     memory = ahead.memory_of(compiled)
     assert memory.arguments == 4 * (floats + 8)
-    assert memory.peak >= memory.arguments
+    assert memory.peak >= memory.arguments + memory.temporaries
+
+
+def test_the_peak_has_what_is_made_on_the_way():
+    """The gradient of sin(A)·cos(A) needs both factors at once, beside A and the result."""
+    gradient = jax.grad(lambda a: (jnp.sin(a @ a) @ jnp.cos(a.T @ a)).sum())
+    matrix = jax.ShapeDtypeStruct((512, 512), jnp.float32)
+    memory = ahead.memory_of(jax.jit(gradient).lower(matrix).compile())
+    assert memory.arguments == 512 * 512 * 4
+    assert memory.peak >= 4 * memory.arguments
 
 
 def test_a_compiled_step_is_saved_and_runs(lowered, compiled, tmp_path):
