@@ -8,7 +8,6 @@ from data_pipelines.malformed.edits import BY_NAME
 from data_pipelines.malformed.mesh import CHAINS, edit_hand, finger_mesh
 from data_pipelines.malformed.mesh_edits import LEAST_BEYOND, RestingHand, draw_plan
 from handjax.anatomy.features import measure
-from handjax.anatomy.limits import ANGLE_LIMITS
 from handjax.hand.angles import pose_from_angles
 from handjax.hand.camera import PinholeCamera
 from handjax.hand.model import load_open_hand, pose_hand
@@ -82,7 +81,7 @@ def test_bent_backwards_is_beyond_the_limits_of_motion(model, mesh, rest):
     for seed in range(8):
         one = drawn("backward", seed, rest)
         flexion = np.asarray(measure(hand_of(one.plan, model, mesh).keypoints, True).flexion).reshape(5, 3)
-        beyond = (ANGLE_LIMITS[:, 0].reshape(5, 3) - flexion).max(axis=1)
+        beyond = (JOINT_LIMITS[CHAINS, 0, 0] - flexion).max(axis=1)
         assert (beyond[list(one.fingers)] > LEAST_BEYOND).all()
         assert (beyond[[f for f in range(1, 5) if f not in one.fingers]] < 0.1).all()
 
