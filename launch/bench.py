@@ -125,7 +125,7 @@ FOLDERS = {
 
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
-    "samples": ("discriminator", "guidance", "guidance_prompts", "mghand", "witnesses"),
+    "samples": ("discriminator", "guidance", "guidance_prompts", "mghand", "mghand_sweeps", "witnesses"),
     "data": ("anatomy", "discriminator", "recovery"),
     "photos": ("anatomy", "guidance", "witnesses"),
     "malformed": ("anatomy",),
@@ -146,6 +146,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),
     "mghand_cost": ("launch.bench_mghand_cost", "bench_mghand_cost", ()),
+    "mghand_sweeps": ("launch.bench_mghand", "bench_mghand_sweeps", ("mediapipe", "efficientnet-lite-pytorch")),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
     "recovery": ("launch.bench_recovery", "bench_recovery", ("torch", "array-record")),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),

@@ -1,4 +1,7 @@
-"""What MGHanD's guidance changes in pictures of the embedded model, part by part: `launch.bench mghand`."""
+"""What MGHanD's guidance changes in pictures of the embedded model, part by part: `launch.bench mghand`.
+
+`launch.bench mghand_sweeps` varies its settings one by one.
+"""
 
 import dataclasses
 import math
@@ -24,23 +27,23 @@ from launch.judge import Image, Verdicts, judge_all, make_judge, reduction_item,
 SEED = 91_000
 """Of noise that the settings were not chosen with."""
 ASKED = ("--sampler", "ddim", "--steps", "50", "--guidance-scale", "4", "--batch", "8", "--guidance")
-SAMPLES = 100
+FEW_STEPS = ("--sampler", "dpm", "--steps", "12", "--guidance-scale", "4", "--batch", "8", "--guidance")
 VARIANTS: dict[str, dict[str, Any]] = {
     "visual": {"textual": 0.0},
     "textual": {"visual": 0.0},
     "both": {},
     "both without mask": {"masked": False},
 }
-SWEEPS: dict[str, tuple[float, ...]] = {
+SWEEPS: dict[str, tuple[float | str, ...]] = {
     "textual": (0.5, 1.0, 2.0, 3.0),
     "visual": (0.02, 0.05, 0.1, 0.3),
     "threshold": (0.1, 0.3, 0.5, 0.8),
     "every": (1, 2, 5, 10),
+    "recurrences": (2,),
+    "through": ("denoiser",),
 }
 """The settings that are varied; a weight's sweep is of its part alone."""
-ALONE = {"textual": {"visual": 0.0}, "visual": {"textual": 0.0}, "threshold": {}, "every": {}}
-SWEEP_SHARE = 4
-"""Sweeps are of each n-th picture, as many as fill batches."""
+ALONE: dict[str, dict[str, Any]] = {"textual": {"visual": 0.0}, "visual": {"textual": 0.0}}
 WANTED_DB = 40.0
 PIXELS = 255.0
 
@@ -93,8 +96,8 @@ class Watched:
         return [one | {"seen": seen} for one, seen in zip(self.guide.tell(carry[0]), pixels, strict=True)]
 
 
-def bench_mghand(runs: int, samples: int = SAMPLES) -> Iterator[dict[str, Any]]:
-    """The same noise and prompts without and with each part of the guide, then its settings one by one.
+def bench_mghand(runs: int, samples: int = 100) -> Iterator[dict[str, Any]]:
+    """The same noise and prompts without and with each part of the guide, and with both in few steps.
 
     Args:
       runs: of the timing.
@@ -103,22 +106,42 @@ def bench_mghand(runs: int, samples: int = SAMPLES) -> Iterator[dict[str, Any]]:
     Raises:
       BackendError: MediaPipe, or what the discriminator reads, is not on this machine.
     """
-    judge, wishes = make_judge(), read_wishes(samples)
-    plain, guided = load_pair()
-    images = make_pictures(plain, wishes, "none")
+    wishes = read_wishes(samples)
+    pair = load_pair()
+    yield from tried(pair, wishes, "none", VARIANTS)
+    yield {**time_item(runs, pair[1], pair[0], wishes), "name": "mghand both, a batch"}
+    yield from tried(load_pair(FEW_STEPS), wishes, "none in few steps", {"both in few steps": {}})
+
+
+def bench_mghand_sweeps(runs: int, samples: int = 24) -> Iterator[dict[str, Any]]:
+    """The same noise and prompts without the guide, with it, and with each of its settings varied.
+
+    Args:
+      runs: of no use, for nothing is timed.
+      samples: pictures each way; they take the prompts in turn.
+
+    Raises:
+      BackendError: MediaPipe, or what the discriminator reads, is not on this machine.
+    """
+    changes = {
+        f"{setting}={value}": {setting: value} | ALONE.get(setting, {})
+        for setting, values in SWEEPS.items()
+        for value in values
+    }
+    yield from tried(load_pair(), read_wishes(samples), "none", {"both": {}} | changes)
+
+
+def tried(
+    pair: tuple[Generator, Generator], wishes: Sequence[Wish], unguided: str, variants: dict[str, dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """Figures of unguided pictures, and of those from the same noise by each variant of the guide beside them."""
+    judge, (plain, guided) = make_judge(), pair
+    images = make_pictures(plain, wishes, unguided)
     before = judge_all(judge, images)
-    yield from verdicts_of("none", before)
-    for name, changes in VARIANTS.items():
+    yield from verdicts_of(unguided, before)
+    for name, changes in variants.items():
         made = make(with_settings(guided, **changes), wishes, name)
         yield from compare(name, images, made, before, judge_all(judge, [one.image for one in made]))
-    yield {**time_item(runs, guided, plain, wishes), "name": "mghand both, a batch"}
-    swept = len(wishes) // SWEEP_SHARE // plain.batch * plain.batch or plain.batch
-    some = slice(None, swept * SWEEP_SHARE, SWEEP_SHARE)
-    for setting, values in SWEEPS.items():
-        for value in values:
-            made = make(with_settings(guided, **{setting: value}, **ALONE[setting]), wishes[some], f"{setting} {value}")
-            verdicts = judge_all(judge, [one.image for one in made])
-            yield from compare(f"{setting}={value:g}", images[some], made, before[some], verdicts)
 
 
 def read_wishes(count: int) -> list[Wish]:
@@ -128,9 +151,9 @@ def read_wishes(count: int) -> list[Wish]:
     return [Wish(prompts[order[number % len(prompts)]], "", SEED + number) for number in range(count)]
 
 
-def load_pair() -> tuple[Generator, Generator]:
+def load_pair(asked: Sequence[str] = ASKED) -> tuple[Generator, Generator]:
     """The embedded model without guidance and with its own discriminator and adapter."""
-    plain, guided = (load_asked(*ASKED, name) for name in ("none", "mghand"))
+    plain, guided = (load_asked(*asked, name) for name in ("none", "mghand"))
     guide: Any = guided.steering
     return plain, dataclasses.replace(guided, steering=Watched(guide))
 

@@ -1,7 +1,7 @@
 """Draws the pictures of MGHanD.
 
 python -m launch.assets.mghand_picture sheet docs/images/mghand.jpg
-python -m launch.assets.mghand_picture sweeps docs/images/mghand_sweeps.png --figures docs/benchmarks/mghand.json
+python -m launch.assets.mghand_picture sweeps docs/images/mghand_sweeps.png --figures docs/benchmarks/mghand_sweeps.json
 
 The sheet has the embedded model's pictures from the same noise, a row for each: unguided, visual guidance, textual
 guidance, both, and the mask of both over the picture, the darker the later a pixel joined it. The frame is what
@@ -40,7 +40,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=["sheet", "sweeps"])
     parser.add_argument("out", type=Path, help="the picture to write")
-    parser.add_argument("--figures", type=Path, metavar="FILE", help="of launch.bench mghand, for the sweeps")
+    parser.add_argument("--figures", type=Path, metavar="FILE", help="of launch.bench mghand_sweeps")
     parser.add_argument("--rows", type=int, default=ROWS, help="of the sheet")
     arguments = parser.parse_args()
     if arguments.what == "sheet":
@@ -79,7 +79,9 @@ def read_figures(path: Path | None) -> dict[str, dict[str, Any]]:
     try:
         return {item["name"]: item for item in json.loads(Path(path or "").read_text())["items"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: no figures of launch.bench mghand ({error}); name them with --figures") from error
+        raise InputError(
+            f"{path}: no figures of launch.bench mghand_sweeps ({error}); name them with --figures"
+        ) from error
 
 
 def draw_sweeps(items: dict[str, dict[str, Any]], path: Path) -> None:

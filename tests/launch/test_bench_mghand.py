@@ -111,7 +111,7 @@ def test_sweeps_are_drawn_from_the_figures(tmp_path):
     items = [*bench_mghand.verdicts_of("none", verdicts), *compare("both", images, made, verdicts, verdicts)]
     for setting, values in bench_mghand.SWEEPS.items():
         for value in values:
-            items += compare(f"{setting}={value:g}", images, made, verdicts, verdicts)
+            items += compare(f"{setting}={value}", images, made, verdicts, verdicts)
     mghand_picture.draw_sweeps({item["name"]: item for item in items}, tmp_path / "sweeps.png")
     assert (tmp_path / "sweeps.png").stat().st_size > 10_000
 
@@ -121,9 +121,13 @@ def test_a_short_run_has_every_row(monkeypatch):
     pytest.importorskip("efficientnet_lite_pytorch")
     monkeypatch.setattr(bench_mghand, "ASKED", ("--sampler", "ddim", "--steps", "4", "--batch", "2", "--guidance"))
     monkeypatch.setattr(bench_mghand, "SWEEPS", {"threshold": (0.0,)})
+    monkeypatch.setattr(bench_mghand, "FEW_STEPS", ("--steps", "4", "--batch", "2", "--guidance"))
     rows = {item["name"]: item for item in bench_mghand.bench_mghand(1, 2)}
-    assert {"mghand none, hands found", "mghand both, a batch", "mghand threshold=0, by step"} <= set(rows)
+    wanted = {"mghand none, hands found", "mghand both, a batch", "mghand both in few steps, by step"}
+    assert wanted <= set(rows)
     assert sum(rows["mghand both, guided"]["statuses"].values()) == 2
+    rows = {item["name"]: item for item in bench_mghand.bench_mghand_sweeps(1, 2)}
+    assert {"mghand none, hands found", "mghand both, by step", "mghand threshold=0.0, by step"} <= set(rows)
 
 
 @pytest.mark.slow
