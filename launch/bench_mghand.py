@@ -4,6 +4,7 @@
 """
 
 import dataclasses
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -18,9 +19,10 @@ from tqdm import tqdm
 
 from handjax.diffusion.sampling import Decode, Guide, Repeats
 from handjax.guidance.mghand import MGHandGuide, MGHandLog
+from handjax.hand.describe import FINGERS, describe_fingers, with_article
 from handjax.inference.generate import Generator, Wish
 from handjax.metrics.intervals import bootstrap_mean_interval
-from launch.bench_guidance import make_pictures, read_prompt_sets, time_item
+from launch.bench_guidance import make_pictures, time_item
 from launch.generator import load_asked
 from launch.judge import Image, Verdicts, judge_all, make_judge, reduction_item, share, verdict_shares
 
@@ -106,7 +108,7 @@ def bench_mghand(runs: int, samples: int = 100) -> Iterator[dict[str, Any]]:
     Raises:
       BackendError: MediaPipe, or what the discriminator reads, is not on this machine.
     """
-    wishes = read_wishes(samples)
+    wishes = draw_wishes(samples)
     pair = load_pair()
     yield from tried(pair, wishes, "none", VARIANTS)
     yield {**time_item(runs, pair[1], pair[0], wishes), "name": "mghand both, a batch"}
@@ -123,12 +125,12 @@ def bench_mghand_sweeps(runs: int, samples: int = 24) -> Iterator[dict[str, Any]
     Raises:
       BackendError: MediaPipe, or what the discriminator reads, is not on this machine.
     """
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         f"{setting}={value}": {setting: value} | ALONE.get(setting, {})
         for setting, values in SWEEPS.items()
         for value in values
     }
-    yield from tried(load_pair(), read_wishes(samples), "none", {"both": {}} | changes)
+    yield from tried(load_pair(), draw_wishes(samples), "none", {"both": {}} | changes)
 
 
 def tried(
@@ -144,9 +146,15 @@ def tried(
         yield from compare(name, images, made, before, judge_all(judge, [one.image for one in made]))
 
 
-def read_wishes(count: int) -> list[Wish]:
-    """The committed prompts in an order that mixes their files, again and again; every wish has its own noise."""
-    prompts = [prompt for prompts in read_prompt_sets().values() for prompt in prompts]
+def draw_wishes(count: int) -> list[Wish]:
+    """What the embedded model has learnt to make, in mixed order, again and again; every wish has its own noise."""
+    hands = [
+        with_article(describe_fingers(fingers, side))
+        for side in ("left", "right")
+        for number in range(len(FINGERS) + 1)
+        for fingers in itertools.combinations(FINGERS, number)
+    ]
+    prompts = [f"a {kind} of {hand}" for kind in ("photo", "rendered photo") for hand in hands]
     order = np.random.default_rng(SEED).permutation(len(prompts))
     return [Wish(prompts[order[number % len(prompts)]], "", SEED + number) for number in range(count)]
 

@@ -1,5 +1,7 @@
 """A hand's pose in words, from its 21 keypoints: captions for training and prompts for repair."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Float
 
@@ -42,7 +44,11 @@ def describe_hand(keypoints: Float[np.ndarray, "21 3"], side: str) -> str:
     Returns:
       A lower-case phrase without an article.
     """
-    fingers = extended_fingers(keypoints)
+    return describe_fingers(extended_fingers(keypoints), side)
+
+
+def describe_fingers(fingers: Sequence[str], side: str) -> str:
+    """What `describe_hand` says of a hand whose extended fingers are these, from thumb to little finger."""
     if len(fingers) == len(FINGERS):
         return f"open {side} hand, all fingers extended"
     if not fingers:

@@ -24,7 +24,7 @@ from handjax.perception import HandDetector
 from launch import command
 from launch.assets.guide_picture import FRAME, framed, judge
 from launch.bench_guidance import make_pictures
-from launch.bench_mghand import VARIANTS, load_pair, make, read_wishes, with_settings
+from launch.bench_mghand import VARIANTS, draw_wishes, load_pair, make, with_settings
 
 ROWS, ACROSS = 12, 2
 SHOWN = ("visual", "textual", "both")
@@ -52,7 +52,7 @@ def main() -> None:
 def draw_sheet(rows: int) -> UInt8[np.ndarray, "height width 3"]:
     """Pictures of the first wishes of the benchmark, two of them beside each other."""
     plain, guided = load_pair()
-    wishes, detector = read_wishes(rows * ACROSS), HandDetector.load("mediapipe", max_hands=1)
+    wishes, detector = draw_wishes(rows * ACROSS), HandDetector.load("mediapipe", max_hands=1)
     columns = [[framed(image, judge(image, detector)) for image in make_pictures(plain, wishes, "none")]]
     for name in SHOWN:
         made = make(with_settings(guided, **VARIANTS[name]), wishes, name)

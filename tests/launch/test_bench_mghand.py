@@ -70,10 +70,15 @@ def test_a_picture_that_is_the_same_has_no_finite_distance():
     assert decibels(image, image, np.zeros((8, 8), bool)) is None
 
 
-def test_wishes_mix_the_committed_prompts_and_share_no_noise():
-    wishes = bench_mghand.read_wishes(120)
-    assert len({wish.prompt for wish in wishes}) == 100 and len({wish.seed for wish in wishes}) == 120
-    assert bench_mghand.read_wishes(7) == wishes[:7]
+def test_wishes_mix_both_hands_fingers_and_kinds_of_picture_and_share_no_noise():
+    wishes = bench_mghand.draw_wishes(140)
+    prompts = {wish.prompt for wish in wishes}
+    assert len(prompts) == 2 * 2 * 2**5 and len({wish.seed for wish in wishes}) == 140
+    assert {
+        "a photo of a closed left hand, a fist",
+        "a rendered photo of a right hand, thumb finger extended",
+    } < prompts
+    assert bench_mghand.draw_wishes(7) == wishes[:7]
 
 
 def test_costs_are_added_up_by_how_often_a_step_is_taken():
