@@ -41,7 +41,7 @@ def scored(monkeypatch):
         time.sleep(SECONDS)
         return [{"status": file.parent.name}]
 
-    monkeypatch.setattr(speed, "ROUNDS", 1)
+    monkeypatch.setattr(speed, "ROUNDS", dict.fromkeys(speed.ROUNDS, 1))
     monkeypatch.setattr(speed, "_scorer", lambda: SimpleNamespace(score=score))
     monkeypatch.setattr(speed.multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=Here))
     monkeypatch.setenv("NPROC", os.environ.get("NPROC", "1"))

@@ -39,6 +39,7 @@ def test_both_networks_are_timed_on_the_same_weights(monkeypatch):
     assert forward_item["peer_name"] == "PyTorch" and forward_item["per_second"] > 0 and five["peer"] > 0
 
 
+@pytest.mark.slow
 def test_tables_of_decoding_stand_beside_the_papers(monkeypatch):
     batch = _batch()
     monkeypatch.setattr("launch.evaluate_recovery.open_records", lambda path, split: range(5))

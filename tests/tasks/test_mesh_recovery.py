@@ -195,6 +195,7 @@ def test_evaluation_measures_with_and_without_keypoints(task, batch, params):
     assert picture.shape == (3 * 256, 3 * 256, 3)
 
 
+@pytest.mark.slow
 def test_maps_of_efficientnet_stay_as_imagenet_has_taught_them(folder, batch):
     encoder = {"width": 12, "depth": 1, "heads": 3, "stem": "efficientnet"}
     network = RecoveryNetwork(RecoveryConfig(tokens=16, codes=CODES, encoder=ViTConfig(**encoder), **NETWORK))

@@ -182,6 +182,7 @@ def test_eight_devices_keep_the_codebook_of_one():
         assert max(report[name].values()) < 2e-5, name
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_with_the_same_bits(tmp_path, task):
     def run(folder, steps):
         looked_at = ("eval_every=3", "preview_every=3", "eval_batches=1")
