@@ -115,11 +115,10 @@ def bench_mghand(runs: int, samples: int = 100) -> Iterator[dict[str, Any]]:
     yield from tried(load_pair(FEW_STEPS), wishes, "none in few steps", {"both in few steps": {}})
 
 
-def bench_mghand_sweeps(runs: int, samples: int = 24) -> Iterator[dict[str, Any]]:
+def bench_mghand_sweeps(_runs: int, samples: int = 24) -> Iterator[dict[str, Any]]:
     """The same noise and prompts without the guide, with it, and with each of its settings varied.
 
     Args:
-      runs: of no use, for nothing is timed.
       samples: pictures each way; they take the prompts in turn.
 
     Raises:
