@@ -116,8 +116,8 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 
 FOLDERS = {
     "data": (
-        "of anatomy: the test sets, made there where they are missing; of discriminator: of launch.assets.mghand; "
-        "of recovery: prepared records with meshes"
+        "of anatomy: the test sets, made there where they are missing; of discriminator and mghand_cross: of "
+        "launch.assets.mghand; of recovery: prepared records with meshes"
     ),
     "photos": "of anatomy, guidance and witnesses: photographs of normal hands",
     "malformed": "of anatomy: pictures of malformed hands",
@@ -125,8 +125,16 @@ FOLDERS = {
 
 OPTION_OF = {
     "peer_python": ("hands", "rasterize"),
-    "samples": ("discriminator", "guidance", "guidance_prompts", "mghand", "mghand_sweeps", "witnesses"),
-    "data": ("anatomy", "discriminator", "recovery"),
+    "samples": (
+        "discriminator",
+        "guidance",
+        "guidance_prompts",
+        "mghand",
+        "mghand_cross",
+        "mghand_sweeps",
+        "witnesses",
+    ),
+    "data": ("anatomy", "discriminator", "mghand_cross", "recovery"),
     "photos": ("anatomy", "guidance", "witnesses"),
     "malformed": ("anatomy",),
 }
@@ -146,6 +154,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
     "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),
     "mghand_cost": ("launch.bench_mghand_cost", "bench_mghand_cost", ()),
+    "mghand_cross": ("launch.bench_mghand_cross", "bench_mghand_cross", ("mediapipe", "efficientnet-lite-pytorch")),
     "mghand_sweeps": ("launch.bench_mghand", "bench_mghand_sweeps", ("mediapipe", "efficientnet-lite-pytorch")),
     "rasterize": ("launch.bench_rasterize", "bench_rasterize", ("trimesh",)),
     "recovery": ("launch.bench_recovery", "bench_recovery", ("torch", "array-record")),

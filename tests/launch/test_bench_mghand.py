@@ -5,8 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from handjax.errors import ConfigError, InputError
 from handjax.guidance.mghand import MGHandSettings
-from launch import bench_mghand, bench_mghand_cost
+from launch import bench_mghand, bench_mghand_cost, bench_mghand_cross
 from launch.assets import mghand_picture
 from launch.bench import describe
 from launch.bench_discriminator import told_apart
@@ -70,15 +71,26 @@ def test_a_picture_that_is_the_same_has_no_finite_distance():
     assert decibels(image, image, np.zeros((8, 8), bool)) is None
 
 
-def test_wishes_mix_both_hands_fingers_and_kinds_of_picture_and_share_no_noise():
+def test_wishes_mix_both_hands_and_fingers_and_share_no_noise():
     wishes = bench_mghand.draw_wishes(140)
     prompts = {wish.prompt for wish in wishes}
     assert len(prompts) == 2 * 2 * 2**5 and len({wish.seed for wish in wishes}) == 140
     assert {
         "a photo of a closed left hand, a fist",
-        "a rendered photo of a right hand, thumb finger extended",
+        "a photo of a right hand, thumb and index fingers extended, sign for 2",
     } < prompts
     assert bench_mghand.draw_wishes(7) == wishes[:7]
+    rendered = bench_mghand.draw_wishes(140, bench_mghand_cross.SETS["rendered"])
+    assert len({wish.prompt for wish in rendered}) == 64
+    assert all(wish.prompt.startswith("a rendered photo of ") for wish in rendered)
+
+
+def test_a_cross_run_needs_each_sets_discriminator(tmp_path):
+    (tmp_path / "only_photos" / "discriminator").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="mghand_cross needs the workdir of launch.assets.mghand"):
+        next(bench_mghand_cross.bench_mghand_cross(1))
+    with pytest.raises(InputError, match=r"only_rendered/discriminator: no discriminator; run .* --only rendered"):
+        bench_mghand_cross.load_guided(tmp_path, "rendered")
 
 
 def test_costs_are_added_up_by_how_often_a_step_is_taken():
