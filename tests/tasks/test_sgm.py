@@ -58,7 +58,7 @@ def stepped(task, batch):
     return before, after, metrics
 
 
-@pytest.mark.parametrize("levels", [(), (0, 1)])
+@pytest.mark.parametrize("levels", [(), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_at_step_0_the_network_equals_the_frozen_unet_bit_for_bit(model, batch, noisy, levels):
     task = make(model, levels=levels)
     params, _ = task.init(jax.random.key(0))
