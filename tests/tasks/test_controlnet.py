@@ -115,6 +115,7 @@ def test_the_pictures_of_several_conditions_add_up(task, params, fields):
     assert np.abs(single[0] - single[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_captions_are_dropped_in_training(from_text, fields, keys):
     task = make(from_text, "depth", caption_dropout=1.0)
     params, batch = task.init(jax.random.key(0))[0], only(task, fields)
