@@ -31,13 +31,6 @@ SAMPLE, CONTEXT = (jnp.asarray(RNG.normal(size=shape), jnp.float32) for shape in
 PICTURE, TIMES = jnp.asarray(RNG.uniform(size=(2, 16, 16, 3)), jnp.float32), jnp.full(2, 300.0)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 def redraw(params, seed):
     leaves, tree = jax.tree.flatten(params)
     rng = np.random.default_rng(seed)

@@ -29,7 +29,8 @@ class Job:
 
 
 def start(workdir: Path, devices: int, *more: str) -> subprocess.Popen:
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flags}
     command = [sys.executable, "-m", "launch.train", "--config", "tests/training/toy_config.py:slow"]
     command += ["--workdir", str(workdir), *more]
     return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)

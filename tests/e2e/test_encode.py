@@ -15,8 +15,10 @@ from data_pipelines.encoded import open_encoded
 from data_pipelines.loader import make_loader
 from handjax.diffusion.inpainting import hide
 from handjax.diffusion.model import load_vae, save_part
+from handjax.errors import UserError
 from handjax.tasks import make_task
 from handjax.training.config import load_config
+from launch import encode, train
 from launch.train import data_section
 
 PHOTOS = Path(handjax.__file__).parent / "assets" / "photos"
@@ -54,25 +56,39 @@ def test_latents_are_those_of_the_records_pictures(records, encoded):
     stored = open_encoded(encoded, "eval", make_task(ahead).batch_spec())[0]
     np.testing.assert_array_equal(stored["mask"], batch["mask"][0])
     np.testing.assert_array_equal(stored["input_ids"], batch["input_ids"][0])
-    encode, batch = jax.jit(task.frozen().encode), jax.tree.map(jnp.asarray, batch)
-    np.testing.assert_allclose(stored["latents"], encode(batch["image"])[0], atol=4e-3)
-    np.testing.assert_allclose(stored["hidden_latents"], encode(hide(batch["image"], batch["mask"]))[0], atol=4e-3)
+    to_latents, batch = jax.jit(task.frozen().encode), jax.tree.map(jnp.asarray, batch)
+    np.testing.assert_allclose(stored["latents"], to_latents(batch["image"])[0], atol=4e-3)
+    hidden = to_latents(hide(batch["image"], batch["mask"]))[0]
+    np.testing.assert_allclose(stored["hidden_latents"], hidden, atol=4e-3)
 
 
-def test_latents_of_another_autoencoder_are_refused(encoded, tmp_path):
+@pytest.fixture
+def refused(monkeypatch):
+    """What a command says that ends before its work."""
+
+    def call(command, *arguments):
+        monkeypatch.setattr(sys, "argv", [command.__name__, *map(str, arguments)])
+        monkeypatch.setattr(train, "_log_to_stderr", lambda: None)
+        with pytest.raises(UserError) as caught:
+            command.main()
+        return str(caught.value)
+
+    return call
+
+
+def test_latents_of_another_autoencoder_are_refused(encoded, refused, tmp_path):
     vae, params = load_vae("tiny_inpainting")
     save_part(tmp_path / "other", "vae", vae.config, jax.tree.map(lambda leaf: leaf * 1.01, params))
     latents = (f"--config.data.path={encoded}", "--config.data.encoded=True")
-    done = launch("train", *RECIPE, f"--config.vae={tmp_path / 'other'}", *latents, "--workdir", tmp_path / "run")
-    assert done.returncode == 2 and not (tmp_path / "run").exists()
-    assert done.stderr.startswith("error: data.path=") and done.stderr.count("\n") == 1
-    assert "not encoded by the autoencoder of this recipe" in done.stderr
+    said = refused(train, *RECIPE, f"--config.vae={tmp_path / 'other'}", *latents, "--workdir", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    assert said.startswith("data.path=") and "\n" not in said
+    assert "not encoded by the autoencoder of this recipe" in said
 
 
-def test_pixels_where_latents_are_expected_are_refused(records, tmp_path):
+def test_pixels_where_latents_are_expected_are_refused(records, refused, tmp_path):
     fields = (f"--config.data.path={records}", "--config.data.encoded=True")
-    done = launch("train", *RECIPE, *fields, "--workdir", tmp_path / "run")
-    assert done.returncode == 2 and "(none, not " in done.stderr
+    assert "(none, not " in refused(train, *RECIPE, *fields, "--workdir", tmp_path / "run")
 
 
 @pytest.mark.slow
@@ -97,12 +113,12 @@ def test_a_task_that_follows_other_pictures_finds_them_encoded(records, tmp_path
     assert done.returncode == 0, done.stderr
 
 
-def test_an_earlier_result_is_not_replaced(encoded, records):
-    done = launch("encode", *RECIPE, f"--config.data.path={records}", "--examples", "5", "--output", encoded)
-    assert done.returncode == 2 and "exists; choose another folder" in done.stderr
+def test_an_earlier_result_is_not_replaced(encoded, records, refused):
+    said = refused(encode, *RECIPE, f"--config.data.path={records}", "--examples", "5", "--output", encoded)
+    assert "exists; choose another folder" in said
 
 
-def test_a_recipe_that_trains_on_pictures_takes_no_latents(encoded, tmp_path):
+def test_a_recipe_that_trains_on_pictures_takes_no_latents(encoded, refused, tmp_path):
     fields = (f"--config.data.path={encoded}", "--config.data.encoded=True")
-    done = launch("train", "--config", "tiny_vae.py", *fields, "--workdir", tmp_path / "run")
-    assert done.returncode == 2 and "this recipe trains on pictures" in done.stderr
+    said = refused(train, "--config", "tiny_vae.py", *fields, "--workdir", tmp_path / "run")
+    assert "this recipe trains on pictures" in said

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import launch.generate
 from data_pipelines.captions import Captions
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig
 from handjax.adapters.files import controlnet_shapes, save_controlnet
 from handjax.diffusion.configs import UNetConfig
 from handjax.diffusion.model import find_model
+from handjax.errors import UserError
 from handjax.guidance.discriminator import DiscriminatorConfig, head_shapes, save_discriminator
 from handjax.images import read_image, write_image
 from handjax.weights.lora import LoRAFactors, write_lora
@@ -211,9 +214,8 @@ def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
         (("a hand", "--lora", "nowhere.safetensors:0.5"), "nowhere.safetensors: cannot be read"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, arguments, words):
-    result = generate(*arguments, "--out", tmp_path / "out")
-    assert result.returncode == 2
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("error: ") and words in line
-    assert not (tmp_path / "out").exists()
+def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, monkeypatch, arguments, words):
+    monkeypatch.setattr(sys, "argv", ["launch.generate", *arguments, "--out", str(tmp_path / "out")])
+    with pytest.raises(UserError, match=re.escape(words)) as refused:
+        launch.generate.main()
+    assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()

@@ -70,6 +70,7 @@ def test_all_end_when_one_is_asked_to_and_go_on_together(tmp_path):
     assert f"resuming from step {saved}" in again.processes[0].stderr.read()
 
 
+@pytest.mark.slow
 def test_a_dead_process_ends_the_others(tmp_path):
     lose_a_process(tmp_path / "run")
 

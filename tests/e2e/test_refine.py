@@ -1,6 +1,7 @@
 """`launch.refine` as a user runs it, on the embedded model."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 
 import handjax
+import launch.refine
+from handjax.errors import UserError
 from handjax.images import read_image, write_image
 from launch.refine import unique_names
 
@@ -53,12 +56,12 @@ def test_a_batch_with_bad_pictures_goes_on(tmp_path):
         (("--method", "handrefiner"), "--method handrefiner needs --adapter"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, arguments, words):
-    result = refine(PHOTOS / "nocurl.jpg", "--out", tmp_path / "out", *arguments)
-    assert result.returncode == 2
-    (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("error: ") and words in line
-    assert not (tmp_path / "out").exists()
+def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, monkeypatch, arguments, words):
+    command = ["launch.refine", str(PHOTOS / "nocurl.jpg"), "--out", str(tmp_path / "out"), *arguments]
+    monkeypatch.setattr(sys, "argv", command)
+    with pytest.raises(UserError, match=re.escape(words)) as refused:
+        launch.refine.main()
+    assert "\n" not in str(refused.value) and not (tmp_path / "out").exists()
 
 
 def test_a_picture_is_never_replaced_by_its_result(tmp_path):

@@ -8,9 +8,10 @@ import pytest
 from tests.e2e.faults import Recipe, check_faults, fill_disk
 
 
-def test_faults_of_a_toy_run(tmp_path):
-    counts = check_faults(Recipe.toy(steps=280), tmp_path, kills=3, terms=1, longest=0.8)
-    assert counts["killed"] + counts["killed while saving"] == 3
+@pytest.mark.parametrize("kills", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_faults_of_a_toy_run(tmp_path, kills):
+    counts = check_faults(Recipe.toy(steps=40 * (kills + 4)), tmp_path, kills, terms=1, longest=0.8)
+    assert counts["killed"] + counts["killed while saving"] == kills
     assert (counts["asked to end"], counts["cut short"]) == (1, 1)
     assert counts["most steps repeated"] <= 40  # an interval, and another where a checkpoint was cut short
 

@@ -142,6 +142,7 @@ def test_keypoints_in_space_are_fitted_to_two_millimetres():
     assert 1000 * np.linalg.norm(np.asarray(found - TRUTH), axis=-1).mean() < 2.0
 
 
+@pytest.mark.slow
 def test_missing_and_wrong_points_in_space_are_borne():
     rng = np.random.default_rng(5)
     missing = rng.uniform(size=(HANDS, 21)) < 0.3
@@ -163,6 +164,7 @@ def two_of_each(rng) -> np.ndarray:
     return rng.permuted(np.tile(np.arange(21), (HANDS, 1)), axis=1)[:, :2, None]
 
 
+@pytest.mark.slow
 def test_missing_and_wrong_points_of_a_picture_are_borne():
     rng = np.random.default_rng(6)
     small, noisy = at_200_px(PIXELS)
@@ -184,6 +186,7 @@ def test_missing_and_wrong_points_of_a_picture_are_borne():
     assert to_truth.max() < 40.0
 
 
+@pytest.mark.slow
 def test_fingers_without_a_palm_are_fitted():
     confidence = EVERYTHING.at[:, jnp.array([0, 1, 5, 9, 13, 17])].set(0.0)
     fit = fit_hand(MODEL, NOISY, confidence, None, (SIZE, SIZE))
@@ -191,7 +194,7 @@ def test_fingers_without_a_palm_are_fitted():
     assert (fit.error_px / EXTENT).max() < 0.1
 
 
-@pytest.mark.parametrize("with_world", [True, False])
+@pytest.mark.parametrize("with_world", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_keypoints_that_are_no_numbers_are_missing(with_world):
     holes = NOISY.at[:, 8].set(jnp.nan).at[:, 15, 0].set(jnp.inf)
     world = WORLD.at[:, 8].set(jnp.nan).at[:, 15].set(jnp.nan) if with_world else None
@@ -204,6 +207,7 @@ def test_keypoints_that_are_no_numbers_are_missing(with_world):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(nothing))
 
 
+@pytest.mark.slow
 def test_a_hand_that_nobody_fitted_to():
     """WebXR's generic hand, whose shape the open hand can follow to 1.7 mm.
 

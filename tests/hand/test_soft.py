@@ -144,6 +144,7 @@ def iou(a, b):
     return (a * b).sum() / (a + b - a * b).sum()
 
 
+@pytest.mark.slow
 def test_descent_on_the_silhouette_brings_a_moved_and_turned_hand_back(hand):
     """8 px aside and 10 degrees about the line of sight, from the hard mask alone."""
     camera = default_camera(SIZE, SIZE)

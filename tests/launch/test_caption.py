@@ -168,6 +168,7 @@ def test_a_killed_run_goes_on_and_leaves_nothing_half_written(tmp_path):
     }
 
 
+@pytest.mark.slow
 def test_answers_behind_a_hanging_picture_outlive_a_kill(tmp_path):
     folder, out = _pictures(tmp_path / "pictures", 4), tmp_path / "captions.jsonl"
     answered, over, first = threading.Semaphore(0), threading.Event(), []

@@ -3,7 +3,6 @@
 import json
 import sys
 
-import jax
 import numpy as np
 import pytest
 
@@ -15,13 +14,6 @@ from launch import evaluate, evaluate_recovery
 from tests.recovery.tiny_models import random_model
 
 HANDS = 5
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 def _batch():

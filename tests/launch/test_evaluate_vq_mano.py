@@ -3,7 +3,6 @@
 import json
 import sys
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,13 +20,6 @@ from launch import evaluate, evaluate_vq_mano
 from tests.recovery.tiny_models import CODES, random_tokenizer
 
 POSES = 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture

@@ -51,13 +51,19 @@ def test_all_parts_agree(call, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("part", "path", "block"),
     [
-        ("vae_decoder", ("decoder", "up_blocks_1", "resnets_2", "norm2", "scale"), "decoder.up_blocks.1.resnets.2"),
+        pytest.param(
+            "vae_decoder",
+            ("decoder", "up_blocks_1", "resnets_2", "norm2", "scale"),
+            "decoder.up_blocks.1.resnets.2",
+            marks=pytest.mark.slow,
+        ),
         ("text_encoder", ("encoder", "layers_1", "mlp", "fc1", "bias"), "encoder.layers.1"),
         ("controlnet", ("controlnet_down_blocks_3", "kernel"), "controlnet_down_blocks.3"),
-        (
+        pytest.param(
             "unet",
             ("up_blocks_1", "attentions_0", "transformer_blocks_0", "attn2", "to_k", "kernel"),
             "up_blocks.1.attentions.0",
+            marks=pytest.mark.slow,
         ),
     ],
 )

@@ -262,6 +262,7 @@ def test_the_report_and_the_table_say_what_the_json_says(run, pictures, tmp_path
     assert cells[-1]["error"].endswith("replace or remove it")
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_where_it_stopped(pictures, tmp_path):
     calls, page = tmp_path / "calls", tmp_path / "report.html"
 

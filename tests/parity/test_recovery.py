@@ -140,7 +140,7 @@ def test_samples_are_those_of_grid_sample():
         np.testing.assert_allclose(ours[:, :, head], theirs.permute(0, 2, 3, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("stem", [pytest.param("patches", marks=pytest.mark.slow), "efficientnet"])
+@pytest.mark.parametrize("stem", ["patches", pytest.param("efficientnet", marks=pytest.mark.slow)])
 def test_the_exported_module_recovers_the_same_hands(stem, tmp_path):
     spec = importlib.util.spec_from_file_location("exported_mmhmr", PYTORCH_MODULE)
     exported = importlib.util.module_from_spec(spec)

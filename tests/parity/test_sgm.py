@@ -68,7 +68,7 @@ def test_exported_module_agrees(exported):
         np.testing.assert_allclose(their.movedim(1, 3), our, atol=1e-4)
 
 
-@pytest.mark.parametrize("levels", [(), (0, 1)])
+@pytest.mark.parametrize("levels", [(), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_diffusers_unet_takes_what_the_exported_module_gives(levels, tmp_path):
     from diffusers import UNet2DConditionModel
 

@@ -16,7 +16,7 @@ TOLERANCE = 1e-4
 """Of the change, relative to its largest value: float32 and the order of sums."""
 
 
-@pytest.mark.parametrize("naming", FILES)
+@pytest.mark.parametrize("naming", ["peft", pytest.param("kohya", marks=pytest.mark.slow)])
 def test_the_exported_adapter_changes_the_prediction_in_diffusers_as_here(naming, tmp_path):
     pytest.importorskip("peft")
     from diffusers import StableDiffusionPipeline

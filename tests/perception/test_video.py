@@ -98,6 +98,7 @@ def test_unsmoothed_landmarks_are_those_of_mediapipes_video_mode(tracker, clip):
     assert np.median(distances) < 4 and np.max(distances) < 15
 
 
+@pytest.mark.slow
 def test_a_scan_over_the_clip_gives_the_same(tracker, tracked, clip):
     pictures = jax.tree.map(lambda *x: jnp.stack(x), *map(pad_picture, clip[0][:4]))
     scan = jax.jit(lambda tracker, frames: jax.lax.scan(tracker.step, tracker.start(), frames)[1])
@@ -106,6 +107,7 @@ def test_a_scan_over_the_clip_gives_the_same(tracker, tracked, clip):
     np.testing.assert_allclose(scanned.hands.keypoints, tracked.hands.keypoints[:4], atol=1.0)
 
 
+@pytest.mark.slow
 def test_the_filter_takes_jitter_away(tracker, photo):
     still, _ = _place(photo, 180, 240, 0, 0.6)
     random = np.random.default_rng(0)

@@ -15,14 +15,6 @@ from handjax.diffusion.vae import VAE
 SIZE = 32
 
 
-@pytest.fixture(scope="package", autouse=True)
-def quick_compilation():
-    """These networks are tiny: compiling them well takes many times as long as running them."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-
-
 @pytest.fixture(scope="session")
 def model():
     """An inpainting model of three levels, 8x8 latents, with random weights."""

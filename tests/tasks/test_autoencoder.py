@@ -62,6 +62,7 @@ def test_terms_equal_their_definitions(task, params, batch, encoded):
     np.testing.assert_allclose(terms["psnr_db"][0] / 2, (10 * np.log10(4 / error)).mean(), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_training_lowers_the_error_and_follows_the_latents(task, batch, encoded):
     words = ["--config.optim.lr=1e-2", "--config.optim.schedule=constant", "--config.optim.warmup_steps=0"]
     tx, schedule = make_optimizer(load_config("tiny_vae.py", words).optim, 60)

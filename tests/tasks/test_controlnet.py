@@ -83,7 +83,9 @@ def test_it_starts_as_the_frozen_model_and_as_a_copy_of_its_encoder(evaluated, p
     assert np.abs(stems[0] - stems[1]).max() > 0.01  # drawn apart
 
 
-@pytest.mark.parametrize("network", [{}, SESAHAND], ids=["controlnet", "sesahand"])
+@pytest.mark.parametrize(
+    "network", [pytest.param({}, id="controlnet"), pytest.param(SESAHAND, id="sesahand", marks=pytest.mark.slow)]
+)
 def test_steps_learn_to_follow_the_pictures(network, from_text, fields, keys):
     task = make(from_text, "mesh", network=network)
     batch = only(task, fields)
@@ -113,6 +115,7 @@ def test_the_pictures_of_several_conditions_add_up(task, params, fields):
     assert np.abs(single[0] - single[1]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_captions_are_dropped_in_training(from_text, fields, keys):
     task = make(from_text, "depth", caption_dropout=1.0)
     params, batch = task.init(jax.random.key(0))[0], only(task, fields)
@@ -162,7 +165,7 @@ def test_network_and_unet_have_the_same_bias(from_text, fields, keys):
     assert min(abs(expected(bias, none) - wanted), abs(expected(none, bias) - wanted)) > 5e-6 * wanted
 
 
-@pytest.mark.parametrize("backbone, columns", [("model", 4), ("from_text", 3)])
+@pytest.mark.parametrize("backbone, columns", [("model", 4), pytest.param("from_text", 3, marks=pytest.mark.slow)])
 def test_preview_shows_picture_condition_and_result(backbone, columns, fields, keys, request):
     task = make(request.getfixturevalue(backbone), "depth", network=SESAHAND)
     params = task.init(jax.random.key(0))[0]

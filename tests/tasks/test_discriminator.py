@@ -96,6 +96,7 @@ def test_a_resumed_run_ends_with_the_same_bits(task, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, jax.device_get(resumed), jax.device_get(alone))
 
 
+@pytest.mark.slow
 def test_it_learns_to_tell_them_apart_and_what_is_exported_tells_the_same(task, tmp_path):
     state = run(task, recipe("steps=60", "optim.lr=1e-2", "checkpoint.every=60", "ema_decay=0.0"), tmp_path / "run")
     held_out, keys = pairs(8, seed=1), jax.random.split(jax.random.key(0), 8)

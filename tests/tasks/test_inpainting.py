@@ -60,6 +60,7 @@ def test_unet_and_text_encoder_learn_and_the_autoencoder_does_not(task, params, 
     assert set(task.init(jax.random.key(0))[0]) == {"unet", "text_encoder"}
 
 
+@pytest.mark.slow
 def test_preview_shows_input_hidden_painted_and_generated(task, params, batch, keys):
     picture = jax.jit(task.preview)(params, task.frozen(), {}, batch, keys)["inpainted"]
     assert picture.shape == (3 * 32, 4 * 32, 3)

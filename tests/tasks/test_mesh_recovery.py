@@ -252,8 +252,8 @@ def test_training_learns_one_batch_by_heart(task, batch):
     ("field", "gone"),
     [
         ("graph_blocks=0", {"graph_0"}),  # without GGPM
-        ("scales=(1,)", {"pyramid_1"}),  # without the upsampler
-        ("layers=0", {"layers_0"}),
+        pytest.param("scales=(1,)", {"pyramid_1"}, marks=pytest.mark.slow),  # without the upsampler
+        pytest.param("layers=0", {"layers_0"}, marks=pytest.mark.slow),
         ("use_cue=False", set()),
     ],
 )

@@ -58,7 +58,7 @@ def stepped(task, batch):
     return before, after, metrics
 
 
-@pytest.mark.parametrize("levels", [(), (0, 1)])
+@pytest.mark.parametrize("levels", [(), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_at_step_0_the_network_equals_the_frozen_unet_bit_for_bit(model, batch, noisy, levels):
     task = make(model, levels=levels)
     params, _ = task.init(jax.random.key(0))
@@ -90,6 +90,7 @@ def test_the_objective_is_equation_12(task, stepped):
     np.testing.assert_allclose(metrics["loss"], metrics["mmse"] + 0.3 * metrics["ka"], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_encoded_pictures_give_the_loss_of_their_pixels(task, params, model, batch, keys):
     latents, hidden = jax.jit(encode_pair)(model, batch["image"], batch["mask"])
     encoded = {name: value for name, value in batch.items() if name != "image"}
@@ -115,6 +116,7 @@ def test_only_the_module_has_optimiser_state(stepped):
     assert changed["output_mid"]["kernel"] and changed["attention"]["phi_depth"]["kernel"]
 
 
+@pytest.mark.slow
 def test_half_precision_steps_have_float32_parameters_and_a_finite_loss(model, batch):
     half = dataclasses.replace(
         jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), model),
@@ -141,6 +143,7 @@ def test_without_ka_weight_the_attention_learns_nothing_at_step_0(task, params, 
     assert make(model, ka_weight=0.0).loss_weights == {"mmse": 1.0, "ka": 0.0}
 
 
+@pytest.mark.slow
 def test_sum_is_the_mean_times_the_pixels_of_the_map(model, params, batch, keys):
     mean, total = (
         jax.jit(make(model, ka_reduction=reduction).evaluate)(params, model, {}, batch, keys)["ka"][0]

@@ -195,6 +195,7 @@ def test_exports_hold_the_adapter(task, params, model, tmp_path):
         assert conv.alpha == ALPHA and conv.up.shape == (16, RANK, 1, 1)
 
 
+@pytest.mark.slow
 def test_preview_has_no_adapter_in_the_middle(task, params, model, prompts, keys):
     draw = jax.jit(task.preview)
     sheet = np.asarray(draw(params, model, {}, prompts, keys)["slider"])
