@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -73,6 +74,7 @@ def write_tensors(
     for name, shard in zip(names, shards, strict=True):
         with atomic_write(path.with_name(name)) as temporary:
             save_file(shard, temporary, metadata={"format": "pt", **(metadata or {})})
+            _as_readable_as_others(temporary)
     index = path.with_name(f"{path.name}.index.json")
     if count > 1:
         size = sum(value.nbytes for value in tensors.values())
@@ -82,6 +84,14 @@ def write_tensors(
     for stale in {path, index, *path.parent.glob(f"{path.stem}-?????-of-?????.safetensors")}:
         if stale.name not in (*names, index.name if count > 1 else ""):
             stale.unlink(missing_ok=True)
+
+
+def _as_readable_as_others(path: Path) -> None:
+    """Gives a file the mode that new files have here; safetensors leaves it to its owner alone."""
+    plain = path.with_name("plain")
+    plain.touch()
+    shutil.copymode(plain, path)
+    plain.unlink()
 
 
 @contextlib.contextmanager

@@ -76,3 +76,10 @@ def test_values_that_are_no_numbers_are_one_line(tmp_path, dtype, value):
 def test_notes_in_the_head(tmp_path):
     write_tensors(tmp_path / "x.safetensors", STATE, {"made": "here"})
     assert read_metadata(tmp_path / "x.safetensors") == {"format": "pt", "made": "here"}
+
+
+def test_who_may_read_other_new_files_may_read_these(tmp_path):
+    (tmp_path / "other").write_text("")
+    write_tensors(tmp_path / "a.safetensors", {"x": np.zeros(3, np.float32)})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "other").stat().st_mode
+    assert {path.name for path in tmp_path.iterdir()} == {"a.safetensors", "other"}
