@@ -1,28 +1,32 @@
 """Whether a discriminator helps hands of a set that it has not learned from: `launch.bench mghand_cross`."""
 
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from handjax.conditions.crops import crop_image, hand_box
+from handjax.diffusion.model import StableDiffusion
 from handjax.errors import ConfigError, InputError
+from handjax.images import decode_image
 from handjax.inference.generate import Generator
 from handjax.metrics.features import effnet_lite0
 from handjax.metrics.kernel import kernel_distance_of_subsets
+from handjax.preview import from_model_range
 from handjax.record import HandRecord
 from launch.assets.mghand import DISCRIMINATOR, folder_of
 from launch.bench_discriminator import read_records
 from launch.bench_guidance import SIDE, features_of, make_pictures
 from launch.bench_mghand import ASKED, PHOTOS, change_of_confidence, compare, draw_wishes, make, verdicts_of, watch
 from launch.generator import load_asked
-from launch.judge import judge_all, make_judge
+from launch.judge import Image, judge_all, make_judge
 
 SETS = {"photos": PHOTOS, "rendered": ("a rendered photo of {hand}",)}
 """Folders of records, and prompts in the words of their captions."""
+BATCH = 32
 
 
 def bench_mghand_cross(_runs: int, data: Path | None = None, samples: int = 64) -> Iterator[dict[str, Any]]:
@@ -45,8 +49,11 @@ def bench_mghand_cross(_runs: int, data: Path | None = None, samples: int = 64) 
         wishes = draw_wishes(samples, forms)
         crops = [crop_of(record) for record in read_records(data / asked, "eval")]
         reference = features_of(crops, extractor)
+        seen = through_autoencoder(plain.model, crops)
+        for name, pictures in ((f"real {asked}", crops), (f"real {asked} through the autoencoder", seen)):
+            yield from verdicts_of(name, judge_all(judge, pictures))
 
-        def distance(images: list[np.ndarray], reference: np.ndarray = reference) -> dict[str, Any]:
+        def distance(images: Sequence[Image], reference: np.ndarray = reference) -> dict[str, Any]:
             value = kernel_distance_of_subsets(features_of(images, extractor), reference, 0)
             return {"ours": value, "unit": "(EffNet-Lite0)", "pictures": len(images), "reference": len(reference)}
 
@@ -76,8 +83,18 @@ def load_guided(data: Path, name: str) -> Generator:
     return watch(load_asked(*ASKED, "mghand", "--mghand-discriminator", str(folder)))
 
 
-def crop_of(record: HandRecord) -> np.ndarray:
-    """The record's hand, framed as the embedded model learnt it, [side, side, 3] of uint8."""
-    image = np.asarray(Image.open(io.BytesIO(record.image)).convert("RGB"))
+def through_autoencoder(model: StableDiffusion, images: Sequence[Image]) -> list[Image]:
+    """What the model could show of pictures at best."""
+    show = jax.jit(lambda batch: model.decode(model.encode(batch)))
+    shown = []
+    for start in range(0, len(images), BATCH):
+        part = jnp.asarray(np.stack(images[start : start + BATCH]), jnp.float32) / 127.5 - 1
+        shown += list(np.asarray(jnp.round(255 * from_model_range(show(part)))).astype(np.uint8))
+    return shown
+
+
+def crop_of(record: HandRecord) -> Image:
+    """The record's hand, framed as the embedded model learnt it."""
     assert record.keypoints_2d is not None
+    image = decode_image(record.image, record.id)
     return crop_image(image, hand_box(record.keypoints_2d[:, :2]), SIDE)

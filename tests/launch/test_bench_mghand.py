@@ -1,6 +1,7 @@
 """Figures of MGHanD from pictures and verdicts that are made up; the run itself is a slow test."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,13 @@ def test_a_cross_run_needs_each_sets_discriminator(tmp_path):
         next(bench_mghand_cross.bench_mghand_cross(1))
     with pytest.raises(InputError, match=r"only_rendered/discriminator: no discriminator; run .* --only rendered"):
         bench_mghand_cross.load_guided(tmp_path, "rendered")
+
+
+def test_pictures_pass_the_autoencoder_in_order():
+    images = [RNG.integers(0, 256, (4, 4, 3)).astype(np.uint8) for _ in range(bench_mghand_cross.BATCH + 1)]
+    model = SimpleNamespace(encode=lambda batch: batch / 2, decode=lambda latents: 2 * latents[:, ::-1])
+    shown = bench_mghand_cross.through_autoencoder(model, images)
+    np.testing.assert_array_equal(shown, [image[::-1] for image in images])
 
 
 def test_costs_are_added_up_by_how_often_a_step_is_taken():
