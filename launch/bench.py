@@ -117,8 +117,9 @@ def bench_first_image(runs: int) -> Iterator[dict[str, Any]]:
 FOLDERS = {
     "data": (
         "of anatomy: the test sets, made there where they are missing; of discriminator and mghand_cross: of "
-        "launch.assets.mghand; of recovery: prepared records with meshes"
+        "launch.assets.mghand; of recovery: prepared records with meshes; of sesahand_alpha: prepared records"
     ),
+    "controlnet": "of sesahand_alpha: an exported ControlNet of SesaHand",
     "photos": "of anatomy, guidance and witnesses: photographs of normal hands",
     "malformed": "of anatomy: pictures of malformed hands",
 }
@@ -132,9 +133,11 @@ OPTION_OF = {
         "mghand",
         "mghand_cross",
         "mghand_sweeps",
+        "sesahand_alpha",
         "witnesses",
     ),
-    "data": ("anatomy", "discriminator", "mghand_cross", "recovery"),
+    "data": ("anatomy", "discriminator", "mghand_cross", "recovery", "sesahand_alpha"),
+    "controlnet": ("sesahand_alpha",),
     "photos": ("anatomy", "guidance", "witnesses"),
     "malformed": ("anatomy",),
 }
@@ -160,6 +163,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "recovery": ("launch.bench_recovery", "bench_recovery", ("torch", "array-record")),
     "sd": ("launch.bench_sd", "bench_sd", ("torch", "diffusers", "transformers")),
     "sesahand": ("launch.bench_sesahand", "bench_sesahand", ()),
+    "sesahand_alpha": ("launch.bench_sesahand_alpha", "bench_sesahand_alpha", ("mediapipe",)),
     "training": ("launch.bench_training", "bench_training", ("orbax-checkpoint", "array-record")),
     "witnesses": ("launch.bench_witnesses", "bench_witnesses", ("pillow",)),
 }

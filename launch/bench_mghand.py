@@ -21,10 +21,18 @@ from handjax.diffusion.sampling import Decode, Guide, Repeats
 from handjax.guidance.mghand import MGHandGuide, MGHandLog
 from handjax.hand.describe import FINGERS, describe_fingers, with_article
 from handjax.inference.generate import Generator, Wish
-from handjax.metrics.intervals import bootstrap_mean_interval
 from launch.bench_guidance import make_pictures, time_item
 from launch.generator import load_asked
-from launch.judge import Image, Verdicts, judge_all, make_judge, reduction_item, share, verdict_shares
+from launch.judge import (
+    Image,
+    Verdicts,
+    change_of_confidence,
+    judge_all,
+    make_judge,
+    reduction_item,
+    share,
+    verdicts_of,
+)
 
 SEED = 91_000
 """Of noise that the settings were not chosen with."""
@@ -142,7 +150,7 @@ def tried(
     judge, (plain, guided) = make_judge(), pair
     images = make_pictures(plain, wishes, unguided)
     before = judge_all(judge, images)
-    yield from verdicts_of(unguided, before)
+    yield from verdicts_of(f"mghand {unguided}", before)
     for name, changes in variants.items():
         made = make(with_settings(guided, **changes), wishes, name)
         yield from compare(name, images, made, before, judge_all(judge, [one.image for one in made]))
@@ -191,22 +199,12 @@ def make(generator: Generator, wishes: Sequence[Wish], name: str) -> list[Made]:
     return [made[wish.seed] for wish in wishes]
 
 
-def verdicts_of(name: str, verdicts: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:
-    """Hands that were found, how surely, and implausible ones."""
-    found = sum(verdict.whole is not None for verdict in verdicts)
-    yield {"name": f"mghand {name}, hands found", **share(found, len(verdicts)), "unit": "of pictures"}
-    scores = np.array([verdict.score for verdict in verdicts])
-    yield {"name": f"mghand {name}, confidence, misses 0", **mean(scores)}
-    for part in ("whole", "keypoints"):
-        yield verdict_shares(f"mghand {name}", verdicts, part)
-
-
 def compare(
     name: str, images: Sequence[Image], made: Sequence[Made], before: Sequence[Verdicts], after: Sequence[Verdicts]
 ) -> Iterator[dict[str, Any]]:
     """Figures of a variant beside the unguided pictures of the same noise."""
-    yield from verdicts_of(name, after)
-    yield change_of_confidence(name, before, after)
+    yield from verdicts_of(f"mghand {name}", after)
+    yield change_of_confidence(f"mghand {name}", before, after)
     for part in ("whole", "keypoints"):
         pairs = [(getattr(a, part), getattr(b, part)) for a, b in zip(before, after, strict=True)]
         yield reduction_item(f"mghand {name}, reduction of implausible hands ({part})", pairs, SEED)
@@ -222,18 +220,6 @@ def compare(
     full = sum(one.told["mask_full"] for one in made) / len(made)
     yield {"name": f"mghand {name}, guided", **guided, "statuses": dict(statuses), "mask_full": full}
     yield {"name": f"mghand {name}, by step", **by_step(made)}
-
-
-def change_of_confidence(name: str, before: Sequence[Verdicts], after: Sequence[Verdicts]) -> dict[str, Any]:
-    """How much surer hands are found in pictures of the same noise."""
-    change = np.array([b.score - a.score for a, b in zip(before, after, strict=True)])
-    return {"name": f"mghand {name}, change of confidence", **mean(change)}
-
-
-def mean(values: Float[np.ndarray, " n"]) -> dict[str, Any]:
-    """A mean with its interval over pictures."""
-    interval = bootstrap_mean_interval(values, SEED)
-    return {"ours": float(values.mean()), "unit": "of confidence", "pictures": len(values), "interval_95": interval}
 
 
 def decibels(one: Image, other: Image, pixels: Bool[np.ndarray, "height width"]) -> float | None:

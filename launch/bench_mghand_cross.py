@@ -20,9 +20,9 @@ from handjax.record import HandRecord
 from launch.assets.mghand import DISCRIMINATOR, folder_of
 from launch.bench_discriminator import read_records
 from launch.bench_guidance import SIDE, features_of, make_pictures
-from launch.bench_mghand import ASKED, PHOTOS, change_of_confidence, compare, draw_wishes, make, verdicts_of, watch
+from launch.bench_mghand import ASKED, PHOTOS, compare, draw_wishes, make, watch
 from launch.generator import load_asked
-from launch.judge import Image, judge_all, make_judge
+from launch.judge import Image, change_of_confidence, judge_all, make_judge, verdicts_of
 
 SETS = {"photos": PHOTOS, "rendered": ("a rendered photo of {hand}",)}
 """Folders of records, and prompts in the words of their captions."""
@@ -51,7 +51,7 @@ def bench_mghand_cross(_runs: int, data: Path | None = None, samples: int = 64) 
         reference = features_of(crops, extractor)
         seen = through_autoencoder(plain.model, crops)
         for name, pictures in ((f"real {asked}", crops), (f"real {asked} through the autoencoder", seen)):
-            yield from verdicts_of(name, judge_all(judge, pictures))
+            yield from verdicts_of(f"mghand {name}", judge_all(judge, pictures))
 
         def distance(images: Sequence[Image], reference: np.ndarray = reference) -> dict[str, Any]:
             value = kernel_distance_of_subsets(features_of(images, extractor), reference, 0)
@@ -59,7 +59,7 @@ def bench_mghand_cross(_runs: int, data: Path | None = None, samples: int = 64) 
 
         images = make_pictures(plain, wishes, f"none, {asked}")
         before, after = judge_all(judge, images), {}
-        yield from verdicts_of(f"none for {asked}", before)
+        yield from verdicts_of(f"mghand none for {asked}", before)
         yield {"name": f"mghand none for {asked}, KID", **distance(images)}
         for taught in SETS:
             name = f"taught by {taught} for {asked}"
@@ -68,7 +68,8 @@ def bench_mghand_cross(_runs: int, data: Path | None = None, samples: int = 64) 
             yield from compare(name, images, made, before, after[taught])
             yield {"name": f"mghand {name}, KID", **distance([one.image for one in made])}
         (other,) = SETS.keys() - {asked}
-        yield change_of_confidence(f"taught by {asked} rather than {other} for {asked}", after[other], after[asked])
+        name = f"mghand taught by {asked} rather than {other} for {asked}"
+        yield change_of_confidence(name, after[other], after[asked])
 
 
 def load_guided(data: Path, name: str) -> Generator:

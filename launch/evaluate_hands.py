@@ -3,16 +3,21 @@
 Each picture of A is compared with the picture of the same name in B, such as the photograph that its conditions come
 from. Crops of both sets are cut at the reference's hands, 1.6 times their tight box, whether or not A shows a hand.
 Hands are looked for in pictures with a margin.
+
+MPJPE is HandRefiner's: the network that the conditions are made with reads the hand in the same box of both pictures,
+in pixels of the pictures, whatever is there. It judges itself, which its name says ("self"); with `--mesh-model`
+another network, which is told no keypoints, judges too ("mesh").
 """
 
 import argparse
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from scipy.optimize import linear_sum_assignment
 from tqdm import tqdm
 
@@ -20,6 +25,7 @@ from handjax.conditions.crops import MODEL_CROP_SCALE, box_side, crop_image, han
 from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images, read_image
+from handjax.inference.reconstruct import HandReconstructor, keypoints_2d
 from handjax.metrics.features import BATCH, FeatureExtractor, image_features, make_extractor
 from handjax.metrics.hands import FoundHand, HandMatch, hand_figures, keypoint_distance
 from handjax.perception import DetectedHand, HandDetector
@@ -27,10 +33,13 @@ from handjax.perception.margin import SHARE, detect_with_margin
 from launch import command
 from launch.evaluate_distance import RESAMPLES, add_distance_arguments, check_enough, distances
 from launch.evaluate_distance import describe as describe_distance
+from launch.reconstruct import load_reconstructor
 
 Image = UInt8[np.ndarray, "height width 3"]
 Lists = tuple[list[np.ndarray], list[np.ndarray]]
 """Of the made pictures and of the reference's."""
+Reader = Callable[[Image, DetectedHand], Float[np.ndarray, "21 2"]]
+"""Reads keypoints, pixels, at the place of a hand, which may be another picture's."""
 MASK = "_mask"
 """Ends the names of masks."""
 
@@ -40,15 +49,18 @@ def add_hands_arguments(parser: argparse.ArgumentParser) -> None:
     add_distance_arguments(parser)
     parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
     parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")
+    second = "a run of mmhmr.py, or its exported weights: a second judge of keypoints"
+    parser.add_argument("--mesh-model", type=Path, metavar="DIR", help=second)
 
 
 def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> None:
     """Prints keypoint errors, confidence, presence and the distances of hand crops, and writes them to `arguments.out`.
 
     Raises:
-        BackendError, ConfigError, WeightsError: as `make_extractor`.
+        BackendError, ConfigError, WeightsError: as `make_extractor`, or as `load_reconstructor`.
         InputError: a folder has no pictures, or those of the reference no hands.
     """
+    readers = make_readers(arguments.mesh_model)
     extractor = make_extractor(arguments.extractor, arguments.inception_weights)
     detector = HandDetector.load(arguments.backend, arguments.max_hands)
     matches: list[HandMatch] = []
@@ -62,8 +74,8 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
             continue
         found, wanted_hands = (detect_with_margin(detector, image) for image in pair)
         with_hand, pictures = with_hand + bool(found), pictures + 1
-        matches += match(wanted_hands, found)
-        for wanted in wanted_hands:
+        for wanted, matched in zip(wanted_hands, match(wanted_hands, found), strict=True):
+            matches.append(dataclasses.replace(matched, errors=read_errors(readers, pair, wanted)))
             for image, cut in zip(pair, crops, strict=True):
                 cut.append(crop_image(image, hand_box(wanted.keypoints)))
         if len(crops[0]) >= BATCH:
@@ -77,6 +89,44 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
         report.item(item, describe_distance(item, unusable) if "features" in item else describe(item))
     if arguments.out:
         write_json(arguments.out / "figures.json", _document(items, arguments))
+
+
+def make_readers(mesh_model: Path | None = None) -> dict[str, Reader]:
+    """The judges of keypoints: the network that conditions are made with, and one of meshes where it is named.
+
+    Raises:
+        CheckpointError, ConfigError, WeightsError: as `load_reconstructor`.
+    """
+    conditioner = HandDetector.load()
+    readers: dict[str, Reader] = {"self": lambda image, hand: read_in_box(conditioner, image, hand.box)}
+    if mesh_model:
+        readers["mesh"] = partial(read_by_mesh, load_reconstructor(mesh_model))
+    return readers
+
+
+def read_in_box(detector: HandDetector, image: Image, box: Float[np.ndarray, "4"]) -> Float[np.ndarray, "21 2"]:
+    """The keypoints, pixels, that a detector's landmark network reads in the tight box of a hand."""
+    (read,) = detector.read(image, boxes=box[None])
+    return read.keypoints[:, :2]
+
+
+def read_by_mesh(reconstructor: HandReconstructor, image: Image, hand: DetectedHand) -> Float[np.ndarray, "21 2"]:
+    """The keypoints of the mesh that is seen in the square about a hand.
+
+    Raises:
+        InputError: the hand is too small.
+    """
+    return keypoints_2d(reconstructor.read(image, hand, with_cue=False), image.shape[:2])
+
+
+def read_errors(readers: Mapping[str, Reader], pair: tuple[Image, Image], hand: DetectedHand) -> dict[str, float]:
+    """How far keypoints of a picture are from its reference's, pixels, as each reader has them at a hand's place.
+
+    Source:
+        HandRefiner's evaluation, by other networks; DECISIONS H6.
+    """
+    picture, reference = pair
+    return {name: keypoint_distance(read(reference, hand), read(picture, hand)) for name, read in readers.items()}
 
 
 def _make_features(crops: Lists, features: Lists, extractor: FeatureExtractor) -> None:
@@ -118,6 +168,7 @@ def _document(items: list[dict[str, Any]], arguments: argparse.Namespace) -> dic
     names = ("extractor", "limit", "seed", "backend", "max_hands")
     settings = {name: getattr(arguments, name) for name in names}
     settings |= {name: Path(getattr(arguments, name)).name for name in ("data", "reference")}
+    settings["mesh_model"] = arguments.mesh_model and arguments.mesh_model.name
     settings |= {"crop_scale": MODEL_CROP_SCALE, "margin": 1 / SHARE, "resamples": RESAMPLES}
     return {"suite": "hands", "figures": items, "settings": settings, **command.environment()}
 
@@ -161,7 +212,7 @@ def match(wanted: Sequence[DetectedHand], found: Sequence[DetectedHand]) -> list
     matches = [HandMatch(hand.keypoints[:, :2], hand.world, box_side(hand.keypoints[:, :2])) for hand in wanted]
     candidates = [FoundHand(hand.keypoints[:, :2], hand.world, hand.score) for hand in found]
     if matches and candidates:
-        distances = [[keypoint_distance(missed, hand) for hand in candidates] for missed in matches]
+        distances = [[keypoint_distance(a.keypoints, b.keypoints) for b in candidates] for a in matches]
         for row, column in zip(*linear_sum_assignment(distances), strict=True):
             matches[row] = dataclasses.replace(matches[row], found=candidates[column])
     return matches

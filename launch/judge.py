@@ -6,22 +6,24 @@ network. MGHanD's discriminator and adapter share nothing with them, but its mas
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import scipy.stats
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from tqdm import tqdm
 
 from handjax.anatomy.head import HandHead
 from handjax.anatomy.scores import Verdict
 from handjax.inference.score import HeadCounter, score_hand
 from handjax.metrics.comparison import bootstrap_rates, percentile_interval
-from handjax.metrics.intervals import wilson_interval
+from handjax.metrics.intervals import bootstrap_mean_interval, wilson_interval
 from handjax.perception import HandDetector
 from handjax.perception.margin import add_margin
 
+SEED = 91_000
+"""Of resampling."""
 JUDGED: tuple[Verdict, ...] = ("plausible", "implausible")
 
 Image = UInt8[np.ndarray, "height width 3"]
@@ -65,6 +67,28 @@ def make_judge() -> Judge:
 def judge_all(judge: Judge, images: Sequence[Image]) -> list[Verdicts]:
     """What the judge says of each picture."""
     return [judge(image) for image in tqdm(images, "judge", unit="picture", disable=None)]
+
+
+def verdicts_of(name: str, verdicts: Sequence[Verdicts]) -> Iterator[dict[str, Any]]:
+    """Hands that were found, how surely, and implausible ones."""
+    found = sum(verdict.whole is not None for verdict in verdicts)
+    yield {"name": f"{name}, hands found", **share(found, len(verdicts)), "unit": "of pictures"}
+    scores = np.array([verdict.score for verdict in verdicts])
+    yield {"name": f"{name}, confidence, misses 0", **mean(scores, "of confidence")}
+    for part in ("whole", "keypoints"):
+        yield verdict_shares(name, verdicts, part)
+
+
+def change_of_confidence(name: str, before: Sequence[Verdicts], after: Sequence[Verdicts]) -> dict[str, Any]:
+    """How much surer hands are found in pictures of the same noise."""
+    change = np.array([b.score - a.score for a, b in zip(before, after, strict=True)])
+    return {"name": f"{name}, change of confidence", **mean(change, "of confidence")}
+
+
+def mean(values: Float[np.ndarray, " pictures"], unit: str) -> dict[str, Any]:
+    """A mean with its interval over pictures."""
+    interval = bootstrap_mean_interval(values, SEED)
+    return {"ours": float(values.mean()), "unit": unit, "pictures": len(values), "interval_95": interval}
 
 
 def verdict_shares(name: str, verdicts: Sequence[Verdicts], part: str) -> dict[str, Any]:

@@ -74,8 +74,9 @@ Printed by `python -m launch.tables`, not written by hand. Each row trained {set
 {settings["pictures"]} held-out pictures of {tests} were painted by DDIM in {settings["sampling_steps"]} steps, guidance
 {settings["guidance_scale"]:g}, in all rows alike. 95 % intervals in brackets are over pictures, from the least to the
 greatest bound of the seeds. The papers' figures are of Stable Diffusion 1.5, of other pictures and of Inception-v3:
-only orders can be compared, and with so few pictures FD only with FD. MPJPE is in pixels of 96, of hands that are
-found, by the detector that made the conditions. "Not run" are methods without code or weights here.
+only orders can be compared, and with so few pictures FD only with FD. MPJPE is in pixels of 96, by the network that
+the conditions come from, which reads all hands' places; MSE-3D is of hands that are found. "Not run" are methods
+without code or weights here.
 """
     return "\n\n".join([head.rstrip(), *map(markdown, document["tables"])]) + "\n"
 

@@ -76,12 +76,15 @@ class HandReconstructor:
         self._size = model.network.config.encoder.image_size
         self._recover = jax.jit(functools.partial(reader.recover, iterations=iterations))
 
-    def read(self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand) -> ReconstructedHand:
+    def read(
+        self, image: UInt8[np.ndarray, "height width 3"], hand: DetectedHand, with_cue: bool = True
+    ) -> ReconstructedHand:
         """Reads a hand that was found.
 
         Args:
             image: the picture.
-            hand: its side and keypoints; the latter also help the network.
+            hand: its side, and keypoints that say where it is.
+            with_cue: whether the keypoints also help the network, or it sees the picture alone.
 
         Raises:
             InputError: the hand is too small.
@@ -95,7 +98,7 @@ class HandReconstructor:
         places = hand_in_crop(hand, box, self._size).keypoints[:, :2] / self._size - 0.5
         if left:  # the network knows right hands (DECISIONS B4)
             crop, places = crop[:, ::-1], places * _MIRROR[:2]
-        cue = np.concatenate([places, np.ones((21, 1))], axis=1).astype(np.float32)
+        cue = np.concatenate([places, np.ones((21, 1))], axis=1).astype(np.float32) * with_cue
         made, decoded = jax.device_get(
             self._recover(self._params, self._fixed, jnp.asarray(crop)[None], jnp.asarray(cue)[None], jax.random.key(0))
         )

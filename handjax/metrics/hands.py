@@ -1,7 +1,7 @@
 """Generated hands beside the hands they were to be: keypoints, confidence, presence."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,17 +33,20 @@ class HandMatch:
         world: wanted, about the hand's centre, metres.
         side: longer side of the tight box of the wanted keypoints, pixels.
         found: None where the picture has none for it.
+        errors: by judge, how far the keypoints that it reads at the wanted hand's place in both pictures are from each
+            other, pixels; every judge reads every hand, also where none is to be seen.
     """
 
     keypoints: Float[np.ndarray, "21 2"]
     world: Float[np.ndarray, "21 3"]
     side: float
     found: FoundHand | None = None
+    errors: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
-def keypoint_distance(match: HandMatch, found: FoundHand) -> float:
+def keypoint_distance(wanted: Float[np.ndarray, "21 2"], made: Float[np.ndarray, "21 2"]) -> float:
     """Mean distance of the keypoints of a hand from the wanted ones, pixels."""
-    return float(np.linalg.norm(found.keypoints - match.keypoints, axis=1).mean())
+    return float(np.linalg.norm(made - wanted, axis=1).mean())
 
 
 def hand_figures(matches: Sequence[HandMatch], pictures_with_hand: int, pictures: int) -> list[dict[str, Any]]:
@@ -55,18 +58,19 @@ def hand_figures(matches: Sequence[HandMatch], pictures_with_hand: int, pictures
         pictures: all that were looked at.
 
     Returns:
-        Items of name, value, interval and the number of hands or pictures behind it. Errors are of found hands only, so
-        they say nothing without the detection rate.
+        Items of name, value, interval and the number of hands or pictures behind it. MPJPE is of all hands, once for
+        each judge; squared errors are of found hands only, so they say nothing without the detection rate.
 
     Source:
         DECISIONS C7 (hand probability), H6 (MPJPE), H7 (hand confidence); MSE as SesaHand's table has it, whose units
         are not given: squared pixels, squared centimetres about the hand's centre, mean over coordinates.
     """
     pairs = [(match, match.found) for match in matches if match.found is not None]
-    distances = [keypoint_distance(match, found) for match, found in pairs]
-    errors = {
-        "mpjpe_2d_px_self": distances,
-        "mpjpe_2d_box_self": [error / match.side for error, (match, _) in zip(distances, pairs, strict=True)],
+    errors: dict[str, list[float]] = {}
+    for judge in matches[0].errors:
+        errors[f"mpjpe_2d_px_{judge}"] = [match.errors[judge] for match in matches]
+        errors[f"mpjpe_2d_box_{judge}"] = [match.errors[judge] / match.side for match in matches]
+    errors |= {
         "mse_2d_px2_self": [np.square(found.keypoints - match.keypoints).mean() for match, found in pairs],
         "mse_3d_cm2_self": [np.square(CENTIMETRES * (found.world - match.world)).mean() for match, found in pairs],
         "hand_confidence": [found.score for _, found in pairs],

@@ -46,7 +46,7 @@ def main() -> None:
     if arguments.what == "sheet":
         write_image(arguments.out, draw_sheet(arguments.rows))
     else:
-        draw_sweeps(read_figures(arguments.figures), arguments.out)
+        draw_sweeps(read_figures(arguments.figures, "mghand_sweeps"), arguments.out)
 
 
 def draw_sheet(rows: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -70,8 +70,8 @@ def masked(image: UInt8[np.ndarray, "side side 3"], seen: Int[np.ndarray, "side 
     return np.pad(mixed, ((FRAME, FRAME), (FRAME, FRAME), (0, 0)), constant_values=255)
 
 
-def read_figures(path: Path | None) -> dict[str, dict[str, Any]]:
-    """Items of the benchmark by name.
+def read_figures(path: Path | None, benchmark: str) -> dict[str, dict[str, Any]]:
+    """Items of a benchmark by name.
 
     Raises:
       InputError: the file is missing or another.
@@ -80,7 +80,7 @@ def read_figures(path: Path | None) -> dict[str, dict[str, Any]]:
         return {item["name"]: item for item in json.loads(Path(path or "").read_text())["items"]}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path}: no figures of launch.bench mghand_sweeps ({error}); name them with --figures"
+            f"{path}: no figures of launch.bench {benchmark} ({error}); name them with --figures"
         ) from error
 
 

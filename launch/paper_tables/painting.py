@@ -78,7 +78,8 @@ def make_paint(setting: Setting, model: StableDiffusion, adapter: Path | None, d
     params = jax.device_put(params)
     if setting.method == "adaptive":
         return partial(_paint_adaptively, HandRefiner(model, network, params, detector, SAMPLING))
-    return partial(_paint_controlled, model, Controlled(network, params, REFERENCE_SCALE), setting.condition)
+    control, alpha = Controlled(network, params, REFERENCE_SCALE), network.config.hand_alpha
+    return partial(paint_biased, model, control, setting.condition, alpha)
 
 
 def _paint_alone(refiner: Refiner, batch: Batch, key: PRNGKeyArray) -> Pictures:
@@ -89,10 +90,10 @@ def _paint_modulated(refiner: Refiner, batch: Batch, key: PRNGKeyArray) -> Pictu
     return refiner.paint(**_inputs(batch), rng=key)
 
 
-def _paint_controlled(
-    model: StableDiffusion, control: Controlled, condition: str, batch: Batch, key: PRNGKeyArray
+def paint_biased(
+    model: StableDiffusion, control: Controlled, condition: str, alpha: float, batch: Batch, key: PRNGKeyArray
 ) -> Pictures:
-    alpha = control.network.config.hand_alpha
+    """Paints under a ControlNet with a bias on the words on hands, which may be another than it was trained with."""
     bias = alpha * batch["hand_tokens"] if alpha else None
     painter = Painter(DDIM(model.schedule, SAMPLING.steps), SAMPLING.guidance_scale)
     inputs = (batch["image"], batch["mask"], batch[condition], batch["input_ids"], model.tokenizer([""]))

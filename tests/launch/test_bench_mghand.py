@@ -14,7 +14,7 @@ from launch.bench import describe
 from launch.bench_discriminator import told_apart
 from launch.bench_mghand import Made, compare, decibels
 from launch.bench_mghand_cost import Cost, count_steps, total_item
-from launch.judge import Verdicts
+from launch.judge import Verdicts, verdicts_of
 
 RNG = np.random.default_rng(0)
 GOOD, BAD, MISSED = Verdicts("plausible", "plausible", 0.9), Verdicts("implausible", None, 0.6), Verdicts(None, None)
@@ -133,7 +133,7 @@ def test_the_mask_is_lightest_where_it_was_first():
 def test_sweeps_are_drawn_from_the_figures(tmp_path):
     images, made = made_up()
     verdicts = [BAD, MISSED, GOOD]
-    items = [*bench_mghand.verdicts_of("none", verdicts), *compare("both", images, made, verdicts, verdicts)]
+    items = [*verdicts_of("mghand none", verdicts), *compare("both", images, made, verdicts, verdicts)]
     for setting, values in bench_mghand.SWEEPS.items():
         for value in values:
             items += compare(f"{setting}={value}", images, made, verdicts, verdicts)
