@@ -32,6 +32,7 @@ def get_config(variant: str = "full") -> ConfigDict:
             "tokenizer": "",
             "hand_model": "",  # path of a MANO file; empty is the open hand
             "encoder_weights": "",
+            "init_weights": "",  # folder of an exported run, with whose parameters this one begins
             "allow_pickle": False,  # of encoder_weights, as in HaMeR's own checkpoint
             "dtype": "float32",  # of the encoder's computation; bfloat16 on TPUs and GPUs
             "encoder": ENCODERS[variant],

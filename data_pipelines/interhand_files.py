@@ -1,4 +1,4 @@
-"""Records in InterHand2.6M's files, which InterWild, DIR and others train on.
+"""Records in InterHand2.6M's files, which InterWild and others train on.
 
 Every record is a frame and a camera of its own; cameras stand at the origin, so that the world is their space.
 """
@@ -7,16 +7,14 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from data_pipelines.record_labels import check_space, mano_parameters, needed
 from handjax.errors import InputError
 from handjax.files import atomic_write, write_json
-from handjax.hand.convert import HandParameters, convert_hand
 from handjax.hand.mano import relative_pose
-from handjax.hand.model import HandModel, load_open_hand
+from handjax.hand.model import HandModel
 from handjax.hand.topology import keypoint_permutation
 from handjax.images import decode_image
 from handjax.record import HandRecord, Side
@@ -24,9 +22,6 @@ from handjax.record import HandRecord, Side
 CAPTURE, SEQUENCE, SUBJECT = 0, "handjax", 0
 PREFIX = "InterHand2.6M"
 FILES = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
-MOST_OFF = 0.05
-"""Mean distance of keypoints in the picture from those in space as the camera sees them, as a share of the hand's box,
-from which these are in another space than the camera's."""
 _TO_INTERHAND = keypoint_permutation("openpose", "interhand")
 _SIDES: tuple[Side, ...] = ("right", "left")
 _MILLIMETRES = 1e3
@@ -37,11 +32,11 @@ Fields = dict[str, Any]
 def write_interhand(
     records: Iterable[HandRecord], folder: Path, part: str, mano: Mapping[Side, HandModel] | None = None
 ) -> int:
-    """Writes images/PART and annotations/PART below a folder.
+    """Writes images/PART, annotations/PART and InterWild's list of annotations below a folder.
 
     Args:
       records: with keypoints in space, side and camera.
-      folder: which gets both; annotations of the part are replaced.
+      folder: which gets them; annotations of the part are replaced.
       part: "train", "val" or "test".
       mano: your MANO models; parameters of the open hand are converted for them. Without them only records that have
         MANO's own would have a fit, and none is written.
@@ -54,7 +49,8 @@ def write_interhand(
 
     Source:
       github.com/facebookresearch/InterHand2.6M, version 1.0: README and DATASET.md; camera space is
-      camrot (X - campos), MANO is in metres and relative to the mean pose.
+      camrot (X - campos), MANO is in metres and relative to the mean pose. github.com/facebookresearch/InterWild,
+      data/InterHand26M/InterHand26M.py: reads the annotations whose numbers are in aid_human_annot_PART.txt.
     """
     images, annotations = [], []
     cameras: Fields = {name: {} for name in ("campos", "camrot", "focal", "princpt")}
@@ -83,6 +79,8 @@ def write_interhand(
             write_json(path, documents[key])
         else:
             path.unlink(missing_ok=True)  # of an earlier export, of other records
+    with atomic_write(folder / f"aid_human_annot_{part}.txt") as temporary:
+        temporary.write_text("".join(f"{annotation['id']}\n" for annotation in annotations))
     return len(images)
 
 
@@ -102,7 +100,7 @@ def _image(number: int, name: str, size: tuple[int, int]) -> Fields:
 
 
 def _annotation(number: int, record: HandRecord, size: tuple[int, int]) -> Fields:
-    points = _needed(record, "keypoints_2d")
+    points = needed(record, "keypoints_2d")
     known = points[np.isfinite(points[:, :2]).all(axis=1), :2]
     low, high = np.clip(known.min(axis=0), 0, size), np.clip(known.max(axis=0), 0, size)
     return {
@@ -116,9 +114,9 @@ def _annotation(number: int, record: HandRecord, size: tuple[int, int]) -> Field
 
 
 def _joints(record: HandRecord) -> Fields:
-    points = _needed(record, "keypoints_3d")
+    points = needed(record, "keypoints_3d")
     known = np.isfinite(points[:, :3]).all(axis=1) & (points[:, 3] > 0)
-    _check_space(record, points[:, :3], known)
+    check_space(record)
     points, known = points[_TO_INTERHAND], known[_TO_INTERHAND]
     world = np.where(known[:, None], points[:, :3], 0) * _MILLIMETRES
     return {
@@ -129,25 +127,8 @@ def _joints(record: HandRecord) -> Fields:
     }
 
 
-def _check_space(record: HandRecord, points: np.ndarray, known: np.ndarray) -> None:
-    """Raises InputError where keypoints are about the wrist or the hand's centre, as detectors give them."""
-    focal, center = np.split(np.asarray(_needed(record, "camera"), np.float64), 2)
-    seen = _needed(record, "keypoints_2d")[:, :2]
-    known = known & np.isfinite(seen).all(axis=1)
-    before = points[known, 2] > 0
-    if known.any() and before.all():
-        projected = focal * points[known, :2] / points[known, 2:] + center
-        off = np.linalg.norm(projected - seen[known], axis=1).mean()
-        if off <= MOST_OFF * np.ptp(seen[known], axis=0).max():
-            return
-    raise InputError(
-        f"record {record.id}: its keypoints in space are not where the camera sees them, which {PREFIX} needs; take "
-        "rendered, painted or published records"
-    )
-
-
 def _camera(record: HandRecord) -> Fields:
-    focal_and_center = np.asarray(_needed(record, "camera"), np.float64).tolist()
+    focal_and_center = np.asarray(needed(record, "camera"), np.float64).tolist()
     return {
         "campos": [0.0, 0.0, 0.0],
         "camrot": np.eye(3).tolist(),
@@ -158,29 +139,14 @@ def _camera(record: HandRecord) -> Fields:
 
 def _fit(record: HandRecord, mano: Mapping[Side, HandModel]) -> Fields:
     """MANO's parameters of a record; the other hand has none."""
-    side: Side = _needed(record, "side")
-    target = mano[side]
-    pose, betas, place = (jnp.asarray(_needed(record, name)) for name in ("pose", "betas", "translation"))
-    parameters = HandParameters(pose, betas, place)
-    if record.hand_model != "mano":
-        parameters = _convert(load_open_hand(side), target, parameters)
-    relative = relative_pose(target, parameters.pose)
+    parameters = mano_parameters(record, mano)
+    relative = relative_pose(mano[needed(record, "side")], parameters.pose)
     fit = {"pose": relative, "shape": parameters.betas, "trans": parameters.translation}
     values = {name: np.asarray(value, np.float64).ravel().tolist() for name, value in fit.items()}
-    return {each: values if each == side else None for each in _SIDES}
-
-
-_convert = jax.jit(convert_hand)
+    return {each: values if each == record.side else None for each in _SIDES}
 
 
 def _both(record: HandRecord, values: np.ndarray) -> np.ndarray:
     """The right hand's values, then the left hand's; zeros for the hand that is not there."""
     nothing = np.zeros_like(values)
-    return np.concatenate([values, nothing] if _needed(record, "side") == "right" else [nothing, values])
-
-
-def _needed(record: HandRecord, field: str) -> Any:
-    value = getattr(record, field)
-    if value is None:
-        raise InputError(f"record {record.id} has no {field}, without which {PREFIX} cannot describe it; leave it out")
-    return value
+    return np.concatenate([values, nothing] if needed(record, "side") == "right" else [nothing, values])

@@ -86,7 +86,7 @@ def make_examples(
 ) -> grain.MapDataset:
     """Makes the endless stream of examples, not yet in batches; arguments and errors as of `make_loader`."""
     make_example = ExampleMaker(options, batch_spec, training=split == "train")
-    sources, weights = _open_sources(options.path, split)
+    sources, weights = open_sources(options.path, split)
     _check(make_example(sources[0][0], np.random.default_rng(0)), batch_spec)
     datasets = [_endless(source, seed + number, options.shuffle) for number, source in enumerate(sources)]
     examples = grain.MapDataset.mix(datasets, weights) if len(datasets) > 1 else datasets[0]
@@ -101,8 +101,13 @@ def _encoded_examples(
     return _endless(source, seed, options.shuffle)
 
 
-def _open_sources(paths: str, split: str) -> tuple[list[RecordSource], list[float]]:
-    """The data sets that have the split, and the share of each: its number of records times its weight."""
+def open_sources(paths: str, split: str) -> tuple[list[RecordSource], list[float]]:
+    """The data sets of `data.path` that have the split, and the share of each: its number of records times its weight.
+
+    Raises:
+      ConfigError: a weight that is no number.
+      InputError: none has the split, or one is no data set.
+    """
     if not paths.strip():
         raise InputError("data.path is empty; prepare records with launch.precompute and name their folder")
     sources, weights = [], []

@@ -6,6 +6,7 @@
 `python -m launch.evaluate --suite clip --data PICTURES --clip-model FOLDER`
 `python -m launch.evaluate --suite recovery --data RECORDS`
 `python -m launch.evaluate --suite vq_mano`
+`python -m launch.evaluate --suite downstream --train RECORDS --generated RECORDS --data RECORDS --workdir DIR`
 """
 
 import argparse
@@ -28,6 +29,7 @@ from handjax.tasks.pictures import hand_spec, picture_spec
 from launch import command
 from launch.evaluate_clip import add_clip_arguments, evaluate_clip
 from launch.evaluate_distance import add_distance_arguments, evaluate_distance
+from launch.evaluate_downstream import add_downstream_arguments, evaluate_downstream
 from launch.evaluate_hands import add_hands_arguments, evaluate_hands
 from launch.evaluate_recovery import add_recovery_arguments, evaluate_recovery
 from launch.evaluate_vq_mano import add_vq_mano_arguments, evaluate_vq_mano
@@ -141,6 +143,7 @@ def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
 SUITES = {
     "clip": (add_clip_arguments, evaluate_clip),
     "distance": (add_distance_arguments, evaluate_distance),
+    "downstream": (add_downstream_arguments, evaluate_downstream),
     "hands": (add_hands_arguments, evaluate_hands),
     "inpainting": (add_repair_arguments, evaluate_repair),
     "recovery": (add_recovery_arguments, evaluate_recovery),

@@ -14,20 +14,21 @@ import ml_collections
 import numpy as np
 from tqdm import tqdm
 
-from data_pipelines.features import open_records
+from data_pipelines.features import RecordSource, open_records
 from data_pipelines.loader import make_loader
 from handjax.errors import InputError
-from handjax.files import write_json
+from handjax.files import atomic_write, write_json
 from handjax.hand.mano import load_hand
 from handjax.hand.model import HandModel
 from handjax.inference.evaluate_recovery import recover_batches
-from handjax.metrics.recovery import RecoveredSet, recovery_figures
+from handjax.metrics.recovery import RecoveredSet, hand_scores, recovery_figures
 from handjax.recovery.decoding import ITERATIONS
 from handjax.recovery.files import ASSET, RecoveryModel, load_recovery
 from handjax.tasks.mesh_recovery import fields_of_hands
 from launch import command
 from launch.recovery_plots import plot_decoding, plot_reliability
 
+SCORES = "scores.npz"
 BATCH = 16
 LIMIT = 200
 CUES = {"alone": False, "with_keypoints": True}
@@ -40,14 +41,15 @@ def add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of weights that know MANO")
     parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of decoding")
     parser.add_argument("--limit", type=int, default=LIMIT, help="number of hands")
-    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json and plots")
+    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json, scores.npz and plots")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
 
 
 def evaluate_recovery(arguments: argparse.Namespace, report: command.Report) -> None:
     """Prints the figures of both ways of reading and writes them to `arguments.out`."""
     model, hand = load_recovery(arguments.model), load_hand(arguments.hand_model)
-    items = []
+    items: list[dict[str, Any]] = []
+    scores: dict[str, np.ndarray] = {}
     for name, with_cue in CUES.items():
         hands = recover_held_out(
             model, hand, arguments.data, arguments.limit, with_cue, iterations=arguments.iterations
@@ -55,7 +57,10 @@ def evaluate_recovery(arguments: argparse.Namespace, report: command.Report) -> 
         for figure in recovery_figures(hands):
             items.append({**figure, "name": f"{name}/{figure['name']}"})
             report.item(items[-1], describe(items[-1]))
+        scores |= {f"{name}/{figure}": values for figure, values in hand_scores(hands).items()}
     if arguments.out:
+        with atomic_write(arguments.out / SCORES) as temporary:
+            np.savez(temporary, allow_pickle=False, **scores)
         settings = {"data": Path(arguments.data).name, "limit": arguments.limit, "iterations": arguments.iterations}
         document = {"suite": "recovery", "figures": items, "settings": settings, **command.environment()}
         write_json(arguments.out / "figures.json", document)
@@ -89,14 +94,20 @@ def held_out_batches(model: RecoveryModel, hand: HandModel, path: str, limit: in
     Raises:
       InputError: there is no such split.
     """
-    source = open_records(path, "eval")
-    if source is None:
-        raise InputError(f"{path}: no held-out records; prepare more pictures or another fraction")
+    source = held_out_records(path)
     size, count = model.network.config.encoder.image_size, min(limit, len(source))
     fields = {"path": path, "image_size": size, "only_right": True, "hand_model": hand.name, "shuffle": False}
     batch = min(BATCH, count)
     batches = make_loader(ml_collections.ConfigDict(fields), fields_of_hands(size), batch, seed=0, split="eval")
     return batches, count
+
+
+def held_out_records(path: str) -> RecordSource:
+    """The "eval" split of prepared records; raises InputError where there is none."""
+    source = open_records(path, "eval")
+    if source is None:
+        raise InputError(f"{path}: no held-out records; prepare more pictures or another fraction")
+    return source
 
 
 def describe(item: dict[str, Any]) -> str:

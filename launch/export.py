@@ -1,12 +1,12 @@
 """Writes what a run has trained, or prepared records, in the layout of other tools.
 
     python -m launch.export --run DIR --to diffusers|torch|lora|handjax --out DIR [--dtype float16]
-    python -m launch.export --records DIR --to interhand --out DIR [--split train] [--mano DIR]
+    python -m launch.export --records DIR --to interhand|hic --out DIR [--split train] [--mano DIR]
 
 `diffusers`: the model's folder (an autoencoder fills its vae/). `torch`: safetensors of an adapter and a PyTorch
 module that reads them. `lora`: a low-rank adapter in the namings of diffusers and of kohya's trainer. `handjax`: what
-other recipes here build on, as the tokenizer of poses. `interhand`: InterHand2.6M's pictures and annotations, which
-InterWild and DIR read.
+other recipes here build on, as the tokenizer of poses. `interhand`: InterHand2.6M's pictures and annotations, as
+InterWild and DIR read them. `hic`: HIC's pictures and meshes with InterWild's HIC.json; takes --mano.
 """
 
 import argparse
@@ -17,6 +17,7 @@ import numpy as np
 
 from data_pipelines.datasets.mano import load_manos
 from data_pipelines.features import open_records
+from data_pipelines.hic_files import write_hic
 from data_pipelines.interhand_files import write_interhand
 from handjax.errors import ConfigError, InputError
 from handjax.tasks import make_task
@@ -25,7 +26,7 @@ from handjax.training.config import read_config
 from launch import command
 
 WEIGHTS = ("diffusers", "torch", "lora", "handjax")
-RECORDS = ("interhand",)
+RECORDS = ("interhand", "hic")
 
 
 def main() -> None:
@@ -69,6 +70,7 @@ def export_records(arguments: argparse.Namespace) -> None:
     """Writes records as a published data set's files.
 
     Raises:
+        ConfigError: HIC's files without MANO.
         InputError: there are none, or one lacks what the files tell.
         WeightsError: a MANO file is missing or damaged.
     """
@@ -76,8 +78,14 @@ def export_records(arguments: argparse.Namespace) -> None:
     if records is None:
         raise InputError(f"{arguments.records}: has no split {arguments.split!r}; name another with --split")
     mano = load_manos(arguments.mano) if arguments.mano else None
-    part = "test" if arguments.split == "eval" else arguments.split
-    count = write_interhand((records[number] for number in range(len(records))), arguments.out, part, mano)
+    listed = (records[number] for number in range(len(records)))
+    if arguments.to == "interhand":
+        part = "test" if arguments.split == "eval" else arguments.split
+        count = write_interhand(listed, arguments.out, part, mano)
+    elif mano is None:
+        raise ConfigError("--to hic writes meshes of MANO; give --mano, the folder of your MANO files")
+    else:
+        count = write_hic(listed, arguments.out, mano)
     print(f"{arguments.out}: {count} records of {arguments.records} ({arguments.split})")
 
 

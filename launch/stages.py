@@ -1,12 +1,18 @@
 """Commands run one after another by a script that goes on where it was stopped, as those of the assets do."""
 
+import json
 import os
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from handjax.errors import UserError
+from handjax.errors import ConfigError, UserError
+from handjax.files import write_json
+
+STDERR = 2
 
 
 class StageError(UserError):
@@ -15,6 +21,8 @@ class StageError(UserError):
 
 def run(name: str, *arguments: object, tolerated: int = 0, rounded: bool = True) -> None:
     """Runs `python -m launch.NAME`; two CPU devices keep two cores busier than one device with two threads.
+
+    What it prints goes to stderr: stdout is for what the script itself has to say.
 
     Args:
       name: of the command.
@@ -26,10 +34,11 @@ def run(name: str, *arguments: object, tolerated: int = 0, rounded: bool = True)
       StageError: the command failed.
     """
     words = [f"launch.{name}", *map(str, arguments)]
-    print(f"\n$ python -m {shlex.join(words)}", flush=True)
+    print(f"\n$ python -m {shlex.join(words)}", file=sys.stderr, flush=True)
     environment = os.environ | ({"JAX_DEFAULT_MATMUL_PRECISION": "bfloat16"} if rounded else {})
     environment.setdefault("JAX_NUM_CPU_DEVICES", "2")
-    status = subprocess.run([sys.executable, "-m", *words], env=environment, check=False).returncode
+    line = [sys.executable, "-m", *words]
+    status = subprocess.run(line, env=environment, stdout=STDERR, check=False).returncode
     if status not in (0, tolerated):
         raise StageError(f"launch.{name} ended with status {status}; mend what it says and run this command again")
 
@@ -50,3 +59,21 @@ def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides
     workdir = work / recipe.partition(".")[0]
     run("train", "--config", recipe, "--workdir", workdir, *overrides)
     run("export", "--run", workdir, "--to", layout, "--out", out, "--dtype", "float16")
+
+
+def claim(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Notes what the results in a folder are made with, in its settings.json.
+
+    Raises:
+      ConfigError: they were made with something else.
+    """
+    path, wanted = folder / "settings.json", json.loads(json.dumps(settings))
+    if not path.exists():
+        return write_json(path, wanted)
+    found = json.loads(path.read_text())
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise ConfigError(
+                f"{folder}: its results are of {name} {found.get(name)}, not {value}; name another --workdir"
+            )
+    return None

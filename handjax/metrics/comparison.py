@@ -6,6 +6,9 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Float
 
+from handjax.metrics.intervals import bootstrap_cluster_means
+from handjax.metrics.keypoints import mean_over_points
+
 RESAMPLES = 5000
 """Source: HandAnat section 4.3, B."""
 
@@ -74,3 +77,25 @@ def percentile_interval(values: Float[np.ndarray, " resamples"]) -> tuple[float,
     """The middle 95 % of a bootstrap sample."""
     low, high = np.quantile(values, (0.025, 0.975))
     return float(low), float(high)
+
+
+def paired_difference(
+    before: Float[np.ndarray, "items columns"], after: Float[np.ndarray, "items columns"], seed: int = 0
+) -> tuple[float, tuple[float, float]]:
+    """Difference of a figure that was measured twice on the same items, with its bootstrap interval (95 %).
+
+    Args:
+      before: scores whose mean over items of each column, then over columns, is the figure; NaN is unknown.
+      after: likewise, unknown in the same places.
+      seed: of the resampling of items, the same ones on both sides.
+
+    Returns:
+      The figure after less that before, and the interval's bounds.
+
+    Source: Davison and Hinkley 1997, "Bootstrap methods and their application", section 3.8.
+    """
+    both = np.concatenate([before, after], axis=1)
+    means = bootstrap_cluster_means(np.nan_to_num(both), np.isfinite(both).astype(float), seed)
+    sides = [np.nanmean(side, axis=1) for side in np.split(means, 2, axis=1)]
+    value = mean_over_points(after, np.isfinite(after)) - mean_over_points(before, np.isfinite(before))
+    return value, percentile_interval(sides[1] - sides[0])

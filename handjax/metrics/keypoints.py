@@ -4,7 +4,7 @@ The PA- of a name says that hands went through `alignment.procrustes_align` firs
 """
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 
 from handjax.metrics.alignment import Points
 
@@ -32,7 +32,7 @@ def mean_position_error(prediction: Points, truth: Points, known: Bool[np.ndarra
 
     Source: `get_measures` of lmb-freiburg/freihand:utils/eval_util.py.
     """
-    return _mean_over_points(distances(prediction, truth), known)
+    return mean_over_points(distances(prediction, truth), known)
 
 
 def pck_curve(
@@ -46,7 +46,7 @@ def pck_curve(
     Arguments as for `mean_position_error`; thresholds in the points' unit.
     """
     far = distances(prediction, truth)
-    return np.array([_mean_over_points(far <= threshold, known) for threshold in thresholds])
+    return np.array([mean_over_points(far <= threshold, known) for threshold in thresholds])
 
 
 def area_under_curve(
@@ -77,11 +77,24 @@ def box_pck(
 
     Source: `keypoint_pck_accuracy` of geopavlakos/hamer:hamer/utils/pose_utils.py; DECISIONS H3.
     """
+    return mean_over_points(box_hits(prediction, truth, box_side, threshold), known)
+
+
+def box_hits(
+    prediction: Float[np.ndarray, "hands points 2"],
+    truth: Float[np.ndarray, "hands points 2"],
+    box_side: Float[np.ndarray, " hands"],
+    threshold: float,
+) -> Bool[np.ndarray, "hands points"]:
+    """Which points `box_pck` counts as right; arguments as of it."""
     far = np.linalg.norm(prediction.astype(np.float64) - truth, axis=-1)
-    return _mean_over_points(far <= threshold * box_side[:, None], known)
+    return far <= threshold * box_side[:, None]
 
 
-def _mean_over_points(values: np.ndarray, known: np.ndarray | None) -> float:
+def mean_over_points(
+    values: Shaped[np.ndarray, "hands points"], known: Bool[np.ndarray, "hands points"] | None = None
+) -> float:
+    """Mean over hands for each point, then over points; what is not known is left out, NaN where nothing is."""
     known = np.ones(values.shape, bool) if known is None else known
     counts = known.sum(axis=0)
     means = np.where(known, values, 0).sum(axis=0)[counts > 0] / counts[counts > 0]

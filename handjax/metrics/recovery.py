@@ -10,7 +10,14 @@ from jaxtyping import Bool, Float, Int
 from handjax.metrics.alignment import procrustes_align
 from handjax.metrics.calibration import reliability_curve
 from handjax.metrics.intervals import bootstrap_mean_interval
-from handjax.metrics.keypoints import HINT_THRESHOLDS, area_under_curve, box_pck, distances, pck_curve
+from handjax.metrics.keypoints import (
+    HINT_THRESHOLDS,
+    area_under_curve,
+    box_hits,
+    distances,
+    mean_over_points,
+    pck_curve,
+)
 from handjax.metrics.surfaces import f_score
 
 MILLIMETRES = 1000.0
@@ -61,45 +68,56 @@ def recovery_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
     """
     decoding = {"hidden": hands.hidden.mean(0).tolist(), "confidence": hands.iteration_confidence.mean(0).tolist()}
     return [
-        *_mesh_figures(hands),
-        *_world_figures(hands),
-        *_place_figures(hands),
+        *(_figure(name, scores) for name, scores in hand_scores(hands).items()),
         *_confidence_figures(hands),
         _plain("confidence", float(hands.confidence.mean()), len(hands.confidence)) | {"by_iteration": decoding},
     ]
 
 
-def _mesh_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
-    known = hands.mesh_known
-    if not known.any():
-        return []
-    figures, aligned = [], {}
+def hand_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands _"]]:
+    """What the figures by name are means of, so that two models can be compared hand by hand.
+
+    A figure is the mean over hands of each column, then over columns (`mean_over_points`); NaN is unknown. Figures that
+    nothing is known for are left out.
+    """
+    scores = _mesh_scores(hands) | _world_scores(hands) | _place_scores(hands)
+    return {name: values for name, values in scores.items() if np.isfinite(values).any()}
+
+
+def _mesh_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands 1"]]:
+    known, scores, aligned = hands.mesh_known, {}, {}
     for short, long, part in (("J", "pa_mpjpe_mm", "keypoints"), ("V", "pa_mpvpe_mm", "vertices")):
         truth = _float64(getattr(hands, f"true_{part}")[known])
         aligned[part] = procrustes_align(_float64(getattr(hands, part)[known]), truth)
-        far = distances(aligned[part], truth)
-        figures.append(_mean(long, MILLIMETRES * far.mean(axis=1)))
-        figures.append(_plain(f"auc_{short}", area_under_curve(pck_curve(aligned[part], truth)), len(far)))
-    truth = hands.true_vertices[known]
+        scores[long] = MILLIMETRES * distances(aligned[part], truth).mean(axis=1)
+        curves = (pck_curve(*pair) for pair in zip(aligned[part][:, None], truth[:, None], strict=True))
+        scores[f"auc_{short}"] = np.array([area_under_curve(curve) for curve in curves])
+    pairs = list(zip(aligned["vertices"], hands.true_vertices[known], strict=True))
     for threshold in F_THRESHOLDS:
-        scores = [f_score(*pair, threshold) for pair in zip(aligned["vertices"], truth, strict=True)]
-        figures.append(_mean(f"f_{MILLIMETRES * threshold:g}", np.array(scores)))
-    return figures
+        scores[f"f_{MILLIMETRES * threshold:g}"] = np.array([f_score(*pair, threshold) for pair in pairs])
+    return {name: _spread(values, known) for name, values in scores.items()}
 
 
-def _world_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
-    known = hands.world_known.all(axis=1)
-    if not known.any():
-        return []
+def _world_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands 1"]]:
+    known = np.asarray(hands.world_known.all(axis=1))
     truth = _float64(hands.world[known])
     far = distances(procrustes_align(_float64(hands.keypoints[known]), truth), truth)
-    return [_mean("pa_mpjpe_world_mm", MILLIMETRES * far.mean(axis=1))]
+    return {"pa_mpjpe_world_mm": _spread(MILLIMETRES * far.mean(axis=1), known)}
 
 
-def _place_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
-    count = int(hands.placed.any(axis=1).sum())
-    places = hands.places, hands.true_places, hands.box_side, hands.placed
-    return [_plain(f"pck_{threshold:g}", box_pck(*places, threshold), count) for threshold in HINT_THRESHOLDS if count]
+def _place_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands 21"]]:
+    places = hands.places, hands.true_places, hands.box_side
+    return {
+        f"pck_{threshold:g}": np.where(hands.placed, box_hits(*places, threshold), np.nan)
+        for threshold in HINT_THRESHOLDS
+    }
+
+
+def _spread(values: Float[np.ndarray, " known"], known: Bool[np.ndarray, " hands"]) -> Float[np.ndarray, "hands 1"]:
+    """A column of all hands from values of those that are known."""
+    column = np.full((len(known), 1), np.nan)
+    column[known, 0] = values
+    return column
 
 
 def _confidence_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
@@ -119,8 +137,13 @@ def _confidence_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
     ]
 
 
-def _mean(name: str, values: Float[np.ndarray, " hands"]) -> dict[str, Any]:
-    return _plain(name, float(values.mean()), len(values)) | {"interval_95": bootstrap_mean_interval(values)}
+def _figure(name: str, scores: Float[np.ndarray, "hands _"]) -> dict[str, Any]:
+    """The figure of scores, with an interval where a hand has a single one."""
+    known = np.isfinite(scores)
+    item = _plain(name, mean_over_points(scores, known), int(known.any(axis=1).sum()))
+    if scores.shape[1] > 1:
+        return item
+    return item | {"interval_95": bootstrap_mean_interval(scores[known])}
 
 
 def _plain(name: str, value: float, hands: int) -> dict[str, Any]:

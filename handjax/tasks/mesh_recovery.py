@@ -18,7 +18,7 @@ from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.alignment import procrustes_align
 from handjax.preview import from_model_range, sheet
 from handjax.recovery.camera import project_to_crop
-from handjax.recovery.files import PYTORCH_MODULE, RecoveryModel, save_recovery
+from handjax.recovery.files import PYTORCH_MODULE, TOKENIZER, RecoveryModel, load_recovery, save_recovery
 from handjax.recovery.masking import draw_masks
 from handjax.recovery.network import SHAPES, RecoveryConfig, RecoveryNetwork, example_inputs
 from handjax.recovery.posing import pose_hands
@@ -26,6 +26,7 @@ from handjax.recovery.reading import Fixed, MeshReader, Recovered
 from handjax.recovery.tokenizer import Tokenizer, load_tokenizer
 from handjax.recovery.vit import ViTConfig, load_vit, with_imagenet_maps
 from handjax.recovery.vq_mano import JOINTS
+from handjax.training.checkpoints import content_hash
 from handjax.training.task import Batch, Term
 
 GEOMETRY_SCALE = 48.0
@@ -67,6 +68,7 @@ class MeshRecoveryTask:
         corruption: what training hides.
         encoder_weights: file of HaMeR's encoder to start from; empty starts at random.
         allow_pickle: whether it may be pickled by PyTorch.
+        init_weights: folder of an exported run of the same sizes and tokenizer, to train on from; empty starts anew.
 
     Source: MMHMR section 3.3, appendix B.
     """
@@ -78,6 +80,7 @@ class MeshRecoveryTask:
     corruption: Corruption
     encoder_weights: str = ""
     allow_pickle: bool = False
+    init_weights: str = ""
 
     @property
     def loss_weights(self):
@@ -91,6 +94,8 @@ class MeshRecoveryTask:
         return fields_of_hands(self.network.config.encoder.image_size)
 
     def init(self, rng):
+        if self.init_weights:
+            return self._exported_params(), {}
         params = jax.jit(self.network.init)(rng, *example_inputs(self.network))["params"]
         if self.network.config.encoder.stem == "efficientnet":
             params = {**params, "backbone": with_imagenet_maps(params["backbone"])}
@@ -142,6 +147,16 @@ class MeshRecoveryTask:
         draw = jax.vmap(lambda points, seen: draw_skeleton(points, size, size, seen))
         truth = draw(batch["keypoints"][:PREVIEWS], batch["keypoints_confidence"][:PREVIEWS])
         return {"recovered": sheet(images, truth, jnp.maximum(0.4 * images, draw(found, jnp.ones(found.shape[:2]))))}
+
+    def _exported_params(self):
+        model = load_recovery(Path(self.init_weights))
+        if model.network.config != self.network.config:
+            raise ConfigError(f"init_weights={self.init_weights}: a network of other sizes; use the recipe it is of")
+        if content_hash(model.tokenizer.arrays) != content_hash(self.tokenizer.arrays):
+            raise ConfigError(
+                f"init_weights={self.init_weights} knows other tokens; set tokenizer to its folder {TOKENIZER}/"
+            )
+        return jax.tree.map(jnp.asarray, model.params)
 
     def _save(self, params, state, folder, dtype):
         save_recovery(RecoveryModel(self.network, params, self.tokenizer), folder, dtype)
@@ -250,7 +265,7 @@ def _total(values, counted=None) -> Term:
 def make(config: Any) -> MeshRecoveryTask:
     """Makes the task of a recipe with `tokenizer` (folder of an exported one), `encoder` (of `ViTConfig`), `network`
     (of `RecoveryConfig`), `dtype` (of the encoder's computation), `corruption`, `loss`, `hand_model` (path of a MANO
-    file, or empty), `encoder_weights` and `allow_pickle`.
+    file, or empty), `encoder_weights`, `allow_pickle` and `init_weights` (folder of an exported run, or empty).
 
     Raises:
       ConfigError: no tokenizer is named, or it was trained on another hand model; an unknown dtype; a weight decay
@@ -284,4 +299,5 @@ def make(config: Any) -> MeshRecoveryTask:
         Corruption(**config.corruption),
         config.encoder_weights,
         config.allow_pickle,
+        config.get("init_weights", ""),  # runs of older recipes lack it
     )

@@ -15,7 +15,6 @@ from handjax.captioning.picture import Picture
 from handjax.captioning.refinement import REPAIRED, VALID
 from handjax.captioning.rules import rule_refinement
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
-from handjax.errors import ConfigError
 from handjax.files import atomic_write, write_json
 from handjax.images import decode_image
 from handjax.perception import HandDetector
@@ -51,21 +50,8 @@ class Workshop:
     pictures: int
 
     def claim(self) -> None:
-        """Notes what the folder's results are made with.
-
-        Raises:
-          ConfigError: they were made with something else.
-        """
-        path, wanted = self.folder / "settings.json", json.loads(json.dumps(self.settings))
-        if not path.exists():
-            return write_json(path, wanted)
-        found = json.loads(path.read_text())
-        for name, value in wanted.items():
-            if found.get(name) != value:
-                raise ConfigError(
-                    f"{self.folder}: its results are of {name} {found.get(name)}, not {value}; name another --workdir"
-                )
-        return None
+        """Notes what the folder's results are made with; raises ConfigError where that was something else."""
+        stages.claim(self.folder, self.settings)
 
     @property
     def settings(self) -> dict[str, Any]:

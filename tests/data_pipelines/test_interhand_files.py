@@ -57,7 +57,10 @@ def test_the_real_data_sets_reader_finds_the_same_hands(records, tmp_path):
 def test_boxes_hold_the_hands(records, tmp_path):
     write_interhand(records, tmp_path, "val")
     path = tmp_path / "annotations/val/InterHand2.6M_val_data.json"
-    for record, annotation in zip(records, json.loads(path.read_text())["annotations"], strict=True):
+    annotations = json.loads(path.read_text())["annotations"]
+    listed = (tmp_path / "aid_human_annot_val.txt").read_text().splitlines()  # those that InterWild looks for
+    assert [int(line) for line in listed] == [annotation["id"] for annotation in annotations] == [0, 1, 2, 3]
+    for record, annotation in zip(records, annotations, strict=True):
         x, y, width, height = annotation["bbox"]
         low, high = record.keypoints_2d[:, :2].min(axis=0), record.keypoints_2d[:, :2].max(axis=0)
         np.testing.assert_allclose([x, y, x + width, y + height], [*low, *high], atol=1e-3)
@@ -89,7 +92,7 @@ def test_parameters_are_manos_and_relative_to_its_mean_pose(records, manos, tmp_
 
 
 def test_records_without_labels_are_refused(records, tmp_path):
-    with pytest.raises(InputError, match="has no camera, without which InterHand2.6M cannot describe it"):
+    with pytest.raises(InputError, match="has no camera, without which it cannot be written"):
         write_interhand([dataclasses.replace(records[0], camera=None)], tmp_path, "train")
     with pytest.raises(InputError, match="there are no records to write"):
         write_interhand([], tmp_path, "train")
@@ -118,5 +121,5 @@ def test_fits_of_an_earlier_export_do_not_stay(records, manos, tmp_path):
 def test_the_command_names_what_it_can_write(monkeypatch, tmp_path):
     words = ["export", "--records", str(tmp_path), "--to", "torch", "--out", str(tmp_path / "out")]
     monkeypatch.setattr(sys, "argv", words)
-    with pytest.raises(ConfigError, match="--to torch is not for these; use interhand"):
+    with pytest.raises(ConfigError, match="--to torch is not for these; use interhand or hic"):
         export.main()

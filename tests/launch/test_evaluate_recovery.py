@@ -64,6 +64,10 @@ def test_figures_of_both_ways_of_reading(model, monkeypatch, capsys, tmp_path):
     assert 10 < figures["alone/pa_mpvpe_mm"]["value"] < 100
     by_iteration = figures["alone/confidence"]["by_iteration"]
     assert by_iteration["hidden"] == [16, 15, 12, 9, 4] and all(0 < c <= 1 for c in by_iteration["confidence"])
+    with np.load(tmp_path / "scores.npz") as scores:
+        assert scores["alone/pck_0.1"].shape == (4, 21) and "with_keypoints/auc_V" in scores
+        mean = scores["alone/pa_mpvpe_mm"].mean()
+    assert mean == pytest.approx(figures["alone/pa_mpvpe_mm"]["value"])
     assert {"decoding.png", "reliability.png"} < {path.name for path in tmp_path.iterdir()}
     assert json.loads((tmp_path / "figures.json").read_text())["figures"] == document["items"]
 

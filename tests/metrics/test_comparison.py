@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from handjax.metrics.comparison import bootstrap_rates, odds_ratio, percentile_interval
+from handjax.metrics.comparison import bootstrap_rates, odds_ratio, paired_difference, percentile_interval
 
 
 def test_fishers_tea():
@@ -62,3 +62,31 @@ def test_the_bootstrap_is_of_a_ratio_of_sums():
     assert sample.mean() == pytest.approx(0.1, abs=0.002)
     np.testing.assert_array_equal(sample, bootstrap_rates(sums, counts, seed=1))
     assert (sample != bootstrap_rates(sums, counts, seed=2)).any()
+
+
+def test_what_items_have_in_common_does_not_widen_the_interval_of_a_difference():
+    rng = np.random.default_rng(5)
+    before = rng.normal(10, 5, (900, 1))
+    change = rng.normal(-0.2, 0.3, (900, 1))
+    value, (low, high) = paired_difference(before, before + change)
+    assert value == pytest.approx(change.mean())
+    assert (low + high) / 2 == pytest.approx(change.mean(), abs=0.003)
+    assert (high - low) / 2 == pytest.approx(1.96 * change.std() / 30, rel=0.07)
+    assert paired_difference(before, before + 1)[1] == pytest.approx((1, 1))
+
+
+def test_the_paired_difference_is_of_means_over_columns():
+    """By a loop over resamples: columns that are known of few items count as much as others."""
+    rng, items = np.random.default_rng(6), 40
+    before, after = rng.normal(0, 1, (2, items, 3))
+    unknown = rng.random((items, 3)) < [0.1, 0.5, 0.8]
+    before[unknown] = after[unknown] = np.nan
+
+    def figure(scores):
+        return np.mean([np.mean(column[np.isfinite(column)]) for column in scores.T])
+
+    value, (low, high) = paired_difference(before, after)
+    assert value == pytest.approx(figure(after) - figure(before))
+    drawn = np.random.default_rng(7).integers(items, size=(2000, items))
+    differences = [figure(after[numbers]) - figure(before[numbers]) for numbers in drawn]
+    np.testing.assert_allclose((low, high), percentile_interval(np.array(differences)), atol=0.06)

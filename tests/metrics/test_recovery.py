@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from handjax.metrics.recovery import RecoveredSet, recovery_figures
+from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.keypoints import area_under_curve, box_pck, pck_curve
+from handjax.metrics.recovery import RecoveredSet, hand_scores, recovery_figures
 
 HANDS, TOKENS = 6, 4
 FAR = np.array([1, 2, 3, 4, 5, 6]) / 1000
@@ -72,3 +74,19 @@ def test_only_what_is_known_counts():
     left = _figures(dataclasses.replace(whole, mesh_known=none, world_known=np.zeros((HANDS, 21), bool)))
     assert left.keys() == {"pck_0.05", "pck_0.1", "pck_0.15", "confidence"}
     assert left["confidence"]["by_iteration"] == {"hidden": [TOKENS, 1], "confidence": [0.25, 0.75]}
+
+
+def test_figures_are_means_of_what_each_hand_scores():
+    """As the scripts have it, over all hands at once; some keypoints have no place, some hands no mesh."""
+    rng, known = np.random.default_rng(1), np.arange(HANDS) != 2
+    hands = _hands(mesh_known=known, placed=rng.random((HANDS, 21)) < 0.6)
+    hands = dataclasses.replace(hands, places=hands.true_places + rng.normal(0, 6, (HANDS, 21, 2)))
+    scores, figures = hand_scores(hands), _figures(hands)
+    truth = hands.true_keypoints[known]
+    whole = area_under_curve(pck_curve(procrustes_align(hands.keypoints[known], truth), truth))
+    assert figures["auc_J"]["value"] == pytest.approx(whole, rel=1e-12)
+    expected = box_pck(hands.places, hands.true_places, hands.box_side, hands.placed, 0.1)
+    assert 0 < expected < 1 and figures["pck_0.1"]["value"] == pytest.approx(expected, rel=1e-12)
+    np.testing.assert_array_equal(np.isfinite(scores["pa_mpvpe_mm"][:, 0]), known)
+    np.testing.assert_allclose(scores["pa_mpvpe_mm"][known, 0], 1000 * FAR[known], rtol=0.02)
+    np.testing.assert_array_equal(np.isfinite(scores["pck_0.05"]), hands.placed)

@@ -301,6 +301,18 @@ def test_a_trained_model_comes_back_with_its_own_tokenizer(folder, task, params,
         load_recovery(tmp_path)
 
 
+def test_training_goes_on_from_exported_weights(folder, task, params, tmp_path):
+    task.exports["handjax"](params, {}, tmp_path, np.dtype(np.float32))
+    begun, _ = _task(tmp_path / "tokenizer", f"--config.init_weights={tmp_path}").init(jax.random.key(9))
+    jax.tree.map(np.testing.assert_array_equal, begun, dict(params))
+    with pytest.raises(ConfigError, match="a network of other sizes; use the recipe it is of"):
+        _task(folder, f"--config.init_weights={tmp_path}", "--config.network.layers=2").init(jax.random.key(9))
+    other = task.tokenizer._replace(codebook=task.tokenizer.codebook + 1)
+    save_tokenizer(other, tmp_path / "other")
+    with pytest.raises(ConfigError, match="knows other tokens; set tokenizer to its folder tokenizer/"):
+        _task(tmp_path / "other", f"--config.init_weights={tmp_path}").init(jax.random.key(9))
+
+
 def test_what_does_not_fit_is_refused(folder, tmp_path):
     with pytest.raises(ConfigError, match="tokenizer is empty"):
         make_task(load_config("mmhmr.py:tiny"))
