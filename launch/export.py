@@ -6,7 +6,7 @@
 `diffusers`: the model's folder (an autoencoder fills its vae/). `torch`: safetensors of an adapter and a PyTorch
 module that reads them. `lora`: a low-rank adapter in the namings of diffusers and of kohya's trainer. `handjax`: what
 other recipes here build on, as the tokenizer of poses. `interhand`: InterHand2.6M's pictures and annotations, as
-InterWild and DIR read them. `hic`: HIC's pictures and meshes with InterWild's HIC.json; takes --mano.
+InterWild reads them. `hic`: HIC's pictures and meshes with InterWild's HIC.json; takes --mano.
 """
 
 import argparse

@@ -6,7 +6,9 @@ import tensorflow_datasets as tfds
 
 from data_pipelines.encoding import jpeg, png
 from data_pipelines.features import record_features, to_example
+from handjax.hand.mano import load_mano
 from handjax.record import HandRecord
+from tests.hand.mano_files import mano_arrays, mirrored, write_python2
 
 SIDE = 80
 NO_KEYPOINTS = 1000
@@ -77,3 +79,12 @@ def prepared(tmp_path_factory):
 def prepared_few(tmp_path_factory):
     """Folder of a data set with 2 records to train on and none held out."""
     return prepare(tmp_path_factory.mktemp("prepared_few"), train=(23, 24))
+
+
+@pytest.fixture(scope="session")
+def manos(tmp_path_factory):
+    """Both sides of a model in MANO's files, made up."""
+    folder = tmp_path_factory.mktemp("mano")
+    write_python2(folder / "MANO_RIGHT.pkl", mano_arrays())
+    write_python2(folder / "MANO_LEFT.pkl", mirrored(mano_arrays(), fix_shape=True))
+    return {side: load_mano(folder / f"MANO_{side.upper()}.pkl") for side in ("left", "right")}

@@ -14,10 +14,9 @@ from data_pipelines.hic_files import write_hic
 from data_pipelines.interhand_files import write_interhand
 from data_pipelines.rendered import rendered_records
 from handjax.errors import ConfigError, InputError
-from handjax.hand.mano import absolute_pose, load_mano
+from handjax.hand.mano import absolute_pose
 from handjax.hand.model import pose_hand
 from launch import export
-from tests.hand.mano_files import mano_arrays, mirrored, write_python2
 
 pytest.importorskip("trimesh")
 SIZE = 128
@@ -27,14 +26,6 @@ FOCAL, PRINCIPAL = 525.0, np.array([319.5, 239.5])
 @pytest.fixture(scope="module")
 def records():
     return list(rendered_records(range(4), seed=5, size=SIZE))
-
-
-@pytest.fixture(scope="module")
-def manos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mano")
-    write_python2(folder / "MANO_RIGHT.pkl", mano_arrays())
-    write_python2(folder / "MANO_LEFT.pkl", mirrored(mano_arrays(), fix_shape=True))
-    return {side: load_mano(folder / f"MANO_{side.upper()}.pkl") for side in ("left", "right")}
 
 
 def read_ply(path):

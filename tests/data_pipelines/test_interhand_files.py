@@ -12,11 +12,10 @@ from data_pipelines.datasets.interhand import InterHand
 from data_pipelines.interhand_files import write_interhand
 from data_pipelines.rendered import rendered_records
 from handjax.errors import ConfigError, InputError
-from handjax.hand.mano import absolute_pose, load_mano
+from handjax.hand.mano import absolute_pose
 from handjax.hand.model import pose_hand
 from handjax.images import read_image
 from launch import export
-from tests.hand.mano_files import mano_arrays, mirrored, write_python2
 
 SIZE = 64
 
@@ -24,14 +23,6 @@ SIZE = 64
 @pytest.fixture(scope="module")
 def records():
     return list(rendered_records(range(4), seed=5, size=SIZE))
-
-
-@pytest.fixture(scope="module")
-def manos(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("mano")
-    write_python2(folder / "MANO_RIGHT.pkl", mano_arrays())
-    write_python2(folder / "MANO_LEFT.pkl", mirrored(mano_arrays(), fix_shape=True))
-    return folder
 
 
 def read_back(folder, part):
@@ -67,13 +58,12 @@ def test_boxes_hold_the_hands(records, tmp_path):
 
 
 def test_parameters_are_manos_and_relative_to_its_mean_pose(records, manos, tmp_path):
-    models = {side: load_mano(manos / f"MANO_{side.upper()}.pkl") for side in ("left", "right")}
-    write_interhand(records[:2], tmp_path, "test", models)
+    write_interhand(records[:2], tmp_path, "test", manos)
     path = tmp_path / "annotations/test/InterHand2.6M_test_MANO_NeuralAnnot.json"
     fits = json.loads(path.read_text())["0"]
     for number, record in enumerate(records[:2]):
         other = {"left": "right", "right": "left"}[record.side]
-        fit, model = fits[str(number)][record.side], models[record.side]
+        fit, model = fits[str(number)][record.side], manos[record.side]
         assert fits[str(number)][other] is None and [len(fit[name]) for name in ("pose", "shape", "trans")] == [
             48,
             10,
@@ -84,9 +74,9 @@ def test_parameters_are_manos_and_relative_to_its_mean_pose(records, manos, tmp_
         # the test's MANO is no hand, so that its fingers cannot lie on the open hand's; its wrist does
         np.testing.assert_allclose(posed[0], record.keypoints_3d[0, :3], atol=1e-4)
     own = dataclasses.replace(records[0], hand_model="mano")
-    write_interhand([own], tmp_path, "test", models)
+    write_interhand([own], tmp_path, "test", manos)
     fit = json.loads(path.read_text())["0"]["0"][own.side]
-    again = absolute_pose(models[own.side], jnp.float32(fit["pose"]).reshape(16, 3))
+    again = absolute_pose(manos[own.side], jnp.float32(fit["pose"]).reshape(16, 3))
     np.testing.assert_allclose(again, own.pose, atol=1e-6)
     assert np.abs(np.float32(fit["pose"]).reshape(16, 3)[1:] - own.pose[1:]).max() > 1e-3  # the mean pose is not flat
 
@@ -110,9 +100,8 @@ def test_keypoints_about_the_hand_itself_are_refused(records, tmp_path):
 
 
 def test_fits_of_an_earlier_export_do_not_stay(records, manos, tmp_path):
-    models = {side: load_mano(manos / f"MANO_{side.upper()}.pkl") for side in ("left", "right")}
     path = tmp_path / "annotations/train/InterHand2.6M_train_MANO_NeuralAnnot.json"
-    write_interhand(records[:1], tmp_path, "train", models)
+    write_interhand(records[:1], tmp_path, "train", manos)
     assert path.exists()
     write_interhand(records, tmp_path, "train")
     assert not path.exists()
