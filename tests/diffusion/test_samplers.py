@@ -131,8 +131,8 @@ def test_cells_that_are_not_taken_again_stay(eta):
     plain, _ = sample(sampler, denoise, z, jax.random.key(1))
     settled, calls = sample(sampler, denoise, z, jax.random.key(1), guide, 0 * first, repeats=times)
     again = np.broadcast_to(first > 0, z.shape)
-    # to the bit, but noise added as it is drawn is rounded otherwise in another program
-    np.testing.assert_allclose(settled[~again], plain[~again], rtol=0, atol=1e-6 * eta)
+    # another program rounds the last bits otherwise
+    np.testing.assert_allclose(settled[~again], plain[~again], rtol=0, atol=1e-6)
     assert (np.abs(settled - plain)[again] > 0).all()
     late = int((sampler.trajectory().timesteps > 300).sum())
     assert int(calls.max()) == 4 * late + 5 - late

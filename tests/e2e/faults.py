@@ -88,11 +88,12 @@ class FaultyRun:
         self.faults["asked to end"] += 1
 
     def cut_short(self) -> None:
-        """The newest checkpoint loses half of each of its files of weights."""
-        for path in (self.workdir / "checkpoints" / str(newest(self.workdir)) / "params").rglob("*"):
+        """The newest checkpoint loses half of each of its files of weights; the run goes on from the one before."""
+        *_, before, last = saved(self.workdir)
+        for path in (self.workdir / "checkpoints" / str(last) / "params").rglob("*"):
             if path.is_file():
                 path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-        self._reported -= self.recipe.every  # the one before is older by as much
+        self._reported = before
         self.faults["cut short"] += 1
 
     def finish(self) -> None:
@@ -138,7 +139,12 @@ class FaultyRun:
 
 def newest(workdir: Path) -> int:
     """The step of the newest checkpoint that is whole; 0 without."""
-    return max((int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdecimal()), default=0)
+    return max(saved(workdir), default=0)
+
+
+def saved(workdir: Path) -> list[int]:
+    """The steps of the checkpoints that are whole."""
+    return sorted(int(path.name) for path in workdir.glob("checkpoints/*") if path.name.isdecimal())
 
 
 def reported(workdir: Path) -> list[int]:

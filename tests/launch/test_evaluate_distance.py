@@ -117,7 +117,7 @@ def test_lines_for_people(folders, run, small_extractor):
         (["--suite", "distance", "--data", "a"], "the following arguments are required: --reference"),
         (["--suite", "inpainting", "--data", "a", "--reference", "b"], "unrecognized arguments: --reference b"),
         (["--suite", "distance", "--data", "a", "--reference", "b", "--steps", "3"], "unrecognized arguments: --steps"),
-        (["--data", "a"], "--suite is missing; give clip or distance or hands or inpainting"),
+        (["--data", "a"], "--suite is missing; give clip or distance or downstream or hands or "),
     ],
 )
 def test_a_suite_takes_its_own_flags_only(run, capsys, flags, message):
