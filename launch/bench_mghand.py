@@ -154,6 +154,8 @@ def tried(
     for name, changes in variants.items():
         made = make(with_settings(guided, **changes), wishes, name)
         yield from compare(name, images, made, before, judge_all(judge, [one.image for one in made]))
+        # each variant's programs are its own; those of a score of variants are more than the system lets one map
+        jax.clear_caches()
 
 
 def draw_wishes(count: int, forms: Sequence[str] = PHOTOS) -> list[Wish]:
