@@ -45,11 +45,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "textual": {"visual": 0.0},
     "both": {},
     "both without mask": {"masked": False},
+    "both without cap": {"cap": 1.0},
 }
 SWEEPS: dict[str, tuple[Any, ...]] = {
     "textual": (0.5, 1.0, 2.0, 3.0),
-    "visual": (0.02, 0.05, 0.1, 0.3),
+    "visual": (1e-4, 0.02, 0.05, 0.1, 0.3),  # the first for the loss alone
     "threshold": (0.1, 0.3, 0.5, 0.8),
+    "cap": (0.35, 0.6, 1.0),
     "every": (1, 2, 5, 10),
     "recurrences": (2,),
     "through": ("denoiser",),
@@ -183,12 +185,11 @@ def watch(generator: Generator) -> Generator:
 
 
 def with_settings(generator: Generator, **changes: Any) -> Generator:
-    """A watched generator with other settings of the guide; `threshold` is its mask's."""
+    """A watched generator with other settings of the guide; `threshold` and `cap` are its mask's."""
     guide: Any = generator.steering
-    settings = guide.guide.settings
-    if "threshold" in changes:
-        changes["mask"] = dataclasses.replace(settings.mask, threshold=changes.pop("threshold"))
-    settings = dataclasses.replace(settings, **changes)
+    of_mask = {name: changes.pop(name) for name in ("threshold", "cap") if name in changes}
+    mask = dataclasses.replace(guide.guide.settings.mask, **of_mask)
+    settings = dataclasses.replace(guide.guide.settings, mask=mask, **changes)
     return dataclasses.replace(generator, steering=Watched(guide.guide.replace(settings=settings)))
 
 

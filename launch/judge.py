@@ -2,7 +2,8 @@
 
 No judge is independent of the anatomy guide. MediaPipe's runtime is a program of its own, with the weights that the
 guide differentiates; the learned head was taught by other data and other labels, and reads maps of the same landmark
-network. MGHanD's discriminator and adapter share nothing with them, but its mask is of hands that these weights find.
+network. MGHanD's mask is of hands that these weights find, and its adapter's captions are of malformed hands by the
+renderer that the head was taught by; its discriminator shares nothing with either.
 """
 
 import dataclasses
@@ -75,6 +76,8 @@ def verdicts_of(name: str, verdicts: Sequence[Verdicts]) -> Iterator[dict[str, A
     yield {"name": f"{name}, hands found", **share(found, len(verdicts)), "unit": "of pictures"}
     scores = np.array([verdict.score for verdict in verdicts])
     yield {"name": f"{name}, confidence, misses 0", **mean(scores, "of confidence")}
+    if found:
+        yield {"name": f"{name}, confidence of hands found", **mean(scores[scores > 0], "of confidence")}
     for part in ("whole", "keypoints"):
         yield verdict_shares(name, verdicts, part)
 

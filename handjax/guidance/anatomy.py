@@ -41,7 +41,7 @@ class AnatomySettings:
     Args:
         scale: s of the paper.
         window: first and last timestep in which it pushes.
-        every: only each n-th call inside the window pushes, beginning with the first.
+        every: only each n-th step of the window pushes, beginning with the first.
         recurrences: how often each step of the window is taken where a hand is followed
             (`handjax.diffusion.sampling.sample`).
         through: "denoiser" differentiates the network too, as the paper writes; "latent" takes the noise in the latents
@@ -77,7 +77,8 @@ class AnatomyLog:
     """The guide's carry: the hands it follows, and what it did.
 
     Attributes:
-        calls: inside the window so far.
+        visited: steps inside the window so far; one that is taken several times is one step.
+        timestep: of the last of them.
         regions: where each picture's hands were read last, pixels; picture by picture.
         followed: whether there was one.
         pushed: steps in which a picture was pushed.
@@ -86,7 +87,8 @@ class AnatomyLog:
         last_penalty: before the last push.
     """
 
-    calls: Int[Array, ""]
+    visited: Int[Array, ""]
+    timestep: Float[Array, ""]
     regions: Region
     followed: Bool[Array, " hands"]
     pushed: Int[Array, " batch"]
@@ -113,7 +115,8 @@ class AnatomyGuide:
         pairs, nothing = batch * self.settings.hands, jnp.zeros(batch, jnp.int32)
         unknown = jnp.full(batch, jnp.nan)
         return AnatomyLog(
-            calls=jnp.int32(0),
+            visited=jnp.int32(0),
+            timestep=jnp.float32(jnp.nan),
             regions=Region(jnp.zeros((pairs, 2)), jnp.ones(pairs), jnp.zeros(pairs)),
             followed=jnp.zeros(pairs, bool),
             pushed=nothing,
@@ -147,9 +150,18 @@ class AnatomyGuide:
 
         def guide(log: AnatomyLog, z: Latents, level: NoiseLevel, x0: Latents, denoise: Denoise):
             inside = self._inside(level)
-            active = inside & (log.calls % self.settings.every == 0)
-            log = dataclasses.replace(log, calls=log.calls + inside)
-            return jax.lax.cond(active, lambda: self._push(decode, log, z, level, x0, denoise), lambda: (log, x0))
+            first_time = inside & (log.timestep != level.timestep)
+            active = inside & ((log.visited + first_time - 1) % self.settings.every == 0)
+            log = dataclasses.replace(
+                log,
+                visited=log.visited + first_time,
+                timestep=jnp.where(inside, level.timestep, log.timestep),
+            )
+
+            def push():
+                return self._push(decode, log, z, level, x0, denoise, first_time)
+
+            return jax.lax.cond(active, push, lambda: (log, x0))
 
         return guide
 
@@ -169,7 +181,7 @@ class AnatomyGuide:
         low, high = self.settings.window
         return (level.timestep >= low) & (level.timestep <= high)
 
-    def _push(self, decode, log: AnatomyLog, z, level, x0, denoise) -> tuple[AnatomyLog, Latents]:
+    def _push(self, decode, log: AnatomyLog, z, level, x0, denoise, first_time) -> tuple[AnatomyLog, Latents]:
         regions, found = self._regions(decode, log, x0)
         rows = jnp.repeat(x0, self.settings.hands, axis=0)
         decode_again = self._recomputed(decode)
@@ -187,8 +199,8 @@ class AnatomyGuide:
             log,
             regions=jax.vmap(landmark_region)(hands.keypoints[..., :2]),
             followed=seen,
-            pushed=log.pushed + good,
-            missed=log.missed + ~good,
+            pushed=log.pushed + (first_time & good),
+            missed=log.missed + (first_time & ~good),
             first_penalty=jnp.where(good & (log.pushed == 0), penalty, log.first_penalty),
             last_penalty=jnp.where(good, penalty, log.last_penalty),
         )

@@ -55,8 +55,8 @@ class MGHandSettings:
             (`handjax.diffusion.sampling.sample`).
         through: "denoiser" differentiates the network too, as the method is written; "latent" takes the noise in the
             latents as given, which saves the network's gradient.
-        cells: side of the latent square about a hand that is decoded for its gradient; None decodes the whole picture,
-            as the method is written.
+        cells: side of the latent square about a hand that is decoded for its gradient; the whole picture is decoded for
+            a hand that does not fit, and for all with None, as the method is written.
         masked: False moves the whole of a picture in which a hand was found (the ablation of the mask).
         mask: how the mask grows.
 
@@ -77,14 +77,17 @@ class MGHandSettings:
 
 @flax.struct.dataclass
 class MGHandLog:
-    """The guide's carry: its mask, and what it did in each call inside the window.
+    """The guide's carry: its mask, and what it did in each step inside the window.
+
+    A step that is taken several times is one step, so that a picture is the same whatever others of its batch need. The
+    last time is what is kept of it.
 
     Attributes:
         mask: so far.
         turn: by what the last moves turned the noise, with the sign that the clean latents have; nothing but in
             pictures where a hand had been found.
-        calls: inside the window so far.
-        timesteps: of the calls.
+        visited: steps inside the window so far.
+        timesteps: of the steps.
         area: of the mask, share of the picture.
         textual: the adapter's move over the noise, both inside the mask; NaN where the picture was not moved by it.
         loss: of the discriminator, before the move; likewise.
@@ -93,11 +96,11 @@ class MGHandLog:
 
     mask: HandMask
     turn: Latents
-    calls: Int[Array, ""]
-    timesteps: Float[Array, " calls"]
-    area: Float[Array, "calls batch"]
-    textual: Float[Array, "calls batch"]
-    loss: Float[Array, "calls batch"]
+    visited: Int[Array, ""]
+    timesteps: Float[Array, " steps"]
+    area: Float[Array, "steps batch"]
+    textual: Float[Array, "steps batch"]
+    loss: Float[Array, "steps batch"]
     pushed: Int[Array, " batch"]
 
 
@@ -126,13 +129,12 @@ class MGHandGuide:
     def start(self, latents: Latents) -> MGHandLog:
         """The carry before the first step."""
         batch, height, width = latents.shape[:3]
-        calls = self.steps * self.settings.recurrences
-        unknown = jnp.full((calls, batch), jnp.nan)
+        unknown = jnp.full((self.steps, batch), jnp.nan)
         return MGHandLog(
             mask=HandMask.empty(batch, self.factor * height, self.factor * width, self.settings.mask.hands),
             turn=jnp.zeros(latents.shape, jnp.float32),
-            calls=jnp.int32(0),
-            timesteps=jnp.full(calls, jnp.nan),
+            visited=jnp.int32(0),
+            timesteps=jnp.full(self.steps, jnp.nan),
             area=unknown,
             textual=unknown,
             loss=unknown,
@@ -171,18 +173,18 @@ class MGHandGuide:
 
     def tell(self, carry: MGHandLog) -> list[dict[str, Any]]:
         """What was done to each picture: status, the mask's last area, steps that moved it, and the log by step."""
-        calls, timesteps = jax.device_get((carry.calls, carry.timesteps))
+        visited, timesteps = jax.device_get((carry.visited, carry.timesteps))
         columns = jax.device_get((carry.mask.area, carry.mask.full, carry.mask.found, carry.pushed))
         by_step = jax.device_get({"mask_area": carry.area, "textual": carry.textual, "loss": carry.loss})
         return [
             {
-                "status": _status(int(calls), int(found), int(pushed)),
+                "status": _status(int(visited), int(found), int(pushed)),
                 "mask_area": _told(area),
                 "mask_full": bool(full),
                 "steps": int(pushed),
                 "log": [
-                    {"t": float(t)} | {name: _told(values[call, picture]) for name, values in by_step.items()}
-                    for call, t in enumerate(timesteps[:calls])
+                    {"t": float(t)} | {name: _told(values[step, picture]) for name, values in by_step.items()}
+                    for step, t in enumerate(timesteps[:visited])
                 ],
             }
             for picture, (area, full, found, pushed) in enumerate(zip(*columns, strict=True))
@@ -201,7 +203,9 @@ class MGHandGuide:
         def look():
             return log.mask.grown(*look_for_hands(self.weights, decode, x0, self.settings.mask), self.settings.mask)
 
-        mask = jax.lax.cond(log.calls % self.settings.mask.every == 0, look, lambda: log.mask)
+        first_time = (log.visited == 0) | (log.timesteps[log.visited - 1] != level.timestep)
+        step = log.visited + first_time - 1
+        mask = jax.lax.cond(step % self.settings.mask.every == 0, look, lambda: log.mask)
         found = mask.found > 0
         cells = self._cells(mask).astype(x0.dtype)
         nothing = jnp.full(len(z), jnp.nan)
@@ -211,19 +215,19 @@ class MGHandGuide:
             good = found & jnp.isfinite(turn).all(axis=(1, 2, 3))
             return jnp.where(_wide(good), turn, 0), textual, loss
 
-        active = (log.calls % self.settings.every == 0) & found.any()
+        active = (step % self.settings.every == 0) & found.any()
         turn, textual, loss = jax.lax.cond(active, push, lambda: (log.turn, nothing, nothing))
         move = level.sigma * cells * turn  # Δx0 = -σ·Δε
         moved = (move != 0).any(axis=(1, 2, 3))
         log = MGHandLog(
             mask=mask,
             turn=turn,
-            calls=log.calls + 1,
-            timesteps=log.timesteps.at[log.calls].set(level.timestep),
-            area=log.area.at[log.calls].set(mask.area),
-            textual=log.textual.at[log.calls].set(jnp.where(found, textual, jnp.nan)),
-            loss=log.loss.at[log.calls].set(loss),
-            pushed=log.pushed + moved,
+            visited=step + 1,
+            timesteps=log.timesteps.at[step].set(level.timestep),
+            area=log.area.at[step].set(mask.area),
+            textual=log.textual.at[step].set(jnp.where(found, textual, jnp.nan)),
+            loss=log.loss.at[step].set(loss),
+            pushed=log.pushed + (moved & first_time),
         )
         return log, jnp.where(_wide(moved), x0 + move, x0)
 
@@ -268,9 +272,18 @@ class MGHandGuide:
         """The square about a hand, decoded, in [-1, 1]."""
         center = (box[:2] + box[2:]) / 2
         side = jnp.maximum(CROP_SCALE * jnp.maximum(box[2] - box[0], box[3] - box[1]), 1.0)
-        image, origin = decode_about(decode, latents, center, self.settings.cells)
         longest = CROP_SCALE * self.factor * max(latents.shape[:2])
-        return cut_square(image, center - origin, side, self.critic.size, longest)
+
+        def cut(cells: int | None):
+            image, origin = decode_about(decode, latents, center, cells)
+            return cut_square(image, center - origin, side, self.critic.size, longest)
+
+        cells = self.settings.cells
+        if cells is None or cells >= max(latents.shape[:2]):
+            return cut(None)
+        # the square begins at the cell nearest to where it should
+        fits = side <= self.factor * (min(cells, *latents.shape[:2]) - 1)
+        return jax.lax.cond(fits, lambda: cut(cells), lambda: cut(None))
 
     def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
         """From the gradient in the clean latents to that in the noisy ones."""
@@ -288,11 +301,11 @@ def _wide(values: Float[Array, " batch"] | Bool[Array, " batch"]) -> Array:
     return values[:, None, None, None]
 
 
-def _status(calls: int, found: int, pushed: int) -> str:
-    """What became of a picture in so many calls, with hands found in so many looks and moved in so many steps."""
+def _status(visited: int, found: int, pushed: int) -> str:
+    """What became of a picture in so many steps, with hands found in so many looks and moved in so many steps."""
     if pushed:
         return "guided"
-    if not calls:
+    if not visited:
         return "no step in the window"
     return "hand found, nothing moved" if found else "no hand found"
 

@@ -46,7 +46,7 @@ def cut_square(
 
     Every pixel is the mean of bilinear samples that lie less than a pixel of the picture apart, at least 2 by 2 of
     them (`data_pipelines.transforms.Window.photo`, which blurs a little more where pictures shrink to less than half).
-    Outside the picture its edge is repeated.
+    Outside of what was decoded its edge is repeated.
 
     Args:
         image: in [-1, 1]; differentiable.

@@ -14,7 +14,7 @@ from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.sampling import sample, steered
 from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
 from handjax.guidance import mghand
-from handjax.guidance.hand_mask import MaskSettings
+from handjax.guidance.hand_mask import HandMask, MaskSettings
 from handjax.guidance.mghand import MGHandGuide, MGHandSettings
 from handjax.guidance.seeing import cut_square
 from handjax.guidance.together import Together
@@ -161,21 +161,21 @@ def test_steps_outside_the_window_change_nothing(toy):
 def test_steps_between_make_the_last_move_again(toy):
     log, moves, losses = None, [], []
     for seed in (1, 2, 3, 4):
-        (log, guided), x0 = call(toy, noise(seed=seed), log=log, every=3)
+        (log, guided), x0 = call(toy, noise(seed=seed), TIMESTEP - seed, log, every=3)
         moves.append(np.asarray(guided - x0))
         losses.append(toy.tell(log)[0]["log"][-1]["loss"])
     np.testing.assert_allclose(moves[1:3], [moves[0]] * 2, atol=1e-6)
     assert np.abs(moves[3] - moves[0]).max() > 0.01 and not moves[0][1].any()
     assert losses[1:3] == [None, None] and losses[0] and losses[3]
-    assert log.calls == 4 and log.pushed.tolist() == [4, 0]
+    assert log.visited == 4 and log.pushed.tolist() == [4, 0]
 
 
 def test_a_picture_is_not_moved_by_what_others_of_its_batch_show(toy):
     """A hand that shows after the others' moves have been worked out waits for the next time."""
     bright = noise().at[1, 0, 0].set(100)
     log, moved = None, []
-    for z in (noise(), bright, bright, noise()):
-        (log, guided), x0 = call(toy, z, log=log, every=3)
+    for step, z in enumerate((noise(), bright, bright, noise())):
+        (log, guided), x0 = call(toy, z, TIMESTEP - step, log, every=3)
         moved.append(bool((np.asarray(guided) != x0)[1].any()))
     assert moved == [False, False, False, True]
 
@@ -184,8 +184,8 @@ def test_the_mask_grows_at_every_second_look_and_stays(toy):
     """A hand that shows in the second picture between two looks is seen at the next one, and not forgotten."""
     bright = noise().at[1, 0, 0].set(100)
     log, areas = None, []
-    for z in (noise(), bright, bright, noise(), noise()):
-        (log, guided), x0 = call(toy, z, log=log)
+    for step, z in enumerate((noise(), bright, bright, noise(), noise())):
+        (log, guided), x0 = call(toy, z, TIMESTEP - step, log)
         areas.append(round(36 * float(log.mask.area[1])))
     assert areas == [0, 0, 4, 4, 4]
     assert (np.asarray(guided) != x0)[1].any()
@@ -231,7 +231,33 @@ def test_recurrences_keep_what_is_away_from_hands(toy, eta):
     np.testing.assert_allclose(np.asarray(guided)[~hand], np.asarray(plain)[~hand], rtol=0, atol=2.5e-7 + 1e-5 * eta)
     assert np.abs(np.asarray(guided - once))[hand].min() > 1e-5
     inside = sum(150 <= t <= 650 for t in sampler.trajectory().timesteps)
-    assert log.pushed[0] == 3 * inside
+    assert log.pushed[0] == log.visited == inside
+
+
+def test_recurrences_know_no_other_picture_of_the_batch(toy, monkeypatch):
+    """One has its hand from the first look on, the other, which grows bright, from the second on."""
+
+    def look(weights, decode, x0, settings):
+        corner = decode(x0)[:, 0, 0].mean(axis=-1)
+        sees = jnp.stack([corner > 0.0255, jnp.zeros(len(x0), bool)], axis=1)
+        return jnp.tile(jnp.array([BOX, OTHER]), (len(x0), 1, 1)), sees
+
+    monkeypatch.setattr(mghand, "look_for_hands", look)
+    guide = toy.replace(steps=12, settings=dataclasses.replace(toy.settings, recurrences=3, every=2))
+    sampler, keys = DDIM(NoiseSchedule(), 12), jax.random.split(jax.random.key(0), 2)
+
+    def run(z, keys, text):
+        pictures, log = sample(sampler, denoise, z, keys, **steered(guide, decode, text, z))
+        return pictures, guide.tell(log)
+
+    z = jnp.concatenate([noise(1, seed=4), noise(1, seed=3)])
+    together, told = run(z, keys, TEXT)
+    looks = [[step["mask_area"] > 0 for step in one["log"]] for one in told]
+    assert looks[0][0] and not looks[1][0] and looks[1][-1]
+    for n in range(2):
+        alone, (said,) = run(z[n : n + 1], keys[n : n + 1], TEXT[n : n + 1])
+        np.testing.assert_allclose(together[n], alone[0], atol=1e-6)
+        assert told[n] == said
 
 
 def test_guides_together_are_one_after_the_other(toy):
@@ -279,6 +305,29 @@ def test_the_crop_is_the_square_about_the_tight_box(toy, monkeypatch):
         # 1.5 × 8 = 12 pixels about (12, 11): pixels of 3, from 6 and 5, and the first pixel's centre is at 0.5
         np.testing.assert_allclose(crop[0, :, 0], np.array([7, 10, 13, 16]) / 12 - 1, atol=0.02)
         np.testing.assert_allclose(crop[:, 0, 1], np.array([6, 9, 12, 15]) / 12 - 1, atol=0.02)
+
+
+@pytest.mark.parametrize("box", [(8.0, 9.0, 12.0, 13.0), (2.0, 9.0, 16.0, 20.0), (18.0, 0.0, 23.5, 4.0)])
+def test_a_hand_is_seen_whole_whatever_is_decoded(toy, monkeypatch, box):
+    """Squares of 10 cells hold the first and the third; for the second the whole picture is decoded."""
+    monkeypatch.undo()
+    latents = jnp.float32(np.random.default_rng(5).normal(size=(1, 24, 24, 3)))
+    boxes = jnp.array([[box, (3.0, 12.0, 8.0, 15.0)]])
+    mask = HandMask.empty(1, 24, 24, 2).replace(boxes=boxes)
+
+    def slope(cells, *seen):
+        guide = toy.replace(settings=dataclasses.replace(toy.settings, cells=cells), factor=1)
+        return guide._slope(lambda z: z, TEXT[:1], mask.replace(seen=jnp.array([seen])), latents)
+
+    for seen in ((True, False), (True, True)):
+        whole, of_square = slope(None, *seen), slope(10, *seen)
+        assert np.abs(whole[0]).max() > 1e-3
+        np.testing.assert_allclose(of_square[0], whole[0], atol=1e-6)
+        np.testing.assert_allclose(of_square[1], whole[1], rtol=1e-5)
+    each = [slope(10, *seen) for seen in ((True, False), (False, True))]
+    both = slope(10, True, True)
+    for of_both, one, other in zip(both, *each, strict=True):
+        np.testing.assert_allclose(of_both, (one + other) / 2, atol=1e-6)
 
 
 @pytest.mark.parametrize("side", [48, 90, 180])

@@ -54,6 +54,7 @@ def test_what_a_variant_changes_is_compared_picture_by_picture():
     change = items["mghand x, change of confidence"]
     assert change["ours"] == pytest.approx(0.1) and change["interval_95"][0] <= 0.1 <= change["interval_95"][1]
     assert items["mghand x, confidence, misses 0"]["ours"] == pytest.approx(0.5)
+    assert items["mghand x, confidence of hands found"]["ours"] == pytest.approx(0.75)
     reduction = items["mghand x, reduction of implausible hands (whole)"]
     assert (reduction["ours"], reduction["pairs"], reduction["mended"]) == (0.5, 2, 1)
     keypoints = items["mghand x, reduction of implausible hands (keypoints)"]
