@@ -33,7 +33,7 @@ class RecoveryConfig:
         scales: of the feature maps, powers of 2 (Table 15; without the upsampler of Table 5: only 1).
         graph_blocks: of pose modelling; none is "w/o GGPM" of Table 5.
         layers: of the synthesiser (Table 16).
-        head_layers: of the head of shape and camera.
+        head_layers: of the head of shape and camera; none is "w/o x-attention head" of Table 5.
         use_cue: whether keypoints are looked at; not is "w/o 2D pose context" of Table 5.
     """
 
@@ -114,15 +114,19 @@ class SynthesiserLayer(nn.Module):
 
 
 class ShapeHead(nn.Module):
-    """The x-attention head: one query that reads the map of the encoder's resolution (DECISIONS F11)."""
+    """The x-attention head: one query that reads the map of the encoder's resolution; without layers it is the map's
+    mean (DECISIONS F11)."""
 
     config: RecoveryConfig
 
     @nn.compact
     def __call__(self, tokens: Float[Array, "batch N C"]) -> tuple[Float[Array, "batch 10"], Float[Array, "batch 3"]]:
         c = self.config
-        start = self.param("start", nn.initializers.normal(0.02), (1, 1, c.features))
-        x = jnp.broadcast_to(start, (len(tokens), 1, c.features))
+        if c.head_layers:
+            start = self.param("start", nn.initializers.normal(0.02), (1, 1, c.features))
+            x = jnp.broadcast_to(start, (len(tokens), 1, c.features))
+        else:
+            x = tokens.mean(axis=1, keepdims=True)
         for number in range(c.head_layers):
             read = Attention(c.heads, name=f"attention_{number}")
             x += read(nn.LayerNorm(name=f"norm1_{number}")(x), tokens)

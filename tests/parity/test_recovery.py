@@ -140,12 +140,23 @@ def test_samples_are_those_of_grid_sample():
         np.testing.assert_allclose(ours[:, :, head], theirs.permute(0, 2, 3, 1), atol=1e-5)
 
 
-@pytest.mark.parametrize("stem", ["patches", pytest.param("efficientnet", marks=pytest.mark.slow)])
-def test_the_exported_module_recovers_the_same_hands(stem, tmp_path):
+WITHOUT = {"scales": (1,), "head_layers": 0, "graph_blocks": 0, "use_cue": False}
+
+
+@pytest.mark.parametrize(
+    ("stem", "switches"),
+    [
+        ("patches", {}),
+        pytest.param("efficientnet", {}, marks=pytest.mark.slow),
+        pytest.param("patches", WITHOUT, marks=pytest.mark.slow),
+    ],
+    ids=["patches", "efficientnet", "without"],
+)
+def test_the_exported_module_recovers_the_same_hands(stem, switches, tmp_path):
     spec = importlib.util.spec_from_file_location("exported_mmhmr", PYTORCH_MODULE)
     exported = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(exported)
-    sizes = NETWORK | {"scales": (1, 4), "layers": 2, "head_layers": 2}
+    sizes = NETWORK | {"scales": (1, 4), "layers": 2, "head_layers": 2} | switches
     tokenizer = random_tokenizer(tokens=32)
     encoder = ViTConfig(**ENCODER, stem=stem)
     network = RecoveryNetwork(RecoveryConfig(tokens=32, codes=CODES, encoder=encoder, **sizes))

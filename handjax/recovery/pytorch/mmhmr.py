@@ -193,7 +193,7 @@ class CrossAttention(nn.Module):
 class ShapeHead(nn.Module):
     def __init__(self, features, heads, layers):
         super().__init__()
-        self.start = nn.Parameter(torch.zeros(1, 1, features))
+        self.start = nn.Parameter(torch.zeros(1, 1, features)) if layers else None
         self.attention = nn.ModuleList(CrossAttention(features, heads) for _ in range(layers))
         self.norm1, self.norm2 = (nn.ModuleList(layer_norm(features) for _ in range(layers)) for _ in range(2))
         self.wide = nn.ModuleList(nn.Linear(features, 4 * features) for _ in range(layers))
@@ -201,7 +201,7 @@ class ShapeHead(nn.Module):
         self.betas, self.camera = nn.Linear(features, SHAPES), nn.Linear(features, 3)
 
     def forward(self, tokens):
-        x = self.start.expand(len(tokens), -1, -1)
+        x = tokens.mean(dim=1, keepdim=True) if self.start is None else self.start.expand(len(tokens), -1, -1)
         parts = zip(self.attention, self.norm1, self.norm2, self.wide, self.narrow, strict=True)
         for attention, norm1, norm2, wide, narrow in parts:
             x = x + attention(norm1(x), tokens)
