@@ -20,7 +20,7 @@ from ml_collections import FrozenConfigDict
 
 from data_pipelines.loader import open_sources
 from handjax.errors import ConfigError
-from handjax.files import atomic_write, write_json
+from handjax.files import write_json
 from handjax.metrics.comparison import paired_difference
 from handjax.metrics.keypoints import mean_over_points
 from handjax.recovery.decoding import ITERATIONS
@@ -109,26 +109,19 @@ class Downstream:
 
     def _trained(self, arm: str, seed: int) -> Path:
         """Folder of the weights that a training has exported."""
-        run = self.folder / "runs" / f"{arm}-seed{seed}"
-        exported = run / "exported"
-        if not exported.exists():
-            fields = {
-                "init_weights": self.model,
-                "tokenizer": self.model / TOKENIZER,
-                "data.path": self.paths[arm],
-                "steps": self.steps,
-                "optim.lr": self.lr,
-                "optim.schedule": "constant",
-                "optim.warmup_steps": 0,
-                "seed": seed,
-                "eval_every": 0,
-                "preview_every": 0,
-            }
-            words = (f"--config.{name}={value}" for name, value in fields.items())
-            stages.run("train", "--config", self.recipe, "--workdir", run, *words)
-            with atomic_write(exported) as temporary:
-                stages.run("export", "--run", run, "--to", "handjax", "--out", temporary)
-        return exported
+        fields = {
+            "init_weights": self.model,
+            "tokenizer": self.model / TOKENIZER,
+            "data.path": self.paths[arm],
+            "steps": self.steps,
+            "optim.lr": self.lr,
+            "optim.schedule": "constant",
+            "optim.warmup_steps": 0,
+            "seed": seed,
+            "eval_every": 0,
+            "preview_every": 0,
+        }
+        return stages.trained(self.folder / "runs" / f"{arm}-seed{seed}", self.recipe, "handjax", fields)
 
     def _measured(self, model: Path, name: str) -> Scores:
         out = self.folder / "measured" / name

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from handjax.errors import ConfigError, UserError
-from handjax.files import write_json
+from handjax.files import atomic_write, write_json
 
 STDERR = 2
 
@@ -59,6 +59,28 @@ def train_and_export(recipe: str, work: Path, layout: str, out: Path, *overrides
     workdir = work / recipe.partition(".")[0]
     run("train", "--config", recipe, "--workdir", workdir, *overrides)
     run("export", "--run", workdir, "--to", layout, "--out", out, "--dtype", "float16")
+
+
+def trained(workdir: Path, recipe: str, layout: str, fields: Mapping[str, object], *overrides: str) -> Path:
+    """Folder of what a training has exported, which is whole or absent; trains, or goes on, where it is missing.
+
+    Args:
+      workdir: of the run.
+      recipe: as `launch.train --config` takes it.
+      layout: as `launch.export --to` takes it.
+      fields: of the recipe.
+      overrides: "field=value", after `fields`.
+
+    Raises:
+      StageError: a command failed.
+    """
+    exported = workdir / "exported"
+    if not exported.exists():
+        words = (*(f"{name}={value}" for name, value in fields.items()), *overrides)
+        run("train", "--config", recipe, "--workdir", workdir, *(f"--config.{word}" for word in words))
+        with atomic_write(exported) as temporary:
+            run("export", "--run", workdir, "--to", layout, "--out", temporary)
+    return exported
 
 
 def claim(folder: Path, settings: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from handjax.captioning.picture import Picture
 from handjax.captioning.refinement import REPAIRED, VALID
 from handjax.captioning.rules import rule_refinement
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
-from handjax.files import atomic_write, write_json
+from handjax.files import write_json
 from handjax.images import decode_image
 from handjax.perception import HandDetector
 from handjax.training.checkpoints import content_hash
 from launch import command, stages
 from launch.paper_tables.painting import held_out_examples, make_paint, photographs, write_painted, write_pictures
-from launch.paper_tables.rows import Examples, Setting, Training
+from launch.paper_tables.rows import Examples, Setting, Table, Training, settings_of
 
 MODEL = "tiny_inpainting"
 MOST_EXAMPLES = 24_000
@@ -58,6 +58,10 @@ class Workshop:
         """All that the figures depend on, but for the seeds."""
         return dataclasses.asdict(self) | {"folder": None, "model": MODEL, "weights": content_hash(self.model)}
 
+    def settings_of(self, tables: Sequence[Table]) -> list[Setting]:
+        """The settings of all rows that the test sets allow."""
+        return settings_of(tables, len(self.tests))
+
     def measured(self, setting: Setting, seed: int) -> dict[str, dict[str, Any]]:
         """Figures by name, each with `value` and `interval_95`, of a setting whose training has a seed."""
         name = f"{setting.name}-test{setting.test}-seed{seed}"
@@ -88,24 +92,17 @@ class Workshop:
 
     def trained(self, training: Training, seed: int) -> Path:
         """Folder of what a training has exported."""
+        fields = {
+            "data.path": self.encoded(training.examples),
+            "data.encoded": True,
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "seed": seed,
+            "eval_every": 0,
+            "preview_every": 0,
+        }
         run = self.folder / "runs" / f"{training.name}-seed{seed}"
-        exported = run / "exported"
-        if not exported.exists():
-            fields = {
-                "data.path": self.encoded(training.examples),
-                "data.encoded": True,
-                "steps": self.steps,
-                "batch_size": self.batch_size,
-                "seed": seed,
-                "eval_every": 0,
-                "preview_every": 0,
-            }
-            words = [*(f"{name}={value}" for name, value in fields.items()), *training.overrides]
-            recipe = ("--config", training.recipe, "--workdir", run)
-            stages.run("train", *recipe, *(f"--config.{word}" for word in words))
-            with atomic_write(exported) as temporary:
-                stages.run("export", "--run", run, "--to", training.layout, "--out", temporary)
-        return exported
+        return stages.trained(run, training.recipe, training.layout, fields, *training.overrides)
 
     def encoded(self, examples: Examples) -> Path:
         """Folder of the examples that trainings share."""

@@ -1,15 +1,13 @@
 """What came out, beside the papers' figures: rows, whether their order is the papers', and a page in Markdown."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from launch.paper_tables.rows import CONFIDENCE, Column, Row, Setting, Table
+from launch.paper_tables.rows import Column, Row, Table
 
-ALSO = (CONFIDENCE, Column("", "detection_rate", "most"))
-"""Figures that every table shows."""
 LABELS = {
     "mpjpe_2d_px_self": "MPJPE, px",
     "mse_3d_cm2_self": "MSE-3D, cm²",
@@ -18,13 +16,13 @@ LABELS = {
 }
 Figures = Mapping[str, Mapping[str, Any]]
 """Items of `launch.evaluate` by name."""
-Measured = Mapping[Setting, Sequence[Figures]]
+Measured = Mapping[Hashable, Sequence[Figures]]
 """Of each setting that was run, for each seed."""
 
 
 def document_of(table: Table, measured: Measured) -> dict[str, Any]:
     """A table as JSON: its rows with our figures and the paper's, and what is said of their order."""
-    columns = list(dict.fromkeys((*table.columns, *ALSO)))
+    columns = list(dict.fromkeys((*table.columns, *table.also)))
     rows = [_row(row, columns, measured) for row in table.rows]
     orders = [compare_orders(column, rows) for column in table.columns]
     return {

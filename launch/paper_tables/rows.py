@@ -1,7 +1,7 @@
-"""The rows of the papers' tables: what is trained for each and how it is measured; rows of one setting share it."""
+"""The rows of SGMHand's and SesaHand's tables: what is trained and measured for each; rows of one setting share it."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Literal
 
 Examples = Literal["hands", "whole", "refined"]
@@ -24,7 +24,7 @@ class Training:
 
     name: str
     recipe: str
-    layout: Literal["torch", "diffusers"]
+    layout: Literal["torch", "diffusers", "handjax"]
     examples: Examples = "hands"
     overrides: tuple[str, ...] = ()
 
@@ -67,21 +67,33 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A row: its name, its setting (None: it cannot be run here) and the paper's figures by column."""
+    """A row: its name, its setting (None: it cannot be run here) and the paper's figures by column.
+
+    Settings of pictures are `Setting`, those of meshes `recovery_rows.Recovery`.
+    """
 
     name: str
-    setting: Setting | None
+    setting: Hashable | None
     paper: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table of a paper, or the figures of a diagram. `note` says what is otherwise here."""
+    """A table of a paper, or the figures of a diagram.
+
+    Attributes:
+      title: of the paper and in it.
+      columns: that the paper has.
+      rows: in its order.
+      note: what is otherwise here.
+      also: columns that the paper lacks.
+    """
 
     title: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     note: str = ""
+    also: tuple[Column, ...] = ()
 
 
 FID, KID, MPJPE = Column("FID", "FD "), Column("KID", "KID "), Column("MPJPE", "mpjpe_2d_px_self")
@@ -126,6 +138,7 @@ ALPHA_1 = _sesahand("mesh-se-sf-ae-1.0", "refined", "mid", 1.0)
 ALPHA_25 = _sesahand("mesh-se-sf-ae-2.5", "refined", "mid", 2.5)
 MODEL_ALONE = Setting("model-alone", "alone", None, "whole")
 
+_ALSO = (CONFIDENCE, Column("", "detection_rate", "most"))
 _QUALITY = (FID, KID, MPJPE)
 _MAIN = (FID, FID_H, KID_H, CONFIDENCE, MSE_3D)
 _ABLATION = (FID, FID_H, KID_H, CONFIDENCE)
@@ -160,6 +173,7 @@ TABLES = (
             },
         ),
         "HandRefiner is the ControlNet of depth at adaptive strength, of one training.",
+        _ALSO,
     ),
     Table(
         "SGMHand, Table 2 (FreiHAND)",
@@ -175,6 +189,7 @@ TABLES = (
             },
         ),
         "The same trainings on the second test set.",
+        _ALSO,
     ),
     Table(
         "SGMHand, Table 3 (SGM and KA loss)",
@@ -185,6 +200,7 @@ TABLES = (
             Row("both", SGM, _figures(_QUALITY, 16.83, 0.0187, 15.185)),
         ),
         "Without SGM the attention map is the energy of the hint features (DECISIONS A7).",
+        _ALSO,
     ),
     Table(
         "SGMHand, Table 4 (parts of SGM)",
@@ -195,6 +211,7 @@ TABLES = (
             Row("both", SGM, _figures(_QUALITY, 16.83, 0.0187, 15.185)),
         ),
         "With the modulator only, the attention map is the energy of the hint features (DECISIONS A7).",
+        _ALSO,
     ),
     Table(
         "SGMHand, Fig. 8 (weight of the KA loss)",
@@ -205,6 +222,7 @@ TABLES = (
             Row("0.8", SGM_08, {"FID": 21.48}),
         ),
         "The weights whose FID the text gives; they multiply the mean over the map (DECISIONS A4).",
+        _ALSO,
     ),
     Table(
         "SesaHand, main results (MSCOCO)",
@@ -216,6 +234,7 @@ TABLES = (
             Row("SesaHand", SE_SF_AE, _figures(_MAIN, 18.63, 17.77, 0.00718, 0.966, 1.537)),
         ),
         "The ControlNet is that of the next table's first row, which in the paper it is not (DECISIONS D6).",
+        _ALSO,
     ),
     Table(
         "SesaHand, ablation (MSCOCO)",
@@ -228,6 +247,7 @@ TABLES = (
         ),
         "SE are the captions that the rules of `launch.caption` make; without it they are the records' own, which "
         "speak of nothing but the hand either.",
+        _ALSO,
     ),
     Table(
         "SesaHand, bias α on the words on hands",
@@ -239,11 +259,12 @@ TABLES = (
             Row("2.5", ALPHA_25),
         ),
         "The paper gives the figures of 2.0, its best.",
+        _ALSO,
     ),
 )
 
 
-def settings_of(tables: tuple[Table, ...], tests: int) -> list[Setting]:
+def settings_of(tables: Sequence[Table], tests: int) -> list[Setting]:
     """The settings of all rows, each once, that so many test sets allow; those of one training beside each other."""
-    used = dict.fromkeys(row.setting for table in tables for row in table.rows if row.setting)
+    used = dict.fromkeys(row.setting for table in tables for row in table.rows if isinstance(row.setting, Setting))
     return sorted((s for s in used if s.test < tests), key=lambda s: [t.training for t in used].index(s.training))
