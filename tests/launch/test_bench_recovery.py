@@ -20,7 +20,7 @@ def small(monkeypatch):
 
 
 @pytest.mark.slow
-def test_both_networks_are_timed_on_the_same_weights(monkeypatch):
+def test_the_peer_is_the_same_network(monkeypatch):
     network = RecoveryNetwork(SMALL)
     inputs = example_inputs(network)
     params = jax.jit(network.init)(jax.random.key(0), *inputs)["params"]
@@ -32,11 +32,39 @@ def test_both_networks_are_timed_on_the_same_weights(monkeypatch):
         seen.append(forward(self, *given)[0].numpy())
 
     monkeypatch.setattr(module.MMHMR, "forward", watched)
-    bench_recovery.peer_forward(params, *map(np.array, inputs))()
+    torch = bench_recovery.load_torch()
+    images, tokens, cue = (torch.from_numpy(np.array(each)) for each in inputs)
+    bench_recovery.peer_forward(
+        bench_recovery.make_peer(params), [images.permute(0, 3, 1, 2), tokens, cue], bench_recovery.CPU
+    )()
     np.testing.assert_allclose(seen[0], network.apply({"params": params}, *inputs)[0], rtol=1e-4, atol=1e-5)
-    five, forward_item = bench_recovery.bench_network(1)
+
+
+@pytest.mark.slow
+def test_decoding_and_both_of_pytorchs_ways_are_timed(monkeypatch):
+    monkeypatch.setattr(bench_recovery, "COMPILER", "aot_eager")
+    monkeypatch.setattr(bench_recovery, "PRODUCT", 64)
+    five, eager, compiled = bench_recovery.bench_network(1)
     assert (five["name"], five["ratio_bound"], five["peer_name"]) == ("five_iterations", 1.05, "one iteration")
-    assert forward_item["peer_name"] == "PyTorch" and forward_item["per_second"] > 0 and five["peer"] > 0
+    assert (eager["peer_name"], compiled["peer_name"]) == ("PyTorch", "PyTorch with torch.compile")
+    assert five["peer"] > 0 and five["batch"] == 2
+    for item in (eager, compiled):
+        assert item["per_second"] == pytest.approx(2 / item["ours"])
+        assert item["mfu"] == pytest.approx(item["tflop"] / item["ours"] / item["peak_tflops"])
+        assert item["peak_from"] == "product of 64x64 matrices" and item["tflop"] == eager["tflop"]
+    # patches, of 2 pictures: 192 of 16x16x3 pixels to 12 channels; the whole network needs more
+    assert eager["tflop"] > 2 * 2 * 192 * 768 * 12 / 1e12
+
+
+@pytest.mark.slow
+def test_a_peer_that_cannot_be_compiled_is_left_out(monkeypatch, capsys):
+    def broken(graph, inputs):
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(bench_recovery, "COMPILER", broken)
+    monkeypatch.setattr(bench_recovery, "PRODUCT", 64)
+    assert [item["peer_name"] for item in bench_recovery.bench_network(1)] == ["one iteration", "PyTorch"]
+    assert "PyTorch with torch.compile is left out" in capsys.readouterr().err
 
 
 @pytest.mark.slow
