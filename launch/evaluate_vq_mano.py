@@ -1,11 +1,12 @@
-"""How much of a pose do its tokens keep? `python -m launch.evaluate --suite vq_mano [--model TOKENIZER]`.
+"""How much of a pose do its tokens keep? `python -m launch.evaluate --suite vq_mano [--model TOKENIZER ...]`.
 
 Held-out random poses within the limits of motion, turned every way; with --data, those of prepared records, such as
-fits to photographs, of which the tokenizer has seen none.
+fits to photographs, of which the tokenizer has seen none. Several tokenizers are measured on the same poses.
 """
 
 import argparse
 import itertools
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,20 +22,24 @@ from data_pipelines.poses import make_loader
 from handjax.errors import ConfigError, InputError
 from handjax.files import write_json
 from handjax.hand.mano import load_hand
-from handjax.hand.model import mirror_pose
+from handjax.hand.model import HandModel, mirror_pose
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.alignment import procrustes_align
 from handjax.metrics.intervals import bootstrap_mean_interval
 from handjax.recovery.files import ASSET, TOKENIZER
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.quantizer import nearest_codes, perplexity
-from handjax.recovery.tokenizer import load_tokenizer
+from handjax.recovery.tokenizer import Tokenizer, load_tokenizer
+from handjax.training.config import read_config
 from launch import command
+from launch.recovery_plots import plot_curves
 
 BATCH = 256
 LIMIT = 20_480
 MILLIMETRES = 1000.0
 SPLITS = ("train", "eval")
+CURVE = "pa_mpjpe_mm"
+"""The figure whose course over the steps is drawn."""
 
 Poses = tuple[np.ndarray, np.ndarray]
 """Axis-angle [batch, 16, 3] and betas [batch, 10]."""
@@ -42,25 +47,70 @@ Poses = tuple[np.ndarray, np.ndarray]
 
 def add_vq_mano_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `evaluate_vq_mano` reads."""
-    default = ASSET / TOKENIZER
-    parser.add_argument("--model", type=Path, default=default, metavar="DIR", help="an exported run of vq_mano.py")
-    parser.add_argument("--data", help="prepared records, whose poses are taken in place of random ones")
-    parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of a tokenizer that knows MANO")
-    parser.add_argument("--limit", type=int, default=LIMIT, help="number of poses")
-    parser.add_argument("--out", type=command.output_folder, help="folder for figures.json")
-    parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
+    add = parser.add_argument
+    models = "exported runs of vq_mano.py (default: the package's)"
+    add("--model", type=Path, nargs="+", default=[ASSET / TOKENIZER], metavar="DIR", help=models)
+    runs = "their training runs, whose errors by step are drawn in curve.png of --out"
+    add("--runs", type=Path, nargs="+", default=[], metavar="DIR", help=runs)
+    add("--data", help="prepared records, whose poses are taken in place of random ones")
+    add("--hand-model", default="", metavar="FILE", help="MANO file of a tokenizer that knows MANO")
+    add("--limit", type=int, default=LIMIT, help="number of poses")
+    add("--out", type=command.output_folder, help="folder for figures.json")
+    add("--json", action="store_true", help="print one JSON document instead of lines")
 
 
 def evaluate_vq_mano(arguments: argparse.Namespace, report: command.Report) -> None:
     """Prints errors after FreiHAND's alignment and how the codes are used, and writes them to `arguments.out`.
 
     Raises:
-      ConfigError: the tokenizer knows another hand model.
-      InputError: no record has a pose of the tokenizer's hand model.
+      ConfigError: a tokenizer knows another hand model, two have the same sizes, or curves have no place to go.
+      InputError: no record has a pose of the tokenizers' hand model, or a run has measured nothing.
     """
-    tokenizer, hand = load_tokenizer(arguments.model), load_hand(arguments.hand_model)
-    if tokenizer.hand != hand.name:
-        raise ConfigError(f"{arguments.model} knows {tokenizer.hand}, not {hand.name}; give it its own hand model")
+    if arguments.runs and not arguments.out:
+        raise ConfigError("--runs are drawn in a folder; name it by --out")
+    curves = read_curves(arguments.runs)
+    hand = load_hand(arguments.hand_model)
+    tokenizers = load_tokenizers(arguments.model, hand)
+    items = []
+    for sizes, tokenizer in tokenizers.items():
+        poses = record_poses(arguments.data, hand.name) if arguments.data else random_poses(arguments.hand_model)
+        for item in figures(*measure(tokenizer, hand, poses, arguments.limit)):
+            items.append(item if len(tokenizers) == 1 else {**item, "name": f"{sizes}/{item['name']}"})
+            report.item(items[-1], describe(items[-1]))
+    if arguments.out:
+        data = Path(arguments.data).name if arguments.data else "random"
+        settings = {"data": data, "limit": arguments.limit, "models": list(tokenizers)}
+        about = {"settings": settings, "curves": curves, **command.environment()}
+        write_json(arguments.out / "figures.json", {"suite": "vq_mano", "figures": items, **about})
+        if curves:
+            plot_curves(arguments.out / "curve.png", curves, CURVE)
+
+
+def load_tokenizers(paths: list[Path], hand: HandModel) -> dict[str, Tokenizer]:
+    """Tokenizers by their sizes.
+
+    Raises:
+      ConfigError: one knows another hand model, or two have the same sizes.
+    """
+    found: dict[str, Tokenizer] = {}
+    for path in paths:
+        tokenizer = load_tokenizer(path)
+        if tokenizer.hand != hand.name:
+            raise ConfigError(f"{path} knows {tokenizer.hand}, not {hand.name}; give it its own hand model")
+        sizes = describe_sizes(tokenizer.network.tokens, *tokenizer.codebook.shape)
+        if sizes in found:
+            raise ConfigError(f"{path}: another tokenizer has {sizes} too; measure one at a time")
+        found[sizes] = tokenizer
+    return found
+
+
+def describe_sizes(tokens: int, codes: int, dim: int) -> str:
+    """What a tokenizer is called beside others."""
+    return f"{tokens} tokens of {codes}×{dim}"
+
+
+def measure(tokenizer: Tokenizer, hand: HandModel, poses: Iterator[Poses], limit: int) -> tuple[np.ndarray, np.ndarray]:
+    """Errors of joints and vertices [2, poses], millimetres, of at most `limit` poses; how often each code is used."""
 
     @jax.jit
     @jax.default_matmul_precision("highest")
@@ -74,8 +124,7 @@ def evaluate_vq_mano(arguments: argparse.Namespace, report: command.Report) -> N
         pairs = ((made.keypoints, truth.keypoints), (made.vertices, truth.vertices))
         return tokens, *(jnp.linalg.norm(procrustes_align(*pair) - pair[1], axis=-1).mean(-1) for pair in pairs)
 
-    poses = record_poses(arguments.data, hand.name) if arguments.data else random_poses(arguments.hand_model)
-    counts, errors, left = np.zeros(len(tokenizer.codebook)), [], arguments.limit
+    counts, errors, left = np.zeros(len(tokenizer.codebook)), [], limit
     with tqdm(total=left, unit="pose", disable=None) as bar:
         for pose, betas in poses:
             tokens, *far = jax.device_get(reconstruct(pose, betas))
@@ -86,13 +135,26 @@ def evaluate_vq_mano(arguments: argparse.Namespace, report: command.Report) -> N
             left -= taken
             if left <= 0:
                 break
-    items = figures(np.concatenate(errors, axis=1), counts)
-    for item in items:
-        report.item(item, describe(item))
-    if arguments.out:
-        settings = {"data": Path(arguments.data).name if arguments.data else "random", "limit": arguments.limit}
-        document = {"suite": "vq_mano", "figures": items, "settings": settings, **command.environment()}
-        write_json(arguments.out / "figures.json", document)
+    return np.concatenate(errors, axis=1), counts
+
+
+def read_curves(runs: list[Path]) -> dict[str, dict[str, list[float]]]:
+    """Of each run, the steps at which held-out poses were measured and the figure `CURVE` at each.
+
+    Raises:
+      ConfigError: a folder is not that of a run.
+      InputError: a run has measured nothing.
+    """
+    curves = {}
+    for run in runs:
+        config, path = read_config(run), run / "metrics.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        found = [item for item in map(json.loads, lines) if f"eval/{CURVE}" in item]
+        if not found:
+            raise InputError(f"{path}: nothing of held-out poses; train vq_mano.py with --config.eval_every")
+        sizes = describe_sizes(config.network.tokens, config.quantizer.codes, config.quantizer.dim)
+        curves[sizes] = {"step": [item["step"] for item in found], CURVE: [item[f"eval/{CURVE}"] for item in found]}
+    return curves
 
 
 def figures(errors: np.ndarray, counts: np.ndarray) -> list[dict[str, Any]]:
@@ -109,7 +171,7 @@ def figures(errors: np.ndarray, counts: np.ndarray) -> list[dict[str, Any]]:
 def describe(item: dict[str, Any]) -> str:
     """One line of a figure."""
     interval = "" if "interval_95" not in item else " [{:.4g}, {:.4g}]".format(*item["interval_95"])
-    return f"{item['name']:12} {item['value']:.4g}{interval} of {item['poses']} poses"
+    return f"{item['name']:40} {item['value']:.4g}{interval} of {item['poses']} poses"
 
 
 def random_poses(hand_model: str) -> Iterator[Poses]:

@@ -7,6 +7,8 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from handjax.files import atomic_write
+
 DPI = 120
 
 
@@ -47,3 +49,21 @@ def plot_reliability(path: Path, curves: dict[str, dict[str, Any]]) -> None:
     axes.set(xlabel="confidence of tokens", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
     figure.savefig(path, dpi=DPI)
+
+
+def plot_curves(path: Path, curves: dict[str, dict[str, Any]], measure: str) -> None:
+    """How an error falls while tokenizers are trained.
+
+    Args:
+        path: of the picture.
+        curves: by name, values by "step" and `measure`.
+        measure: name of the error.
+    """
+    figure = Figure(figsize=(5, 3.2), layout="constrained")
+    axes = figure.subplots()
+    for name, curve in curves.items():
+        axes.plot(curve["step"], curve[measure], "o-", markersize=3, label=name)
+    axes.set(xlabel="step", ylabel=measure, yscale="log")
+    axes.legend()
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
