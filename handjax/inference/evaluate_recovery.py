@@ -12,6 +12,7 @@ from handjax.hand.model import HandModel
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.recovery import RecoveredSet
 from handjax.recovery.camera import project_to_crop
+from handjax.recovery.decoding import hidden_before
 from handjax.recovery.files import RecoveryModel
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.reading import Fixed, MeshReader
@@ -73,8 +74,7 @@ def _read(
         "placed": batch["keypoints_weight"] > 0,
         "box_side": batch["box_side"],
         "confidence": decoded.confidence,
-        # before the first iteration all are hidden, and after the last none
-        "hidden": jnp.roll(decoded.hidden.sum(-1), 1, axis=0).at[0].set(decoded.tokens.shape[1]).T,
+        "hidden": hidden_before(decoded).T,
         "iteration_confidence": decoded.mean_confidence.T,
         "token_right": decoded.tokens == reader.tokenize(fixed, batch["pose"]),
     }

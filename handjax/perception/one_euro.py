@@ -4,6 +4,8 @@ import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from handjax.hand.rotations import compose
+
 
 @flax.struct.dataclass
 class OneEuro:
@@ -61,6 +63,26 @@ def smooth(
     smoothed = state.value + _share(cutoff, rate) * (value - state.value)
     return FilterState(
         value=jnp.where(state.started, smoothed, value), speed=speed, started=jnp.ones_like(state.started)
+    )
+
+
+def smooth_turns(
+    settings: OneEuro, state: FilterState, turns: Float[Array, "*joints 3"], rate: Float[Array, ""] | float
+) -> FilterState:
+    """Takes one rotation vector of each joint more; as `smooth`, on SO(3).
+
+    The difference to the last value is the rotation that leads from it to the new one, a share of which is taken about
+    its axis (spherical interpolation); the speed is its length in radians a second. So no angle has a seam.
+
+    Source: Casiez, Roussel and Vogel, 1€ filter, CHI 2012, algorithm 1, with quaternions as in their VRPN version.
+    """
+    step = compose(-state.value, turns)
+    speed = jnp.where(state.started, step * rate, 0.0)
+    speed = state.speed + _share(settings.speed_cutoff, rate) * (speed - state.speed)
+    cutoff = settings.min_cutoff + settings.speed_weight * jnp.linalg.norm(speed, axis=-1, keepdims=True)
+    smoothed = compose(state.value, _share(cutoff, rate) * step)
+    return FilterState(
+        value=jnp.where(state.started, smoothed, turns), speed=speed, started=jnp.ones_like(state.started)
     )
 
 

@@ -36,9 +36,14 @@ class Decoded(NamedTuple):
     mean_confidence: Float[Array, "T batch"]
 
 
-def ranked(rank: int) -> Choose:
-    """Takes the token of a rank in place of the first: "Top-k-th" of Table 12; 1 is the most probable."""
-    return lambda key, logits: jax.lax.top_k(logits, rank)[1][..., -1]
+def ranked(rank: int | Int[Array, ""], last: int | None = None) -> Choose:
+    """Takes the token of a rank in place of the first: "Top-k-th" of Table 12.
+
+    Args:
+        rank: 1 is the most probable.
+        last: the highest rank there can be, of one that is traced.
+    """
+    return lambda key, logits: jax.lax.top_k(logits, int(rank) if last is None else last)[1][..., rank - 1]
 
 
 def among_the_likeliest(share: float = TOP_SHARE) -> Choose:
@@ -127,6 +132,11 @@ def hypotheses(
         return decode(predict, batch, length, codes, key, choose, iterations)
 
     return jax.vmap(draw)(jax.random.split(key, count))
+
+
+def hidden_before(decoded: Decoded) -> Int[Array, "T batch"]:
+    """How many tokens are hidden when each iteration begins: all of them at first (Fig. 9)."""
+    return jnp.roll(decoded.hidden.sum(-1), 1, axis=0).at[0].set(decoded.tokens.shape[-1])
 
 
 def joint_confidence(confidence: Float[Array, "batch L"]) -> Float[Array, "batch 16"]:

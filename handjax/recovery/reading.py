@@ -3,11 +3,12 @@
 import dataclasses
 from typing import Any, NamedTuple
 
+import jax
 from jaxtyping import Array, Float, Int, Key
 
 from handjax.hand.model import HandModel, PosedHand
 from handjax.hand.rotations import axis_angle_to_matrix
-from handjax.recovery.decoding import Decoded, Predict, decode
+from handjax.recovery.decoding import Decoded, Predict, decode, hypotheses
 from handjax.recovery.network import Context, RecoveryNetwork
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.quantizer import nearest_codes
@@ -72,6 +73,27 @@ class MeshReader:
         predict, context = self.predictor(params, images, cue)
         decoded = decode(predict, len(images), c.tokens, c.codes, key, **options)
         return self.pose(fixed, fixed.tokenizer["codebook"][decoded.tokens], context), decoded
+
+    def draw(
+        self,
+        params: Any,
+        fixed: Fixed,
+        images: Float[Array, "batch size size 3"],
+        cue: Float[Array, "batch 21 3"],
+        key: Key[Array, ""],
+        count: int,
+        **options: Any,
+    ) -> tuple[Recovered, Decoded]:
+        """Reads pictures once and draws several poses of each, by `decoding.hypotheses`; otherwise as `recover`.
+
+        Returns:
+            What `recover` returns with an axis of `count` before all others.
+        """
+        c = self.network.config
+        predict, context = self.predictor(params, images, cue)
+        decoded = hypotheses(predict, len(images), c.tokens, c.codes, key, count, **options)
+        codes = fixed.tokenizer["codebook"][decoded.tokens]
+        return jax.vmap(lambda each: self.pose(fixed, each, context))(codes), decoded
 
     def predictor(
         self, params: Any, images: Float[Array, "batch size size 3"], cue: Float[Array, "batch 21 3"]

@@ -55,6 +55,8 @@ def test_a_lower_rank_is_less_confident():
     logits = np.asarray(predict(jnp.full((BATCH, LENGTH), CODES)))
     np.testing.assert_array_equal(third.tokens, np.argsort(-logits, axis=-1)[..., 2])
     assert (third.confidence < first.confidence).all()
+    traced = jax.jit(lambda rank: decoding.ranked(rank, last=5)(jax.random.key(0), jnp.asarray(logits)))
+    np.testing.assert_array_equal(traced(3), third.tokens)
 
 
 def test_text_draws_among_the_likeliest_codes():

@@ -1,5 +1,7 @@
 """MMHMR with random weights, as small as it can be."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -14,15 +16,22 @@ ENCODER = {"width": 12, "depth": 1, "heads": 3}
 NETWORK = {"features": 16, "heads": 2, "points": 2, "graph_blocks": 1, "layers": 1, "head_layers": 1}
 
 
-def random_tokenizer(tokens: int = 16) -> Tokenizer:
-    """Tokens of 12 codes."""
+@functools.cache
+def random_tokenizer(tokens: int = 16, codes: int = CODES) -> Tokenizer:
+    """Tokens of few codes."""
     network = VQMano(tokens=tokens, width=8, blocks=1, dim=4)
     params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, 16, 3, 3)))["params"]
-    return Tokenizer(network, params, jax.random.normal(jax.random.key(1), (CODES, 4)), "open_hand")
+    return Tokenizer(network, params, jax.random.normal(jax.random.key(1), (codes, 4)), "open_hand")
 
 
-def random_model() -> RecoveryModel:
+def tiny_network(codes: int = CODES) -> RecoveryNetwork:
     """The transformer on top of it."""
-    network = RecoveryNetwork(RecoveryConfig(tokens=16, codes=CODES, encoder=ViTConfig(**ENCODER), **NETWORK))
+    return RecoveryNetwork(RecoveryConfig(tokens=16, codes=codes, encoder=ViTConfig(**ENCODER), **NETWORK))
+
+
+@functools.cache
+def random_model(codes: int = CODES) -> RecoveryModel:
+    """Both, untrained."""
+    network = tiny_network(codes)
     params = jax.jit(network.init)(jax.random.key(2), *example_inputs(network))["params"]
-    return RecoveryModel(network, params, random_tokenizer())
+    return RecoveryModel(network, params, random_tokenizer(codes=codes))
