@@ -25,7 +25,7 @@ from handjax.conditions.crops import MODEL_CROP_SCALE, box_side, crop_image, han
 from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images, read_image
-from handjax.inference.reconstruct import HandReconstructor, keypoints_2d
+from handjax.inference.reconstruct import HandReconstructor
 from handjax.metrics.features import BATCH, FeatureExtractor, image_features, make_extractor
 from handjax.metrics.hands import FoundHand, HandMatch, hand_figures, keypoint_distance
 from handjax.perception import DetectedHand, HandDetector
@@ -116,7 +116,7 @@ def read_by_mesh(reconstructor: HandReconstructor, image: Image, hand: DetectedH
     Raises:
         InputError: the hand is too small.
     """
-    return keypoints_2d(reconstructor.read(image, hand, with_cue=False), image.shape[:2])
+    return reconstructor.read(image, hand, with_cue=False).places
 
 
 def read_errors(readers: Mapping[str, Reader], pair: tuple[Image, Image], hand: DetectedHand) -> dict[str, float]:

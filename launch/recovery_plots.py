@@ -30,7 +30,8 @@ def plot_decoding(path: Path, hidden: Float[np.ndarray, " T"], confidence: Float
     right.plot(iterations, confidence, "o-", color="tab:green")
     right.set_ylabel("mean confidence", color="tab:green")
     right.set_ylim(0, 1)
-    figure.savefig(path, dpi=DPI)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
 
 
 def plot_reliability(path: Path, curves: dict[str, dict[str, Any]]) -> None:
@@ -48,7 +49,8 @@ def plot_reliability(path: Path, curves: dict[str, dict[str, Any]]) -> None:
         axes.plot(np.asarray(curve["confidence"])[held], np.asarray(curve["frequency"])[held], "o-", label=name)
     axes.set(xlabel="confidence of tokens", ylabel="share that is right", xlim=(0, 1), ylim=(0, 1))
     axes.legend()
-    figure.savefig(path, dpi=DPI)
+    with atomic_write(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
 
 
 def plot_curves(path: Path, curves: dict[str, dict[str, Any]], measure: str) -> None:
