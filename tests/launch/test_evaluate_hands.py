@@ -154,7 +154,7 @@ def test_the_landmark_network_reads_a_moved_hand_as_moved():
     readers = evaluate_hands.make_readers()
     assert evaluate_hands.read_errors(readers, (image, image), hand) == {"self": 0}
     error = evaluate_hands.read_errors(readers, (moved, image), hand)["self"]
-    assert error == pytest.approx(np.hypot(down, right), abs=0.05 * side)
+    assert error == pytest.approx(np.hypot(down, right), abs=0.05 * float(side))
 
 
 def test_a_network_of_meshes_judges_without_being_told_keypoints(tmp_path):
