@@ -29,8 +29,14 @@ from launch.bench_mghand import VARIANTS, draw_wishes, load_pair, make, with_set
 ROWS, ACROSS = 12, 2
 SHOWN = ("visual", "textual", "both")
 MASK_COLOR = np.array([0, 120, 255])
-FIGURES = {"confidence, misses 0": "confidence, misses 0", "implausible (whole)": "implausible, of judged"}
-SWEPT = {"textual": "v (textual alone)", "visual": "w (visual alone)", "threshold": "detector threshold", "every": "n"}
+FIGURES = {"change of confidence": "change of confidence", "implausible (keypoints)": "implausible by keypoints"}
+SWEPT = {
+    "textual": "v (textual alone)",
+    "visual": "w (visual alone)",
+    "threshold": "detector threshold",
+    "cap": "cap of the mask",
+    "every": "n",
+}
 
 
 def main() -> None:
@@ -85,8 +91,11 @@ def read_figures(path: Path | None, benchmark: str) -> dict[str, dict[str, Any]]
 
 
 def draw_sweeps(items: dict[str, dict[str, Any]], path: Path) -> None:
-    """Draws confidence and implausible hands over each setting, and the guide's log over the steps."""
-    figure = Figure(figsize=(16, 6.4), layout="constrained")
+    """Draws the change of confidence and implausible hands over each setting, and the guide's log over the steps.
+
+    Dashed is the unguided: no change, and its implausible hands.
+    """
+    figure = Figure(figsize=(18, 6.4), layout="constrained")
     axes = figure.subplots(2, len(SWEPT) + 1)
     for column, (setting, label) in enumerate(SWEPT.items()):
         for row, (figures, words) in enumerate(FIGURES.items()):
@@ -99,7 +108,8 @@ def draw_sweeps(items: dict[str, dict[str, Any]], path: Path) -> None:
             middle = [item["ours"] for item in points]
             bars = np.abs(np.array([item["interval_95"] for item in points]).T - middle)
             axes[row, column].errorbar(values, middle, bars, marker="o", capsize=3)
-            axes[row, column].axhline(items[f"mghand none, {figures}"]["ours"], color="grey", linestyle="--")
+            unguided = 0.0 if figures == "change of confidence" else items[f"mghand none, {figures}"]["ours"]
+            axes[row, column].axhline(unguided, color="grey", linestyle="--")
             axes[row, column].set(xlabel=label, ylabel=words)
     draw_log(axes[:, -1], items["mghand both, by step"])
     path.parent.mkdir(parents=True, exist_ok=True)
