@@ -21,7 +21,7 @@ from handjax.diffusion.inpainting import text_to_image
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
 from handjax.diffusion.samplers import DDIM
 from handjax.diffusion.sampling import guided_denoise
-from handjax.diffusion.schedules import NoiseLevel
+from handjax.diffusion.schedules import NoiseLevel, NoiseSchedule
 from handjax.diffusion.shapes import SHAPES_ONLY
 from handjax.diffusion.taesd import TAESD
 from handjax.guidance.discriminator import Discriminator, DiscriminatorConfig, head_shapes
@@ -138,7 +138,7 @@ def peaks(way: Way, makes: Mapping[str, float], model_gib: float, guide_gib: flo
 def kinds_of(way: Way) -> dict[str, int]:
     """How often each kind of step is taken besides the sampler's own."""
     settings = way.settings
-    sampler = DDIM(load_stable_diffusion(MODEL).schedule, STEPS)
+    sampler = DDIM(NoiseSchedule(), STEPS)
     inside = sum(settings.window[0] <= t <= settings.window[1] for t in sampler.trajectory().timesteps)
     pushes, looks = math.ceil(inside / settings.every), math.ceil(inside / settings.mask.every)
     return {f"{way.decoder}look": looks, "textual": pushes, f"{way.decoder}{way.visual}": pushes}
@@ -188,13 +188,19 @@ def guide_parts(
     once = dataclasses.replace(settings, every=1, mask=dataclasses.replace(settings.mask, every=2**30))
     weights = (guide.replace(settings=once), model, z, context)
     start = guide.start(z)
-    compiled = jax.jit(guided).lower(*weights, start, FIRST).compile()
-    looked, _ = compiled(*weights, start, FIRST)
+    leaves, structure = jax.tree.flatten(start)
+    compiled = jax.jit(partial(guided, structure)).lower(*weights, leaves, FIRST).compile()
     gib = ahead.memory_of(compiled).temporaries / GIB
-    parts = {"look": Part(partial(compiled, *weights, start, FIRST), gib)}
+
+    def take(log: MGHandLog, level: NoiseLevel):
+        after, x0 = compiled(*weights, jax.tree.leaves(log), level)
+        return jax.tree.unflatten(structure, after), x0
+
+    looked, _ = take(start, FIRST)
+    parts = {"look": Part(partial(take, start, FIRST), gib)}
     for name in hands:
         log = dataclasses.replace(looked, mask=mask_of(start.mask, HANDS[name], settings.mask))
-        parts[name] = Part(partial(compiled, *weights, log, SECOND), gib)
+        parts[name] = Part(partial(take, log, SECOND), gib)
     return parts
 
 
@@ -217,9 +223,11 @@ def step(model: StableDiffusion, z, context):
     return denoiser(model, z, context)(z, FIRST)
 
 
-def guided(guide: MGHandGuide, model: StableDiffusion, z, context, log: MGHandLog, level: NoiseLevel):
-    """What the guide adds to a step."""
-    return guide.steer(model.decode, context)(log, z, level, 0.5 * z, denoiser(model, z, context))
+def guided(structure: Any, guide: MGHandGuide, model: StableDiffusion, z, context, leaves, level: NoiseLevel):
+    """What the guide adds to a step; its log comes and goes as leaves, whose memory the compiler can account for."""
+    log = jax.tree.unflatten(structure, leaves)
+    log, x0 = guide.steer(model.decode, context)(log, z, level, 0.5 * z, denoiser(model, z, context))
+    return jax.tree.leaves(log), x0
 
 
 def mask_of(empty: HandMask, boxes: list[tuple[float, ...]], settings: MaskSettings) -> HandMask:
