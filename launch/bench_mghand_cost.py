@@ -7,7 +7,7 @@ are given, for random weights draw none. The kinds take turns, so that all see t
 import dataclasses
 import math
 import statistics
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from handjax.adapters.lora import initial_factors, lora_of
-from handjax.diffusion.configs import TAESDConfig
+from handjax.diffusion.configs import TAESDConfig, VAEConfig
 from handjax.diffusion.inpainting import text_to_image
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
 from handjax.diffusion.samplers import DDIM
@@ -38,7 +38,8 @@ from launch.timing import seconds, summary
 MODEL = f"{SHAPES_ONLY}stable-diffusion-v1-5/stable-diffusion-v1-5"
 SIDE, STEPS, SCALE, RANK = 512, 100, 7.5, 4
 ONE, TWO, LARGE = "one hand", "two hands", "a large hand"
-HANDS = {
+Box = tuple[float, float, float, float]
+HANDS: dict[str, list[Box]] = {
     ONE: [(180.0, 200.0, 320.0, 340.0)],
     TWO: [(180.0, 200.0, 320.0, 340.0), (330.0, 60.0, 470.0, 200.0)],
     LARGE: [(100.0, 110.0, 400.0, 410.0)],
@@ -79,7 +80,7 @@ WAYS = {
 
 
 class Part(NamedTuple):
-    """One kind of step, compiled: takes it once; GiB that it makes on its way, by the compiler's account."""
+    """One kind of step: takes it once; GiB that its program makes on its way, by the compiler's account."""
 
     take: Callable[[], Any]
     gib: float
@@ -94,7 +95,9 @@ def bench_mghand_cost(runs: int, model: str = MODEL, side: int = SIDE) -> Iterat
         side: of the pictures in pixels.
     """
     full = drawn(load_stable_diffusion(model))
-    models, guide = {"": full, SMALL: with_small_decoder(full)}, draw_guide(full)
+    taesd, params = small_decoder(full.vae.config)
+    models = {"": full, SMALL: dataclasses.replace(full, vae=taesd, vae_params=params)}
+    guide = draw_guide(full)
     parts = make_parts(models, guide, side)
     times: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(runs):
@@ -131,7 +134,7 @@ def peaks(way: Way, makes: Mapping[str, float], model_gib: float, guide_gib: flo
     return {
         "peak_gib": model_gib + guide_gib + max(makes[kind] for kind in (*plain, *kinds_of(way))),
         "peer_peak_gib": model_gib + max(makes[kind] for kind in plain),
-        "peak_of": "all weights, and what the step makes that makes most",
+        "peak_of": "all weights, and what the program of one step makes, the most of them",
     }
 
 
@@ -186,7 +189,7 @@ def guide_parts(
     """
     # looks in the first step alone, and works its move out in every step that has a hand
     once = dataclasses.replace(settings, every=1, mask=dataclasses.replace(settings.mask, every=2**30))
-    weights = (guide.replace(settings=once), model, z, context)
+    weights = (dataclasses.replace(guide, settings=once), model, z, context)
     start = guide.start(z)
     leaves, structure = jax.tree.flatten(start)
     compiled = jax.jit(partial(guided, structure)).lower(*weights, leaves, FIRST).compile()
@@ -230,10 +233,10 @@ def guided(structure: Any, guide: MGHandGuide, model: StableDiffusion, z, contex
     return jax.tree.leaves(log), x0
 
 
-def mask_of(empty: HandMask, boxes: list[tuple[float, ...]], settings: MaskSettings) -> HandMask:
+def mask_of(empty: HandMask, boxes: Sequence[Box], settings: MaskSettings) -> HandMask:
     """The mask after a look that has found hands in these boxes."""
     given = np.zeros(empty.boxes.shape, np.float32)
-    given[:, : len(boxes)] = np.float32(boxes) * empty.pixels.shape[1] / SIDE
+    given[:, : len(boxes)] = np.array(boxes) * empty.pixels.shape[1] / SIDE
     return empty.grown(jnp.asarray(given), jnp.arange(settings.hands)[None] < len(boxes), settings)
 
 
@@ -247,21 +250,21 @@ def draw_guide(model: StableDiffusion) -> MGHandGuide:
     return jax.device_put(guide)
 
 
-def with_small_decoder(model: StableDiffusion) -> StableDiffusion:
-    """The model with a random autoencoder of TAESD's sizes, of as many levels as the model's own has."""
-    factor, published = model.vae.config.factor, TAESDConfig()
-    levels = factor.bit_length()
-    config = dataclasses.replace(
-        published,
-        latent_channels=model.vae.config.latent_channels,
-        encoder_block_out_channels=published.encoder_block_out_channels[:levels],
-        decoder_block_out_channels=published.decoder_block_out_channels[-levels:],
-        num_encoder_blocks=published.num_encoder_blocks[:levels],
-        num_decoder_blocks=published.num_decoder_blocks[-levels:],
+def small_decoder(config: VAEConfig) -> tuple[TAESD, Any]:
+    """A random autoencoder of TAESD's sizes, of as many levels as a model's own has."""
+    levels, published = config.factor.bit_length(), TAESDConfig()
+    taesd = TAESD(
+        dataclasses.replace(
+            published,
+            latent_channels=config.latent_channels,
+            encoder_block_out_channels=published.encoder_block_out_channels[:levels],
+            decoder_block_out_channels=published.decoder_block_out_channels[-levels:],
+            num_encoder_blocks=published.num_encoder_blocks[:levels],
+            num_decoder_blocks=published.num_decoder_blocks[-levels:],
+        )
     )
-    taesd = TAESD(config)
-    shapes = jax.eval_shape(taesd.init, jax.random.key(0), jnp.zeros((1, factor, factor, config.in_channels)))
-    return model.replace(vae=taesd, vae_params=drawn(shapes["params"]))
+    picture = jnp.zeros((1, config.factor, config.factor, published.in_channels))
+    return taesd, drawn(jax.eval_shape(taesd.init, jax.random.key(0), picture)["params"])
 
 
 def drawn(shapes: Any) -> Any:

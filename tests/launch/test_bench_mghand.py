@@ -15,7 +15,7 @@ from launch.assets import mghand_picture
 from launch.bench import describe
 from launch.bench_discriminator import told_apart
 from launch.bench_mghand import Made, compare, decibels
-from launch.bench_mghand_cost import Way, gib_of, kinds_of, peaks, total_item, with_small_decoder
+from launch.bench_mghand_cost import Way, gib_of, kinds_of, peaks, small_decoder, total_item
 from launch.judge import Verdicts, verdicts_of
 
 RNG = np.random.default_rng(0)
@@ -129,11 +129,8 @@ def test_weights_that_a_step_does_not_use_stay_in_memory():
 
 def test_the_small_decoder_is_of_taesds_sizes():
     """The published encoder has 1,222,532 parameters, the decoder 1,222,531."""
-    large = SimpleNamespace(
-        vae=SimpleNamespace(config=VAEConfig(block_out_channels=(128, 256, 512, 512))), replace=SimpleNamespace
-    )
-    small = with_small_decoder(large)
-    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in small.vae_params.items()}
+    _, params = small_decoder(VAEConfig(block_out_channels=(128, 256, 512, 512)))
+    counts = {name: sum(leaf.size for leaf in jax.tree.leaves(part)) for name, part in params.items()}
     assert counts == {"encoder": 1_222_532, "decoder": 1_222_531}
 
 
