@@ -169,7 +169,7 @@ def test_a_followed_hand_is_not_looked_for_again(toy):
     z = noise()
     (log, _), _ = call(toy, z)
     assert log.followed.all()
-    (log, _), _ = call(toy, z.at[:, 0, 0].set(-1000), log=log)
+    (log, _), _ = call(toy, z.at[:, 0, 0].set(-1000), TIMESTEP - 1, log)
     assert log.pushed.tolist() == [2, 2] and not log.missed.any()
 
 
@@ -220,7 +220,8 @@ def test_a_sampler_with_a_window_it_never_visits_is_the_sampler_without(toy, sam
     plain, _ = sample(sampler, denoise, z, jax.random.key(0))
     away = toy.replace(settings=dataclasses.replace(toy.settings, window=(0.2, 0.4)))
     same, log = sample(sampler, denoise, z, jax.random.key(0), **steered(away, decode, TEXT, z))
-    np.testing.assert_array_equal(plain, same)
+    np.testing.assert_allclose(plain, same, rtol=0, atol=1e-6)  # two programs may round otherwise
+    assert not log.pushed.any()
     inside, log = sample(sampler, denoise, z, jax.random.key(0), **steered(toy, decode, TEXT, z))
     visited = sum(614 <= t <= 814 for t in sampler.trajectory().timesteps)
     assert log.pushed.tolist() == [visited] * 2 and visited >= 2
