@@ -51,7 +51,7 @@ class Captions:
         if (folder / "captions.json").is_file():
             given |= _read_json(folder / "captions.json")
         if refined:
-            given |= _read_refined(refined, folder)
+            given |= read_refined(refined, folder)
         return cls(given, template)
 
     def given_to(self, name: str) -> str:
@@ -108,8 +108,15 @@ def _read_json(path: Path) -> dict[str, str]:
     return captions
 
 
-def _read_refined(path: Path, folder: Path) -> dict[str, str]:
-    """The captions of a JSON-lines file whose paths are relative to it, of the photos in `folder`."""
+def read_refined(path: Path, folder: Path) -> dict[str, str]:
+    """Reads a file of `launch.caption`: JSON lines, whose paths are relative to it.
+
+    Returns:
+      The captions of photos in the folder, whose paths are relative to that.
+
+    Raises:
+      InputError: it cannot be read as that, or has no caption of such a photo.
+    """
     captions = {}
     try:
         for line in path.read_text("utf-8").splitlines():

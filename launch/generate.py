@@ -1,6 +1,7 @@
 """Makes pictures from prompts: `python -m launch.generate PROMPT… --out DIR`.
 
-Writes DIR/PROMPT-SEED.png; each file carries, as PNG text "handjax", the prompt, the seed and all settings.
+Writes DIR/PROMPT-SEED.png; each file carries, as PNG text "handjax", the prompt, the seed, all settings and what guides
+did. No safety checker is run, whichever the model names.
 A prompt may weigh its words: (more), (much more:1.4), [less]; BREAK starts another chunk.
 """
 
@@ -18,6 +19,7 @@ from jaxtyping import UInt8
 from tqdm import tqdm
 
 from handjax.anatomy.head import HandHead
+from handjax.diffusion.model import ASSETS, find_model
 from handjax.errors import ConfigError, InputError
 from handjax.images import write_image
 from handjax.inference.best import Rank, anatomy_rank, best_of
@@ -29,6 +31,7 @@ from handjax.perception.margin import add_margin, detect_with_margin
 from launch import command
 from launch.estimates import Estimates
 from launch.generator import add_model_arguments, load_generator
+from launch.guidance_plot import plot_log
 
 SEEDS = 2**32
 LONGEST_NAME = 50
@@ -39,8 +42,11 @@ def main() -> int:
     """Makes every picture; prints where each is."""
     arguments = _parse_arguments()
     wishes = read_wishes(arguments)
+    if arguments.plot and "mghand" not in (arguments.guidance or ()):
+        raise ConfigError("--plot is of no use without --guidance mghand; add it or leave it out")
     report = command.Report("generate", arguments.json)
     generator, provenance = load_generator(arguments)
+    warn_of_no_checker(arguments.model)
     estimates = Estimates(arguments.out, tuple(arguments.estimates)) if arguments.estimates else None
     generator = estimates.recording(generator) if estimates else generator
     detector = HandDetector.load()
@@ -49,18 +55,31 @@ def main() -> int:
         made = generator.steered(wishes)
         for candidates in zip(*[made] * arguments.best_of, strict=True):
             (wish, image, told), chosen = choose(candidates, lambda picture: by_anatomy(add_margin(picture)))
-            item = dataclasses.asdict(wish) | {"provenance": provenance}
+            guidance = provenance["guidance"] and provenance["guidance"] | told
+            item = dataclasses.asdict(wish) | {"provenance": provenance, "guidance": guidance}
             output = arguments.out / file_name(wish)
             write_image(output, image, text={"handjax": json.dumps(item)})
             if estimates:
                 estimates.write(generator, output, wish.prompt, told)
+            if arguments.plot:
+                plot_log(output.with_suffix(".svg"), told["log"])
             hands = [hand_item(hand) for hand in detect_with_margin(detector, image)]
-            guidance = provenance["guidance"] and provenance["guidance"] | told
-            item |= {"output": str(output), "hands": hands, "guidance": guidance, "best_of": chosen}
+            item |= {"output": str(output), "hands": hands, "best_of": chosen}
             with bar.external_write_mode(file=sys.stdout):
-                report.item(item, str(output))
+                report.item(item, line(output, told))
             bar.update(len(candidates))
     return report.finish()
+
+
+def warn_of_no_checker(model: str) -> None:
+    """Says of any model but the embedded ones, which know nothing but hands, that nobody checks its pictures."""
+    if find_model(model).parent != ASSETS:
+        print(f"warning: {model}: no safety checker is run, whichever the model names", file=sys.stderr)
+
+
+def line(output: Path, told: dict[str, Any]) -> str:
+    """Where the picture is and, of a guide that has a status, that and the mask's last area."""
+    return f"{output}  {told['status']}, mask {told['mask_area']:.0%}" if "status" in told else str(output)
 
 
 def choose(candidates: Sequence[Made], rank: Rank) -> tuple[Made, dict[str, Any] | None]:
@@ -138,6 +157,7 @@ def _parse_arguments() -> argparse.Namespace:
         "captions.json: generated hands for mghand_discriminator.py",
     )
     add_model_arguments(parser)
+    add("--plot", action="store_true", help="also draw MGHanD's log by step, PROMPT-SEED.svg")
     add("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args()
     arguments.batch = max(arguments.batch, arguments.best_of)  # candidates are made together

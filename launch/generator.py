@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from handjax.adapters.controlnet import ControlNet
-from handjax.adapters.files import load_controlnet
-from handjax.adapters.lora import merge, to_lora
+from handjax.adapters.files import load_controlnet, load_lora
+from handjax.adapters.lora import merge
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
 from handjax.diffusion.samplers import SAMPLERS, Sampler
 from handjax.diffusion.schedules import NoiseSchedule
@@ -22,8 +22,6 @@ from handjax.errors import ConfigError, InputError, WeightsError
 from handjax.images import read_image, resize
 from handjax.inference.generate import Control, Generator
 from handjax.training.checkpoints import content_hash
-from handjax.weights.lora import read_lora
-from handjax.weights.names import module_names
 from launch import command
 from launch.guidance import add_guidance_arguments, describe_guidance, load_guide, read_guidance
 
@@ -167,9 +165,8 @@ def make_sampler(arguments: argparse.Namespace, schedule: NoiseSchedule) -> Samp
 def add_lora(model: StableDiffusion, path: Path, scale: float) -> StableDiffusion:
     """Merges the LoRA of a file, `scale` times, into the networks it is for."""
     params = {"unet": model.unet_params, "text_encoder": model.text_params}
-    factors = read_lora(path, {part: module_names(tree) for part, tree in params.items()})
-    for part, found in factors.items():
-        params[part] = merge(params[part], [to_lora(found, scale)])
+    for part, lora in load_lora(path, params, scale).items():
+        params[part] = merge(params[part], [lora])
     return dataclasses.replace(model, unet_params=params["unet"], text_params=params["text_encoder"])
 
 

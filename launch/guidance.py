@@ -2,15 +2,17 @@
 
 import argparse
 import dataclasses
-import math
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from handjax.adapters.lora import LoRA, check_lora, to_lora
+from handjax.adapters.files import load_lora
+from handjax.adapters.lora import LoRA
 from handjax.diffusion.model import ASSETS, StableDiffusion
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering
+from handjax.diffusion.schedules import NoiseSchedule
 from handjax.errors import ConfigError, WeightsError
 from handjax.guidance.anatomy import AnatomyGuide, AnatomySettings
 from handjax.guidance.discriminator import Discriminator, load_discriminator
@@ -22,12 +24,10 @@ from handjax.perception.flax_backend import load_weights
 from handjax.tasks.slider import FILES
 from handjax.training.checkpoints import content_hash
 from handjax.training.remat import POLICIES
-from handjax.weights.lora import read_lora
-from handjax.weights.names import module_names
 
 NAMES = ("anatomy", "mghand")
 THROUGH = ("denoiser", "latent")
-MASK_SHARES = ("threshold", "dilation", "cap")
+LAST_TIMESTEP = NoiseSchedule.num_train_timesteps - 1
 EMBEDDED = ASSETS / "mghand"
 """Discriminator and adapter of the embedded model, which guide where no others are named."""
 
@@ -125,18 +125,20 @@ def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
     """
     # MGHanD first: it compares the adapter's noise with the model's own, which no guide has moved yet
     names = [name for name in ("mghand", "anatomy") if name in (arguments.guidance or ())]
-    files = ("mghand_lora", "mghand_discriminator")
-    given = [f"--{name.replace('_', '-')}" for name in files if getattr(arguments, name)]
-    if "mghand" not in names and given:
-        raise ConfigError(f"{given[0]} is of no use without --guidance mghand; add it or leave it out")
+    for name in NAMES:
+        given = [] if name in names else _given(arguments, name)
+        if given:
+            raise ConfigError(f"{given[0]} is of no use without --guidance {name}; add it or leave it out")
     lora, discriminator = arguments.mghand_lora, arguments.mghand_discriminator
-    if "mghand" in names and not given:
+    if "mghand" in names and not (lora or discriminator):
         if not (EMBEDDED / FILES["peft"]).is_file() or not (EMBEDDED / "config.json").is_file():
             raise ConfigError(
                 "--guidance mghand needs --mghand-lora FILE, --mghand-discriminator DIR or both; launch.assets.mghand "
                 "makes a pair for the embedded model"
             )
         lora, discriminator = EMBEDDED / FILES["peft"], EMBEDDED
+    if arguments.mghand_dino and not discriminator:
+        raise ConfigError("--mghand-dino is of no use without --mghand-discriminator; add it or leave it out")
     read = {"anatomy": _read_anatomy, "mghand": _read_mghand}
     if not names:
         return None
@@ -149,6 +151,19 @@ def read_guidance(arguments: argparse.Namespace) -> Guidance | None:
     )
 
 
+def _given(arguments: argparse.Namespace, name: str) -> list[str]:
+    """The options of a guide that are not as they are where nothing is asked for."""
+    parser = argparse.ArgumentParser()
+    add_guidance_arguments(parser)
+    untouched = vars(parser.parse_args([]))
+    own = [key for key in untouched if key.startswith(f"{name}_")]
+    return [_option(key) for key in own if getattr(arguments, key) != untouched[key]]
+
+
+def _option(key: str) -> str:
+    return f"--{key.replace('_', '-')}"
+
+
 def _read_anatomy(arguments: argparse.Namespace) -> AnatomySettings:
     _check(arguments, "anatomy", at_least_1=("every", "recurrences", "hands", "cells"), at_least_0=("scale", "keep"))
     return AnatomySettings(**_asked(arguments, "anatomy", AnatomySettings), normalize=not arguments.anatomy_raw)
@@ -156,7 +171,7 @@ def _read_anatomy(arguments: argparse.Namespace) -> AnatomySettings:
 
 def _read_mghand(arguments: argparse.Namespace) -> MGHandSettings:
     whole = ("every", "recurrences", "cells", "look_every", "hands")
-    _check(arguments, "mghand", at_least_1=whole, at_least_0=("textual", "visual", *MASK_SHARES))
+    _check(arguments, "mghand", whole, at_least_0=("textual", "visual", "dilation"), shares=("threshold", "cap"))
     mask = _asked(arguments, "mghand", MaskSettings) | {"every": arguments.mghand_look_every}
     settings = _asked(arguments, "mghand", MGHandSettings) | {"mask": MaskSettings(**mask)}
     return MGHandSettings(**settings, masked=not arguments.mghand_unmasked)
@@ -169,13 +184,25 @@ def _asked(arguments: argparse.Namespace, prefix: str, settings: type) -> dict[s
     return asked | {"window": tuple(sorted(asked["window"]))} if "window" in asked else asked
 
 
-def _check(arguments: argparse.Namespace, prefix: str, at_least_1: Sequence[str], at_least_0: Sequence[str]) -> None:
-    for least, names in ((1, at_least_1), (0, at_least_0)):
+def _check(
+    arguments: argparse.Namespace,
+    prefix: str,
+    at_least_1: Sequence[str],
+    at_least_0: Sequence[str],
+    shares: Sequence[str] = (),
+) -> None:
+    for names, least, most, words in (
+        (at_least_1, 1, sys.float_info.max, "at least 1"),
+        (at_least_0, 0, sys.float_info.max, "0 or more"),
+        (shares, 0, 1, "from 0 to 1"),
+    ):
         for name in names:
             value = getattr(arguments, f"{prefix}_{name}")
-            if value is not None and not least <= value < math.inf:
-                option = f"--{prefix}-{name.replace('_', '-')}"
-                raise ConfigError(f"{option} is {value}; it must be {'at least 1' if least else '0 or more'}")
+            if value is not None and not least <= value <= most:
+                raise ConfigError(f"{_option(f'{prefix}_{name}')} is {value}; it must be {words}")
+    low, high = getattr(arguments, f"{prefix}_window")
+    if not all(0 <= t <= LAST_TIMESTEP for t in (low, high)):
+        raise ConfigError(f"--{prefix}-window is {low:g} {high:g}; timesteps are from 0 to {LAST_TIMESTEP}")
 
 
 def load_guide(guidance: Guidance | None, model: StableDiffusion, sampler: Sampler) -> Steering | None:
@@ -199,10 +226,28 @@ def load_guide(guidance: Guidance | None, model: StableDiffusion, sampler: Sampl
         if name == "anatomy":
             guides.append(AnatomyGuide(weights, settings))
         else:
-            lora = load_unet_lora(guidance.lora, model) if guidance.lora else None
-            critic = _load_critic(guidance, model) if guidance.discriminator else None
+            lora, critic = load_pair(guidance, model)
             guides.append(MGHandGuide(weights, lora, critic, settings, sampler.steps, model.vae.config.factor))
     return guides[0] if len(guides) == 1 else Together(tuple(guides))
+
+
+def load_pair(guidance: Guidance, model: StableDiffusion) -> tuple[LoRA | None, Discriminator | None]:
+    """MGHanD's adapter and discriminator, those that are asked for.
+
+    Raises:
+      WeightsError: a file is missing, damaged, or of another model.
+      ConfigError, BackendError: as `load_guide`.
+    """
+    try:
+        lora = load_unet_lora(guidance.lora, model) if guidance.lora else None
+        return lora, _load_critic(guidance, model) if guidance.discriminator else None
+    except WeightsError as error:
+        if guidance.discriminator != EMBEDDED:
+            raise
+        raise WeightsError(
+            "--guidance mghand: the carried adapter and discriminator are of the embedded model and do not fit this "
+            "one; name its own with --mghand-lora FILE, --mghand-discriminator DIR or both"
+        ) from error
 
 
 def load_unet_lora(path: Path, model: StableDiffusion) -> LoRA:
@@ -211,18 +256,17 @@ def load_unet_lora(path: Path, model: StableDiffusion) -> LoRA:
     Raises:
       WeightsError: the file is missing or damaged, of another model, or changes the text encoder too.
     """
-    modules = {"unet": module_names(model.unet_params), "text_encoder": module_names(model.text_params)}
-    factors = read_lora(path, modules)
-    if set(factors) != {"unet"}:
+    loras = load_lora(path, {"unet": model.unet_params, "text_encoder": model.text_params})
+    if set(loras) != {"unet"}:
         raise WeightsError(f"{path}: changes more than the UNet, which no mask can hold; give an adapter of it alone")
-    lora = to_lora(factors["unet"])
-    check_lora(model.unet_params, lora)
-    return lora
+    return loras["unet"]
 
 
 def _load_critic(guidance: Guidance, model: StableDiffusion) -> Discriminator:
     folder = Path(str(guidance.discriminator))
     critic = load_discriminator(folder, guidance.dino, guidance.allow_pickle)
+    if guidance.dino and critic.config.backbone != "dino_vits16":
+        raise ConfigError(f"--mghand-dino is of no use to {folder}, which reads {critic.config.backbone}; leave it out")
     reads, gives = critic.config.text_channels, model.text_encoder.config.hidden_size
     if reads != gives:
         raise WeightsError(

@@ -125,8 +125,9 @@ def _job(arguments: argparse.Namespace) -> "Job":
 
     dataset, folder = _dataset(arguments.input)
     splits = tuple(filter(None, arguments.splits.split(",")))
+    captions = Path(arguments.captions) if arguments.captions else None
     if dataset:
-        return DatasetJob(dataset, folder, splits, arguments.limit, arguments.paper_eval, arguments.mano)
+        return DatasetJob(dataset, folder, splits, arguments.limit, arguments.paper_eval, arguments.mano, captions)
     if arguments.input.startswith(RENDERED):
         count, seed = _rendered_numbers(arguments.input)
         return RenderedJob(min(count, arguments.limit or count), seed, eval_fraction=arguments.eval_fraction)
@@ -153,7 +154,7 @@ def _job(arguments: argparse.Namespace) -> "Job":
         licence=arguments.licence or None,
         max_hands=arguments.max_hands,
         eval_fraction=arguments.eval_fraction,
-        captions=Path(arguments.captions) if arguments.captions else None,
+        captions=captions,
     )
 
 
@@ -188,8 +189,10 @@ def _dataset(text: str) -> tuple[str, str]:
 def _check(arguments: argparse.Namespace) -> None:
     """Only an earlier result of this command may be replaced, and never a folder that holds the photos."""
     output, source = arguments.output, arguments.input
-    if arguments.captions and not Path(source).is_dir():
-        raise ConfigError(f"--captions {arguments.captions}: is for a folder of photos, which {source} is not")
+    if arguments.captions and not (_dataset(source)[0] or Path(source).is_dir()):
+        raise ConfigError(
+            f"--captions {arguments.captions}: is for photos and published data sets, which {source} is not"
+        )
     if not 0 <= arguments.eval_fraction < 1:
         raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
     if arguments.workers < 0:
@@ -226,7 +229,10 @@ def _parse_arguments() -> argparse.Namespace:
         "or a .txt beside each photo, or from the hand's pose",
     )
     parser.add_argument(
-        "--captions", default="", metavar="FILE.jsonl", help="of photos: what launch.caption wrote, before all others"
+        "--captions",
+        default="",
+        metavar="FILE.jsonl",
+        help="of photos and published data sets: what launch.caption wrote, before all others",
     )
     parser.add_argument("--licence", default="", help="licence of the photos, kept in every record")
     parser.add_argument("--max-hands", type=int, default=2, metavar="N", help="hands to look for in each photo")

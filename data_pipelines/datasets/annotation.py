@@ -23,12 +23,14 @@ class Sample:
       picture: the file.
       entry: what the annotation files hold for it, of whatever form the data set's own `hands` takes.
       others: further files that belong to it, such as a mask.
+      caption: of the whole picture, which takes the place of those of its hands.
     """
 
     name: str
     picture: Path
     entry: Any
     others: tuple[Path, ...] = ()
+    caption: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)

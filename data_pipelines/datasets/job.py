@@ -5,10 +5,11 @@ import functools
 import hashlib
 import pickle
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from data_pipelines.captions import Captions, read_refined
 from data_pipelines.datasets.annotation import Sample
 from data_pipelines.datasets.builder import DatasetConfig, HandDataset
 from data_pipelines.datasets.registry import DATASETS
@@ -23,6 +24,7 @@ class DatasetJob:
 
     Attributes:
       name: of the data set, a key of `DATASETS`.
+      captions: file of `launch.caption`, whose captions of pictures take the place of the data set's; None for none.
     """
 
     name: str
@@ -31,6 +33,7 @@ class DatasetJob:
     limit: int = 0
     paper_eval: int | None = None
     mano: str = ""
+    captions: Path | None = None
 
     @property
     def description(self) -> str:
@@ -60,7 +63,7 @@ class DatasetJob:
         return names
 
     def states(self, names: Sequence[str]) -> list[Any]:
-        """What is annotated of each picture, and its files' sizes and times of the last change."""
+        """What is annotated of each picture, its caption, and its files' sizes and times of the last change."""
         return [_state(self._chosen[1][name]) for name in names]
 
     def open(self) -> RecordMaker:
@@ -81,7 +84,22 @@ class DatasetJob:
         with tempfile.TemporaryDirectory() as unused:
             dataset = DATASETS[self.name](config=config, data_dir=unused, file_format="array_record")
         chosen = dataset.chosen(Path(self.folder))
-        return dataset, {f"{split}:{sample.name}": sample for split, samples in chosen.items() for sample in samples}
+        captioned = self._captioned()
+        return dataset, {
+            f"{split}:{sample.name}": captioned(sample) for split, samples in chosen.items() for sample in samples
+        }
+
+    def _captioned(self) -> Callable[[Sample], Sample]:
+        """Gives a sample the caption of its picture, where there is one."""
+        if self.captions is None:
+            return lambda sample: sample
+        given = Captions(read_refined(self.captions, Path(self.folder)))
+
+        def captioned(sample: Sample) -> Sample:
+            name = sample.picture.relative_to(self.folder).as_posix()
+            return dataclasses.replace(sample, caption=given.given_to(name) or None)
+
+        return captioned
 
     def __getstate__(self) -> dict[str, Any]:
         """The fields alone: what was read is read again by every worker."""
@@ -91,4 +109,4 @@ class DatasetJob:
 def _state(sample: Sample) -> list[Any]:
     files = [path.stat() for path in (sample.picture, *sample.others)]
     entry = hashlib.sha256(pickle.dumps(sample.entry, protocol=4)).hexdigest()
-    return [entry, *([status.st_size, status.st_mtime_ns] for status in files)]
+    return [entry, sample.caption, *([status.st_size, status.st_mtime_ns] for status in files)]

@@ -149,7 +149,7 @@ def _record(facts: DatasetFacts, cut: _CutHand, side: Side | None, mesh: HandMes
         keypoints_2d=keypoints,
         side=side,
         skeleton=png(drawn),
-        caption=hand.caption or _caption(facts.kind, side, fields.get("keypoints_3d"), mesh),
+        caption=cut.sample.caption or hand.caption or _caption(facts.kind, side, fields.get("keypoints_3d"), mesh),
         source=f"{facts.name}:{cut.sample.name}",
         licence=facts.licence,
         **fields,

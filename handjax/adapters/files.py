@@ -1,7 +1,8 @@
-"""Adapters on disk, names and layouts as PyTorch has them: SGM in two files of its own, ControlNet as in diffusers."""
+"""Adapters on disk, names and layouts as PyTorch has them: SGM in two files of its own, the others as in diffusers."""
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from flax import traverse_util
 from jax.typing import DTypeLike
 
 from handjax.adapters.controlnet import CLASS_NAME, ControlNet, ControlNetConfig, initial_controlnet
+from handjax.adapters.lora import LoRA, check_lora, to_lora
 from handjax.adapters.sgm import SGM, SGMConfig
 from handjax.diffusion.folder import read_json, reading_settings
 from handjax.diffusion.networks import fit_params
@@ -20,12 +22,37 @@ from handjax.errors import WeightsError
 from handjax.files import write_json
 from handjax.weights.files import find_weights, read_weights
 from handjax.weights.ldm import PREFIXES, from_ldm
-from handjax.weights.names import to_torch, torch_name
+from handjax.weights.lora import read_lora
+from handjax.weights.names import module_names, to_torch, torch_name
 from handjax.weights.safetensors import write_tensors
 
 CONFIG, WEIGHTS, CONTROLNET = "config.json", "sgm.safetensors", "diffusion_pytorch_model"
 PYTORCH_MODULE = Path(__file__).parent / "pytorch" / "sgm.py"
 """The same module in PyTorch, which stands alone beside the two files."""
+
+
+def load_lora(path: Path, params: Mapping[str, Any], weight: float = 1.0) -> dict[str, LoRA]:
+    """Reads a LoRA file.
+
+    Args:
+      path: a .safetensors file.
+      params: of the networks it may be for, under "unet" and "text_encoder".
+      weight: of the whole adapter.
+
+    Returns:
+      The updates of each network that the file is for.
+
+    Raises:
+      WeightsError: the file is missing, damaged or of another model.
+    """
+    factors = read_lora(path, {part: module_names(tree) for part, tree in params.items()})
+    loras = {part: to_lora(found, weight) for part, found in factors.items()}
+    for part, lora in loras.items():
+        try:
+            check_lora(params[part], lora)
+        except WeightsError as error:
+            raise WeightsError(f"{path}: {error}") from error
+    return loras
 
 
 def save_sgm(sgm: SGM, params: Any, folder: Path, dtype: DTypeLike = np.float32) -> None:

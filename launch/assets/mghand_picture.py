@@ -25,6 +25,7 @@ from launch import command
 from launch.assets.guide_picture import FRAME, framed, judge
 from launch.bench_guidance import make_pictures
 from launch.bench_mghand import VARIANTS, draw_wishes, load_pair, make, with_settings
+from launch.guidance_plot import draw_log
 
 ROWS, ACROSS = 12, 2
 SHOWN = ("visual", "textual", "both")
@@ -114,17 +115,6 @@ def draw_sweeps(items: dict[str, dict[str, Any]], path: Path) -> None:
     draw_log(axes[:, -1], items["mghand both, by step"])
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
-
-
-def draw_log(axes: Any, log: dict[str, Any]) -> None:
-    """The mask's area and the adapter's strength, and the discriminator's loss, from the window's first step on."""
-    for panel, fields in zip(axes, (("mask_area", "textual"), ("loss",)), strict=True):
-        for field in fields:
-            known = [(t, value) for t, value in zip(log["t"], log[field], strict=True) if value is not None]
-            panel.plot(*zip(*known, strict=True), marker=".", label=field)
-        panel.invert_xaxis()
-        panel.set(xlabel="t")
-        panel.legend()
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ def test_every_picture_says_how_it_was_made(tmp_path):
         assert read_image(item["output"]).shape == (32, 48, 3)
         assert isinstance(item["hands"], list) and item["guidance"] is item["best_of"] is None
         made = json.loads(Image.open(item["output"]).text["handjax"])
-        assert made == {key: item[key] for key in ("prompt", "negative", "seed", "provenance")}
+        assert made == {key: item[key] for key in ("prompt", "negative", "seed", "provenance", "guidance")}
     provenance = document["items"][0]["provenance"]
     assert provenance["size"] == [48, 32] and provenance["sampler"]["steps"] == 2
     assert len(provenance["weights"]) == 32 and provenance["versions"]["jax"]

@@ -218,10 +218,10 @@ def test_what_does_not_fit_together_is_refused(tmp_path, arguments, says, monkey
         main()
 
 
-def test_captions_are_for_photos(tmp_path, monkeypatch):
+def test_captions_are_for_photos_and_data_sets(tmp_path, monkeypatch):
     arguments = ["rendered:10", "--captions", "captions.jsonl", "--output", str(tmp_path / "out")]
     monkeypatch.setattr("sys.argv", ["precompute", *arguments])
-    with pytest.raises(ConfigError, match="is for a folder of photos, which rendered:10 is not"):
+    with pytest.raises(ConfigError, match="is for photos and published data sets, which rendered:10 is not"):
         precompute.main()
 
 

@@ -1,6 +1,7 @@
 """A published data set goes through the pipeline as photos do."""
 
 import dataclasses
+import json
 import os
 import pickle
 
@@ -9,6 +10,7 @@ import pytest
 from data_pipelines.datasets.job import DatasetJob
 from data_pipelines.precompute import Failures
 from data_pipelines.shards import Job, plan_shards
+from handjax.errors import InputError
 from tests.data_pipelines.datasets.test_rhd import write_rhd
 
 
@@ -39,3 +41,24 @@ def test_a_picture_that_changes_is_made_again(job, tmp_path):
     os.utime(tmp_path / "training" / "color" / "00001.png", ns=(1, 1))
     after = {shard.split: shard.fingerprint for shard in plan_shards(dataclasses.replace(job))}
     assert after["eval"] == before["eval"] and after["train"] != before["train"]
+
+
+def test_captions_of_pictures_go_before_the_data_sets_own(job, tmp_path):
+    (own,) = job.open()(["train:training/00001"], Failures())
+    path = tmp_path / "captions.jsonl"
+    path.write_text(json.dumps({"input": "training/color/00001.png", "caption": "A hand waves."}) + "\n")
+    captioned = dataclasses.replace(job, captions=path)
+    (record,) = captioned.open()(["train:training/00001"], Failures())
+    assert record.caption == "A hand waves." != own.caption
+    assert dataclasses.replace(record, caption=own.caption).id == own.id
+    (other,) = captioned.open()(["eval:evaluation/00000"], Failures())
+    assert other.caption.startswith("a ")  # described by its shape, as without the file
+    before, after = ({shard.split: shard.fingerprint for shard in plan_shards(one)} for one in (job, captioned))
+    assert before["train"] != after["train"] and before["eval"] == after["eval"]
+
+
+def test_captions_of_other_pictures_are_refused(job, tmp_path):
+    path = tmp_path / "captions.jsonl"
+    path.write_text(json.dumps({"input": "../elsewhere/1.jpg", "caption": "A hand waves."}) + "\n")
+    with pytest.raises(InputError, match=r"captions.jsonl: has no caption of a photo in"):
+        plan_shards(dataclasses.replace(job, captions=path))
