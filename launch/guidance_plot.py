@@ -4,8 +4,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 PANELS = (("mask_area", "textual"), ("loss",))
 
 
@@ -32,6 +30,8 @@ def plot_log(path: Path, log: Sequence[Mapping[str, float | None]]) -> None:
       path: of the plot; its ending is the format.
       log: as `MGHandGuide.tell` has it, an entry a step.
     """
+    from matplotlib.figure import Figure  # slow to import, and rarely asked for
+
     figure = Figure(figsize=(5, 5), layout="constrained")
     names = ("t", *(field for fields in PANELS for field in fields))
     draw_log(figure.subplots(2), {name: [entry[name] for entry in log] for name in names})

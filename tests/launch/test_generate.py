@@ -32,6 +32,8 @@ def run(tmp_path, monkeypatch, capsys):
         made = SimpleNamespace(steered=steered), {"guidance": guidance}
         monkeypatch.setattr(generate, "load_generator", lambda _: made)
         monkeypatch.setattr(generate, "detect_with_margin", lambda *_: [])
+        for network in ("HandDetector", "HandHead"):
+            monkeypatch.setattr(generate, network, SimpleNamespace(load=lambda: None))
         monkeypatch.setattr(sys, "argv", ["generate", "a hand", "--out", str(tmp_path), *words])
         assert generate.main() == 0
         return capsys.readouterr()
@@ -62,7 +64,7 @@ def test_that_nobody_checks_is_said_once_of_all_but_the_embedded_model(run, tmp_
         (("--model", "tiny_inpainting"), ""),
         ((), ""),
     ):
-        assert run("a fist", *words, told={}, guidance=None).err == warning
+        assert run("--prompt", "a fist", *words, told={}, guidance=None).err == warning
 
 
 @pytest.mark.parametrize("guides", [(), ("--guidance", "anatomy")])

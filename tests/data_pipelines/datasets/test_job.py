@@ -44,15 +44,11 @@ def test_a_picture_that_changes_is_made_again(job, tmp_path):
 
 
 def test_captions_of_pictures_go_before_the_data_sets_own(job, tmp_path):
-    (own,) = job.open()(["train:training/00001"], Failures())
     path = tmp_path / "captions.jsonl"
     path.write_text(json.dumps({"input": "training/color/00001.png", "caption": "A hand waves."}) + "\n")
     captioned = dataclasses.replace(job, captions=path)
     (record,) = captioned.open()(["train:training/00001"], Failures())
-    assert record.caption == "A hand waves." != own.caption
-    assert dataclasses.replace(record, caption=own.caption).id == own.id
-    (other,) = captioned.open()(["eval:evaluation/00000"], Failures())
-    assert other.caption.startswith("a ")  # described by its shape, as without the file
+    assert record.caption == "A hand waves."
     before, after = ({shard.split: shard.fingerprint for shard in plan_shards(one)} for one in (job, captioned))
     assert before["train"] != after["train"] and before["eval"] == after["eval"]
 
