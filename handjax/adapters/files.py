@@ -46,7 +46,7 @@ def load_lora(path: Path, params: Mapping[str, Any], weight: float = 1.0) -> dic
       WeightsError: the file is missing, damaged or of another model.
     """
     factors = read_lora(path, {part: module_names(tree) for part, tree in params.items()})
-    loras = {part: to_lora(found, weight) for part, found in factors.items()}
+    loras: dict[str, LoRA] = {part: to_lora(found, weight) for part, found in factors.items()}
     for part, lora in loras.items():
         try:
             check_lora(params[part], lora)
