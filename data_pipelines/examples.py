@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from data_pipelines.appearance import Appearance, Patch, change_colors, draw_patch, move_keypoints
 from data_pipelines.options import LoaderConfig
-from data_pipelines.transforms import Augmentation, Window, draw_window, swap_sides
+from data_pipelines.transforms import Augmentation, Window, draw_window
 from handjax.adapters.hand_tokens import hand_tokens
 from handjax.conditions.crops import box_side
 from handjax.conditions.pictures import inpaint_mask
@@ -26,6 +26,7 @@ from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.topology import KEYPOINT_BONES
+from handjax.hand.words import swap_sides
 from handjax.record import HandRecord
 
 log = logging.getLogger(__name__)

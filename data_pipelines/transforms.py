@@ -5,15 +5,12 @@ A window is smaller than the record's square and never leaves it, so no pixel ha
 
 import dataclasses
 import io
-import re
 
 import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
 from handjax.conditions.crops import MODEL_CROP_SCALE, RECORD_CROP_SCALE
-
-_OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,13 +120,3 @@ def draw_window(record_side: int, size: int, augmentation: Augmentation, rng: np
     mirror = -1.0 if rng.random() < augmentation.flip_prob else 1.0
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * scale * [mirror, 1.0]
     return Window(size, record_side, np.column_stack([turn, center - turn @ [size / 2, size / 2]]))
-
-
-def swap_sides(caption: str) -> str:
-    """Exchanges the words left and right, as a mirrored picture needs."""
-
-    def other(match: re.Match[str]) -> str:
-        swapped = _OTHER_SIDE[match[0].lower()]
-        return swapped.capitalize() if match[0][0].isupper() else swapped
-
-    return re.sub(r"\b(left|right)\b", other, caption, flags=re.IGNORECASE)

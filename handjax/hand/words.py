@@ -2,6 +2,8 @@
 
 import re
 
+from handjax.record import Side
+
 PARTS = r"hands?|fingers?|forefingers?|fingertips?|thumbs?|palms?|fists?|wrists?|knuckles?|gestures?"
 ACTIONS = (
     r"beckoning|caressing|catching|clapping|clasping|clenching|clutching|cupping|fidgeting|flexing|gesturing|grabbing|"
@@ -24,6 +26,8 @@ OTHERS = (
     r"palm (?:trees?|leaf|leaves|fronds?|oil|beach|springs|sunday)"
 )
 HAND_WORDS = re.compile(rf"\b(?:(?P<other>{OTHERS})|{PARTS}|{ACTIONS})\b", re.IGNORECASE)
+_SIDE_WORDS = re.compile(r"\b(left|right)\b", re.IGNORECASE)
+_OTHER_SIDE = {"left": "right", "right": "left"}
 
 
 def hand_words(caption: str) -> list[tuple[int, int]]:
@@ -39,3 +43,19 @@ def hand_words(caption: str) -> list[tuple[int, int]]:
         DECISIONS D4, by its word list.
     """
     return [match.span() for match in HAND_WORDS.finditer(caption) if not match["other"]]
+
+
+def swap_sides(caption: str) -> str:
+    """Exchanges the words left and right, as a mirrored picture or hand needs."""
+
+    def other(match: re.Match[str]) -> str:
+        swapped = _OTHER_SIDE[match[0].lower()]
+        return swapped.capitalize() if match[0][0].isupper() else swapped
+
+    return _SIDE_WORDS.sub(other, caption)
+
+
+def named_side(caption: str) -> Side | None:
+    """The side that a caption names first; None where it names none."""
+    match = _SIDE_WORDS.search(caption)
+    return None if match is None else "left" if match[0].lower() == "left" else "right"

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from handjax.diffusion.configs import TextConfig, VisionConfig
 from handjax.diffusion.folder import read_json, reading_settings
 from handjax.diffusion.text_encoder import Encoder, TextEncoder, layer_norm
+from handjax.diffusion.text_model import clip_section
 from handjax.diffusion.tokenizer import Tokenizer
 from handjax.images import resize
 from handjax.weights.files import find_weights, read_weights
@@ -101,8 +102,8 @@ class ClipScorer:
         """
         document = read_json(folder / "config.json")
         with reading_settings(folder / "config.json"):
-            text = TextConfig.from_diffusers(_section(document, "text_config"))
-            vision = VisionConfig.from_transformers(_section(document, "vision_config"))
+            text = TextConfig.from_diffusers(clip_section(document, "text_config"))
+            vision = VisionConfig.from_transformers(clip_section(document, "vision_config"))
             network = CLIP(text, vision, document.get("projection_dim", 512))
         path = find_weights(folder, "model", "pytorch_model")
         tensors = ((n, v.astype(np.float32)) for n, v in read_weights(path) if n != "logit_scale")
@@ -146,11 +147,6 @@ def prepare(image: UInt8[np.ndarray, "height width 3"], size: int) -> Float[np.n
     resized = resize(image, (new_height, new_width))
     top, left = (new_height - size) // 2, (new_width - size) // 2
     return (resized[top : top + size, left : left + size] / np.float32(255) - MEAN) / DEVIATION
-
-
-def _section(document: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Settings of one encoder; older files have what differs from the defaults a second time, under NAME_dict."""
-    return {**(document.get(name) or {}), **(document.get(f"{name}_dict") or {})}
 
 
 def _shapes(network: CLIP) -> Any:

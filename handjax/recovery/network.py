@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -92,25 +92,49 @@ class Upsampler(nn.Module):
         return nn.LayerNorm(name="norm")(nn.Dense(self.features, name="project")(x))
 
 
-class SynthesiserLayer(nn.Module):
-    """Attention among tokens, deformable attention to the maps and feed-forward, each normalised first and added."""
+class ConditionedLayer(nn.Module):
+    """Attention among tokens, attention to what they depend on and feed-forward, each normalised first and added.
 
-    config: RecoveryConfig
+    Args:
+        features: channels of the tokens.
+        heads: of the attention among them.
+    """
+
+    features: int
+    heads: int
 
     def setup(self):
-        c = self.config
         self.norm1, self.norm2, self.norm3 = nn.LayerNorm(), nn.LayerNorm(), nn.LayerNorm()
-        self.self_attention = SelfAttention(c.heads)
-        self.cross_attention = DeformableAttention(c.features, c.heads, len(c.scales), c.points)
-        self.wide, self.narrow = nn.Dense(4 * c.features), nn.Dense(c.features)
+        self.self_attention = SelfAttention(self.heads)
+        self.cross_attention = self.make_cross_attention()
+        self.wide, self.narrow = nn.Dense(4 * self.features), nn.Dense(self.features)
+
+    def make_cross_attention(self) -> nn.Module:
+        """Of queries and what `__call__` is given besides."""
+        raise NotImplementedError
+
+    def __call__(self, x: Float[Array, "batch L C"], *condition: Any) -> Float[Array, "batch L C"]:
+        x += self.self_attention(self.norm1(x))
+        x += self.cross_attention(self.norm2(x), *condition)
+        return x + self.narrow(nn.gelu(self.wide(self.norm3(x)), approximate=False))
+
+
+class SynthesiserLayer(ConditionedLayer):
+    """Deformable attention to feature maps: called with tokens, their references and `values`.
+
+    Args:
+        scales: number of maps.
+        points: that each head samples of each map.
+    """
+
+    scales: int
+    points: int
+
+    def make_cross_attention(self) -> nn.Module:
+        return DeformableAttention(self.features, self.heads, self.scales, self.points)
 
     def values(self, maps):
         return tuple(self.cross_attention.values(maps))
-
-    def __call__(self, x, references, values):
-        x += self.self_attention(self.norm1(x))
-        x += self.cross_attention(self.norm2(x), references, values)
-        return x + self.narrow(nn.gelu(self.wide(self.norm3(x)), approximate=False))
 
 
 class ShapeHead(nn.Module):
@@ -161,7 +185,7 @@ class RecoveryNetwork(nn.Module):
         self.cue_projection = nn.Dense(c.features)
         self.graph = [GGPMBlock(c.heads) for _ in range(c.graph_blocks)]
         self.references = nn.Dense(2)
-        self.layers = [SynthesiserLayer(c) for _ in range(c.layers)]
+        self.layers = [SynthesiserLayer(c.features, c.heads, len(c.scales), c.points) for _ in range(c.layers)]
         self.norm = nn.LayerNorm()
         self.logits = nn.Dense(c.codes)
 

@@ -7,11 +7,10 @@ import jax
 from jaxtyping import Array, Float, Int, Key
 
 from handjax.hand.model import HandModel, PosedHand
-from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.recovery.decoding import Decoded, Predict, decode, hypotheses
 from handjax.recovery.network import Context, RecoveryNetwork
 from handjax.recovery.posing import pose_hands
-from handjax.recovery.quantizer import nearest_codes
+from handjax.recovery.tokenizer import code_rotations, pose_tokens
 from handjax.recovery.vq_mano import VQMano
 
 
@@ -108,13 +107,11 @@ class MeshReader:
 
     def tokenize(self, fixed: Fixed, pose: Float[Array, "batch 16 3"]) -> Int[Array, "batch L"]:
         """The tokens of poses in axis-angle."""
-        rotations = axis_angle_to_matrix(pose)
-        latents = _run(self.tokenizer, fixed.tokenizer["params"], "encode", rotations)
-        return nearest_codes(latents, fixed.tokenizer["codebook"])
+        return pose_tokens(self.tokenizer, fixed.tokenizer, pose)
 
     def pose(self, fixed: Fixed, codes: Float[Array, "batch L D"], context: Context) -> Recovered:
         """The hands of codes, which may be means of codes."""
-        rotations = _run(self.tokenizer, fixed.tokenizer["params"], "decode", codes)
+        rotations = code_rotations(self.tokenizer, fixed.tokenizer, codes)
         posed = pose_hands(fixed.hand, rotations, context.betas)
         return Recovered(rotations, context.betas, context.camera, posed)
 

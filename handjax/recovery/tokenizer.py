@@ -1,6 +1,7 @@
 """A trained tokenizer: the networks, their weights and the codebook, in memory and on disk."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,10 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from handjax.errors import WeightsError
 from handjax.files import write_json
+from handjax.hand.rotations import axis_angle_to_matrix
+from handjax.recovery.quantizer import nearest_codes
 from handjax.recovery.vq_mano import JOINTS, VQMano
 from handjax.weights.files import read_weights
 from handjax.weights.safetensors import write_tensors
@@ -40,6 +43,20 @@ class Tokenizer(NamedTuple):
     def arrays(self) -> dict[str, Any]:
         """What does not change in training on top of it."""
         return {"params": self.params, "codebook": self.codebook}
+
+
+def pose_tokens(network: VQMano, arrays: Mapping[str, Any], pose: Float[Array, "batch 16 3"]) -> Int[Array, "batch L"]:
+    """The tokens of poses in axis-angle; `arrays` are those of `Tokenizer`."""
+    latents: Any = network.apply({"params": arrays["params"]}, axis_angle_to_matrix(pose), method="encode")
+    return nearest_codes(latents, arrays["codebook"])
+
+
+def code_rotations(
+    network: VQMano, arrays: Mapping[str, Any], codes: Float[Array, "batch L D"]
+) -> Float[Array, "batch 16 3 3"]:
+    """The poses of codes, which may be means of codes; `arrays` are those of `Tokenizer`."""
+    rotations: Any = network.apply({"params": arrays["params"]}, codes, method="decode")
+    return rotations
 
 
 def save_tokenizer(tokenizer: Tokenizer, folder: Path, dtype: DTypeLike = np.float32) -> None:

@@ -262,6 +262,26 @@ def _total(values, counted=None) -> Term:
     return (values * counted).sum(), counted.sum()
 
 
+def tokenizer_and_hand(config: Any) -> tuple[Tokenizer, HandModel]:
+    """Reads what a recipe names by `tokenizer` and `hand_model`.
+
+    Raises:
+      ConfigError: no tokenizer is named, or it was trained on another hand model than the recipe or its data have.
+      WeightsError: a file cannot be read.
+    """
+    if not config.tokenizer:
+        raise ConfigError(
+            "tokenizer is empty; train vq_mano.py, write it by launch.export --to handjax, name its folder"
+        )
+    tokenizer, hand = load_tokenizer(Path(config.tokenizer)), load_hand(config.hand_model)
+    for name, where in ((hand.name, "hand_model"), (config.data.hand_model, "data.hand_model")):
+        if tokenizer.hand != name:
+            raise ConfigError(
+                f"tokenizer={config.tokenizer} knows {tokenizer.hand}, {where} is {name}; use one hand model"
+            )
+    return tokenizer, hand
+
+
 def make(config: Any) -> MeshRecoveryTask:
     """Makes the task of a recipe with `tokenizer` (folder of an exported one), `encoder` (of `ViTConfig`), `network`
     (of `RecoveryConfig`), `dtype` (of the encoder's computation), `corruption`, `loss`, `hand_model` (path of a MANO
@@ -277,16 +297,7 @@ def make(config: Any) -> MeshRecoveryTask:
     encoder = ViTConfig(**config.encoder)
     if encoder.stem == "efficientnet" and config.optim.weight_decay:
         raise ConfigError(f"optim.weight_decay={config.optim.weight_decay} would shrink EfficientNet-Lite0; use 0")
-    if not config.tokenizer:
-        raise ConfigError(
-            "tokenizer is empty; train vq_mano.py, write it by launch.export --to handjax, name its folder"
-        )
-    tokenizer, hand = load_tokenizer(Path(config.tokenizer)), load_hand(config.hand_model)
-    for name, where in ((hand.name, "hand_model"), (config.data.hand_model, "data.hand_model")):
-        if tokenizer.hand != name:
-            raise ConfigError(
-                f"tokenizer={config.tokenizer} knows {tokenizer.hand}, {where} is {name}; use one hand model"
-            )
+    tokenizer, hand = tokenizer_and_hand(config)
     fields = dict(config.network) | {"scales": tuple(config.network.scales)}  # a run's config.json has a list
     tokens, codes = tokenizer.network.tokens, len(tokenizer.codebook)
     sizes = RecoveryConfig(tokens=tokens, codes=codes, encoder=encoder, **fields)

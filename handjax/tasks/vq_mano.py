@@ -8,19 +8,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from handjax.errors import ConfigError
-from handjax.hand.draw import draw_skeleton
 from handjax.hand.mano import load_hand
 from handjax.hand.model import HandModel, PosedHand
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.metrics.alignment import procrustes_align
 from handjax.preview import sheet
-from handjax.recovery.posing import pose_hands
+from handjax.recovery.posing import draw_poses, pose_hands
 from handjax.recovery.quantizer import Quantizer, nearest_codes, perplexity, straight_through
 from handjax.recovery.tokenizer import CODEBOOK, Tokenizer, save_tokenizer
 from handjax.recovery.vq_mano import JOINTS, TOKEN_COUNTS, VQMano
 from handjax.training.task import Term, Terms
 
-PREVIEWS, PREVIEW_SIZE, PREVIEW_METRES = 8, 96, 0.3
+PREVIEWS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,15 +106,9 @@ class VQManoTask:
 
     def preview(self, trainable, frozen, state, batch, rng):
         """Draws skeletons beside their reconstructions."""
-        rotations, betas = axis_angle_to_matrix(batch["pose"][:PREVIEWS]), batch["betas"][:PREVIEWS]
+        rotations = axis_angle_to_matrix(batch["pose"][:PREVIEWS])
         decoded, _, _ = self._reconstruct(trainable, state, rotations)
-
-        def draw(turns):
-            points = pose_hands(frozen["hand"], turns, betas).keypoints
-            pixels = (points - points[:, :1])[..., :2] / PREVIEW_METRES * PREVIEW_SIZE + PREVIEW_SIZE / 2
-            return jax.vmap(lambda places: draw_skeleton(places, PREVIEW_SIZE, PREVIEW_SIZE))(pixels)
-
-        return {"reconstruction": sheet(draw(rotations), draw(decoded))}
+        return {"reconstruction": sheet(*(draw_poses(frozen["hand"], turns) for turns in (rotations, decoded)))}
 
     def _save(self, params, state, folder, dtype):
         networks = {name: value for name, value in params.items() if name != CODEBOOK}

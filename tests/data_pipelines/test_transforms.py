@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from data_pipelines.encoding import jpeg, png
-from data_pipelines.transforms import Augmentation, draw_window, swap_sides
+from data_pipelines.transforms import Augmentation, draw_window
+from handjax.hand.words import swap_sides
 from handjax.images import encode_png
 
 WIDE = Augmentation(crop_scale=(1.2, 2.0), max_shift=0.4, max_rotation=40.0, flip_prob=0.5)

@@ -4,10 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import handjax
+from handjax.diffusion.text_model import load_text_model, save_text_model
 from handjax.errors import WeightsError
 from handjax.metrics.clip import SCALE, ClipScorer, prepare
 from tests.parity.sd_models import redraw, torch
@@ -62,6 +65,20 @@ def test_scores_are_those_of_the_peer(peer, folder, pictures):
     assert cosines.max() > 0.05 and np.ptp(cosines) > 0.1
     np.testing.assert_allclose(scorer(pictures, PROMPTS), np.maximum(SCALE * cosines, 0), atol=1e-3)
     assert scorer.cut(PROMPTS) == [False, True, False, False]
+
+
+def test_the_text_encoder_alone_gives_the_peers_states(peer, folder, tmp_path):
+    read = load_text_model(folder)
+    ids = read.ids(PROMPTS[2:])
+    with torch.no_grad():
+        theirs = peer.text_model(input_ids=torch.tensor(ids).long()).last_hidden_state.numpy()
+    assert read.words == TOKENS and theirs.std() > 0.1
+    ours = jax.jit(read.network.apply)({"params": read.params}, jnp.asarray(ids))
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    save_text_model(read, tmp_path)
+    again = load_text_model(tmp_path)
+    assert again.network == read.network and (again.ids(PROMPTS[2:]) == ids).all()
+    jax.tree.map(np.testing.assert_array_equal, again.params, read.params)
 
 
 def test_many_pictures_are_scored_as_single_ones(folder, pictures):
