@@ -22,6 +22,7 @@ COMMANDS = (
     "scaling",
     "score",
     "tables",
+    "text_to_mesh",
     "train",
 )
 

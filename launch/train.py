@@ -70,8 +70,9 @@ def main() -> int | None:
 def data_section(config: FrozenConfigDict, task: Task) -> ConfigDict:
     """The recipe's `data`, in which captions are tokenised as the task's model wants them."""
     data, model = ConfigDict(config.data), task.frozen()
-    if isinstance(model, StableDiffusion):
-        data.tokenizer, data.max_length = model.tokenizer.folder, model.tokenizer.length
+    words = model.tokenizer if isinstance(model, StableDiffusion) else getattr(task, "caption_tokenizer", None)
+    if words:
+        data.tokenizer, data.max_length = words.folder, words.length
     return data
 
 

@@ -14,6 +14,7 @@ from handjax.recovery.deformable import sample_maps
 from handjax.recovery.files import PYTORCH_MODULE, RecoveryModel, save_recovery
 from handjax.recovery.network import RecoveryConfig, RecoveryNetwork, Upsampler, example_inputs
 from handjax.recovery.reading import Fixed, MeshReader
+from handjax.recovery.text_network import TextMeshConfig, TextMeshNetwork
 from handjax.recovery.tokenizer import save_tokenizer
 from handjax.recovery.vit import ViT, ViTConfig, load_vit
 from handjax.tasks import make_task
@@ -21,6 +22,7 @@ from handjax.training.config import load_config
 from handjax.weights.names import to_torch
 from handjax.weights.safetensors import write_tensors
 from tests.recovery.tiny_models import CODES, ENCODER, NETWORK, random_tokenizer
+from tests.recovery.tiny_texts import drawn_params
 
 torch = pytest.importorskip("torch")
 F = torch.nn.functional
@@ -140,6 +142,56 @@ def test_samples_are_those_of_grid_sample():
         np.testing.assert_allclose(ours[:, :, head], theirs.permute(0, 2, 3, 1), atol=1e-5)
 
 
+@pytest.fixture(scope="module")
+def exported():
+    """The module that reads exported weights."""
+    spec = importlib.util.spec_from_file_location("exported_mmhmr", PYTORCH_MODULE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_words_reach_tokens_as_in_pytorch(exported):
+    sizes = TextMeshConfig(tokens=32, codes=CODES, text=6, features=16, heads=2, graph_blocks=2, layers=2)
+    network = TextMeshNetwork(sizes)
+    params = drawn_params(network)
+    rng = np.random.default_rng(0)
+    tokens, text = rng.integers(0, CODES + 1, (2, 32)), rng.standard_normal((2, 5, 6), np.float32)
+    state = {name: torch.tensor(value) for name, value in to_torch(params).items()}
+
+    def part(module, name):
+        own = {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+        module.load_state_dict(own)
+        return module
+
+    def linear(name, value):
+        return F.linear(value, state[f"{name}.weight"], state.get(f"{name}.bias"))
+
+    def norm(name, value):
+        return F.layer_norm(value, (16,), state[f"{name}.weight"], state[f"{name}.bias"], 1e-6)
+
+    with torch.no_grad():
+        x = state["token_embedding.weight"][tokens] + state["token_places"]
+        x = torch.cat([x, state["cue_places"].expand(2, -1, -1)], dim=1)
+        for number in range(2):
+            x = part(exported.GraphBlock(32 + 21, 16, 2), f"graph.{number}")(x)
+        x = x[:, :32]
+        for layer in ("layers.0", "layers.1"):
+            x = x + part(exported.SelfAttention(16, 2), f"{layer}.self_attention")(norm(f"{layer}.norm1", x))
+            cross, words = f"{layer}.cross_attention", torch.from_numpy(text)
+            sources = norm(f"{layer}.norm2", x), words, words
+            q, k, v = (
+                linear(f"{cross}.{name}", source).unflatten(-1, (2, 8)).transpose(1, 2)
+                for name, source in zip(("to_q", "to_k", "to_v"), sources, strict=True)
+            )
+            attended = torch.softmax(q @ k.transpose(2, 3) / 8**0.5, dim=-1) @ v
+            x = x + linear(f"{cross}.to_out.0", attended.transpose(1, 2).flatten(2))
+            x = x + linear(f"{layer}.narrow", F.gelu(linear(f"{layer}.wide", norm(f"{layer}.norm3", x))))
+        expected = linear("logits", norm("norm", x)).numpy()
+    ours = jax.jit(network.apply)({"params": params}, tokens, text)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-4 * np.abs(expected).max())
+
+
 WITHOUT = {"scales": (1,), "head_layers": 0, "graph_blocks": 0, "use_cue": False}
 
 
@@ -152,10 +204,7 @@ WITHOUT = {"scales": (1,), "head_layers": 0, "graph_blocks": 0, "use_cue": False
     ],
     ids=["patches", "efficientnet", "without"],
 )
-def test_the_exported_module_recovers_the_same_hands(stem, switches, tmp_path):
-    spec = importlib.util.spec_from_file_location("exported_mmhmr", PYTORCH_MODULE)
-    exported = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(exported)
+def test_the_exported_module_recovers_the_same_hands(exported, stem, switches, tmp_path):
     sizes = NETWORK | {"scales": (1, 4), "layers": 2, "head_layers": 2} | switches
     tokenizer = random_tokenizer(tokens=32)
     encoder = ViTConfig(**ENCODER, stem=stem)
