@@ -5,13 +5,15 @@ import dataclasses
 import json
 import os
 import string
+from collections.abc import Iterable
 from pathlib import Path
 
 from handjax.errors import InputError
 from handjax.hand.describe import with_article
+from handjax.record import Side
 
 DEFAULT_TEMPLATE = "a photo of {hand}"
-_FIELDS = {"caption", "folder", "hand"}
+_FIELDS = {"caption", "folder", "hand", "side"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,9 +22,9 @@ class Captions:
 
     Attributes:
       given: path relative to the photos' folder → caption.
-      template: text in which {caption} is the given caption, {folder} the name of the photo's folder and {hand} the
-        hand in words, as "an open left hand, all fingers extended". None is the given caption, and "a photo of
-        {hand}" for photos without one.
+      template: text in which {caption} is the given caption, {folder} the name of the photo's folder, {side} left or
+        right and {hand} the hand in words, as "an open left hand, all fingers extended". None is the given caption, and
+        "a photo of {hand}" for photos without one.
     """
 
     given: dict[str, str]
@@ -58,26 +60,31 @@ class Captions:
         """Returns the given caption of a photo, named relative to the photos' folder; "" where there is none."""
         return self.given.get(name, self.given.get(Path(name).with_suffix("").as_posix(), ""))
 
-    def write(self, photo: Path, folder: Path, hand: str) -> str:
+    def write(self, photo: Path, folder: Path, hand: str, side: Side) -> str:
         """Gives the caption of a hand.
 
         Args:
           photo: path of the photo.
           folder: of all photos.
           hand: the hand in words, without article.
+          side: which hand it is.
         """
         given = self.given_to(photo.relative_to(folder).as_posix())
         template = self.template or ("{caption}" if given else DEFAULT_TEMPLATE)
-        return template.format(caption=given, folder=photo.parent.name, hand=with_article(hand))
+        return template.format(caption=given, folder=photo.parent.name, hand=with_article(hand), side=side)
 
 
 def _check_template(template: str | None) -> None:
     try:
         fields = {name for _, name, _, _ in string.Formatter().parse(template or "") if name is not None}
     except ValueError as error:
-        raise InputError(f"caption {template!r}: {error}; write {{hand}}, {{folder}} or {{caption}}") from error
+        raise InputError(f"caption {template!r}: {error}; its fields are {_named(_FIELDS)}") from error
     if fields - _FIELDS:
-        raise InputError(f"caption {template!r}: no field {min(fields - _FIELDS)!r}; there are hand, folder, caption")
+        raise InputError(f"caption {template!r}: no field {_named(fields - _FIELDS)}; there are {_named(_FIELDS)}")
+
+
+def _named(fields: Iterable[str]) -> str:
+    return ", ".join(f"{{{field}}}" for field in sorted(fields))
 
 
 def _read(path: Path) -> str:

@@ -155,7 +155,7 @@ def _record(cropped: CroppedHand, conditions: HandConditions, size: int, photos:
         depth=png(conditions.depth),
         skeleton=png(conditions.skeleton),
         mesh=png(conditions.mesh),
-        caption=photos.captions.write(cropped.photo, photos.folder, describe_hand(hand.world, hand.side)),
+        caption=photos.captions.write(cropped.photo, photos.folder, describe_hand(hand.world, hand.side), hand.side),
         source=name,
         licence=photos.licence,
     )

@@ -6,6 +6,7 @@ python -m launch.precompute malformed:20000 --output data/malformed
 python -m launch.precompute malformed-photos:photos/ --output data/malformed_photos
 python -m launch.precompute painted:2000 --controlnet mesh=FOLDER --output data/painted
 python -m launch.precompute rhd:RHD_published_v2/ --output data/rhd
+python -m launch.precompute relabelled:data/rhd --recovery exported --output data/rhd_read
 
 An Apache Beam pipeline, on all cores unless another runner is named. Run again after an interruption it goes on where
 it was, and run again after a change of the input it makes again what the change concerns.
@@ -30,11 +31,12 @@ RENDERED = "rendered:"
 MALFORMED = "malformed:"
 MALFORMED_PHOTOS = "malformed-photos:"
 PAINTED = "painted:"
+RELABELLED = "relabelled:"
 MANIFEST = "manifest.json"
 DEFAULT_FOLDER = Path("data")
 INPUT_HELP = (
     "folder of photos, rendered:COUNT[:SEED], malformed:COUNT[:SEED], malformed-photos:FOLDER, painted:COUNT[:SEED], "
-    "or NAME:FOLDER of a published data set, such as rhd:FOLDER"
+    "relabelled:RECORDS, or NAME:FOLDER of a published data set, such as rhd:FOLDER"
 )
 INPUTS_PER_WORKER = 64
 """Fewer are done sooner than one more worker has started."""
@@ -121,7 +123,9 @@ def _job(arguments: argparse.Namespace) -> "Job":
     from data_pipelines.malformed.rendered import MalformedJob
     from data_pipelines.painted import PaintedJob
     from data_pipelines.photos import PhotoJob
+    from data_pipelines.relabelled import RelabelledJob
     from data_pipelines.rendered import RenderedJob
+    from handjax.recovery.files import ASSET
 
     dataset, folder = _dataset(arguments.input)
     splits = tuple(filter(None, arguments.splits.split(",")))
@@ -137,6 +141,9 @@ def _job(arguments: argparse.Namespace) -> "Job":
     if arguments.input.startswith(MALFORMED_PHOTOS):
         photos = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
         return MalformedPhotoJob(photos, arguments.limit, licence=arguments.licence or None)
+    if arguments.input.startswith(RELABELLED):
+        records, model = Path(arguments.input.removeprefix(RELABELLED)), Path(arguments.recovery or ASSET)
+        return RelabelledJob(records, model, arguments.hand_model, arguments.limit)
     if arguments.input.startswith(PAINTED):
         count, seed = _rendered_numbers(arguments.input)
         names = ("model", "steps", "guidance_scale", "control_scale", "eval_fraction")
@@ -200,7 +207,7 @@ def _check(arguments: argparse.Namespace) -> None:
     if source.startswith((RENDERED, MALFORMED, PAINTED)):
         _rendered_numbers(source)
     else:
-        source = _dataset(source)[1].removeprefix(MALFORMED_PHOTOS)
+        source = _dataset(source)[1].removeprefix(MALFORMED_PHOTOS).removeprefix(RELABELLED)
         if not Path(source).exists():
             raise InputError(f"--input {source}: no such folder; give a folder of pictures or rendered:COUNT")
         if not Path(source).is_dir():
@@ -225,8 +232,8 @@ def _parse_arguments() -> argparse.Namespace:
         "--caption",
         default="",
         metavar="TEXT",
-        help="template with {hand}, {folder}, {caption}; without it captions come from captions.json, captions.csv "
-        "or a .txt beside each photo, or from the hand's pose",
+        help="template with {hand}, {side}, {folder}, {caption}; without it captions come from captions.json, "
+        "captions.csv or a .txt beside each photo, or from the hand's pose",
     )
     parser.add_argument(
         "--captions",
@@ -256,6 +263,9 @@ def _parse_arguments() -> argparse.Namespace:
     painted.add_argument("--steps", type=int, default=30, help="of the sampler")
     painted.add_argument("--guidance-scale", type=float, default=4.0, help="of the prompt")
     painted.add_argument("--control-scale", type=float, default=1.0, help="of the ControlNets")
+    relabelled = parser.add_argument_group("relabelled records")
+    relabelled.add_argument("--recovery", default="", metavar="DIR", help="exported weights of mmhmr.py; else our own")
+    relabelled.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of weights that know MANO")
     parser.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes (default: one a core; one on an accelerator)"
     )
@@ -275,7 +285,7 @@ def _parse_arguments() -> argparse.Namespace:
 
 
 def _short_name(source: str) -> str:
-    for prefix in (RENDERED, MALFORMED, MALFORMED_PHOTOS, PAINTED):
+    for prefix in (RENDERED, MALFORMED, MALFORMED_PHOTOS, PAINTED, RELABELLED):
         if source.startswith(prefix):
             return prefix[:-1]
     return _dataset(source)[0] or Path(source).resolve().name

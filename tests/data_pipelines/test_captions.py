@@ -17,15 +17,15 @@ def folder(tmp_path):
 
 def test_captions_come_from_text_table_and_object(folder):
     captions = Captions.load(folder)
-    written = [captions.write(folder / name, folder, "left hand") for name in ("b/1.jpg", "b/2.jpg", "3.jpg", "4.jpg")]
+    names = ("b/1.jpg", "b/2.jpg", "3.jpg", "4.jpg")
+    written = [captions.write(folder / name, folder, "left hand", "left") for name in names]
     assert written == ["beside the photo", "from a table, quoted", "from an object", "a photo of a left hand"]
 
 
 def test_template_puts_folder_and_hand_into_words(folder):
-    captions = Captions.load(folder, "{hand}, sign {folder}: {caption}")
-    assert (
-        captions.write(folder / "b/1.jpg", folder, "open right hand") == "an open right hand, sign b: beside the photo"
-    )
+    captions = Captions.load(folder, "{hand}, sign {folder}, {side}: {caption}")
+    written = captions.write(folder / "b/1.jpg", folder, "open right hand", "right")
+    assert written == "an open right hand, sign b, right: beside the photo"
 
 
 @pytest.mark.parametrize("template", ["{pose}", "{hand", "{}"])
