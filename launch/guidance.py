@@ -69,8 +69,6 @@ def _add_anatomy_arguments(parser: argparse.ArgumentParser) -> None:
     _add_common_arguments(parser, "anatomy", default)
     add("--anatomy-raw", action="store_true", help="do not normalise the gradient")
     add("--anatomy-keep", type=float, default=default.keep, help="weight of the hand's presence")
-    kept = "what is kept for the gradient; the rest is computed again: less memory, more time"
-    add("--anatomy-remat", choices=("none", *POLICIES), default=default.remat, help=kept)
     add("--anatomy-hands", type=int, default=default.hands, help="hands of a picture at most")
 
 
@@ -115,6 +113,8 @@ def _add_common_arguments(parser: argparse.ArgumentParser, name: str, default: A
     )
     decoded = f"side of the latent square decoded about a hand (default: {default.cells or 'all'})"
     add(f"--{name}-cells", type=int, default=default.cells, help=decoded)
+    kept = "what is kept for the gradient; the rest is computed again: less memory, more time"
+    add(f"--{name}-remat", choices=("none", *POLICIES), default=default.remat, help=kept)
 
 
 def read_guidance(arguments: argparse.Namespace) -> Guidance | None:

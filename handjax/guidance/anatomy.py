@@ -10,7 +10,6 @@ network's presence.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any, Literal
 
 import flax.struct
@@ -27,7 +26,7 @@ from handjax.guidance.seeing import as_picture, decode_about, find_in_margin
 from handjax.perception.flax_backend import HandWeights, read_hand
 from handjax.perception.landmarks import Hands, landmark_region
 from handjax.perception.regions import Region
-from handjax.training.remat import remat_policy
+from handjax.training.remat import recomputed
 
 SURE_OF_SIDE = 0.9
 """Less sure, a hand counts as the side of the smaller penalty: taken for the other, every joint is bent backwards."""
@@ -184,7 +183,7 @@ class AnatomyGuide:
     def _push(self, decode, log: AnatomyLog, z, level, x0, denoise, first_time) -> tuple[AnatomyLog, Latents]:
         regions, found = self._regions(decode, log, x0)
         rows = jnp.repeat(x0, self.settings.hands, axis=0)
-        decode_again = self._recomputed(decode)
+        decode_again = recomputed(decode, self.settings.remat)
         slopes, penalties, hands = jax.lax.map(lambda pair: self._slope(decode_again, *pair), (rows, regions))
         seen = found & (hands.presence >= self.settings.min_presence)
         weight = seen.reshape(len(x0), -1)
@@ -209,17 +208,14 @@ class AnatomyGuide:
     def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
         """From the gradient in the clean latents to that in the noisy ones."""
         if self.settings.through == "denoiser":
-            gradient = jax.vjp(lambda noisy: self._recomputed(denoise)(noisy, level), z)[1](slope)[0]
+            again = recomputed(denoise, self.settings.remat)
+            gradient = jax.vjp(lambda noisy: again(noisy, level), z)[1](slope)[0]
         else:
             gradient = slope / scales(level.sigma)[0]
         if not self.settings.normalize:
             return gradient
         size = jnp.sqrt(jnp.square(gradient).mean(axis=(1, 2, 3), keepdims=True))
         return gradient / jnp.where(size > 0, size, 1)
-
-    def _recomputed(self, function: Callable) -> Callable:
-        policy = remat_policy(self.settings.remat)
-        return jax.checkpoint(function, policy=policy) if policy else function
 
     def _regions(self, decode, log: AnatomyLog, x0: Latents) -> tuple[Region, Bool[Array, " hands"]]:
         """Where to read: about the hands of the step before; pictures without one are searched for palms."""

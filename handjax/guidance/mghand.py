@@ -22,6 +22,7 @@ from handjax.diffusion.unet import UNet
 from handjax.guidance.hand_mask import HandMask, MaskSettings, look_for_hands
 from handjax.guidance.seeing import cut_square, decode_about
 from handjax.perception.flax_backend import HandWeights
+from handjax.training.remat import recomputed
 
 CROP_SCALE = 1.5
 """Side of the square that the discriminator sees, in longer sides of the tight box (DECISIONS C5)."""
@@ -58,6 +59,8 @@ class MGHandSettings:
         cells: side of the latent square about a hand that is decoded for its gradient; the whole picture is decoded for
             a hand that does not fit, and for all with None, as the method is written.
         masked: False moves the whole of a picture in which a hand was found (the ablation of the mask).
+        remat: what of decoding and of the network is kept for the gradient, of `handjax.training.remat`; the rest is
+            computed again, which takes less memory and more time.
         mask: how the mask grows.
 
     Source:
@@ -72,6 +75,7 @@ class MGHandSettings:
     through: Literal["denoiser", "latent"] = "latent"
     cells: int | None = 32
     masked: bool = True
+    remat: str = "none"
     mask: MaskSettings = MaskSettings()
 
 
@@ -249,6 +253,7 @@ class MGHandGuide:
 
     def _slope(self, decode, context, mask: HandMask, x0: Latents) -> tuple[Latents, Float[Array, " batch"]]:
         """Gradient of the discriminator's loss in the clean latents, picture by picture."""
+        decode = recomputed(decode, self.settings.remat)
 
         def loss(latents, boxes, seen, context):
             whole = None if self.settings.cells else decode(latents[None])
@@ -288,7 +293,8 @@ class MGHandGuide:
     def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
         """From the gradient in the clean latents to that in the noisy ones."""
         if self.settings.through == "denoiser":
-            return jax.vjp(lambda noisy: denoise(noisy, level), z)[1](slope)[0]
+            again = recomputed(denoise, self.settings.remat)
+            return jax.vjp(lambda noisy: again(noisy, level), z)[1](slope)[0]
         return slope / scales(level.sigma)[0]
 
 

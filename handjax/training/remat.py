@@ -28,3 +28,13 @@ def remat_policy(name: str) -> Policy | None:
     if name not in POLICIES:
         raise ConfigError(f"parallel.remat={name!r} is unknown; use one of {('none', *POLICIES)}")
     return POLICIES[name]
+
+
+def recomputed(function: Callable, name: str) -> Callable:
+    """The function, of which the gradient keeps what the policy of that name keeps.
+
+    Raises:
+      ConfigError: unknown name.
+    """
+    policy = remat_policy(name)
+    return jax.checkpoint(function, policy=policy) if policy else function

@@ -260,6 +260,18 @@ def test_recurrences_know_no_other_picture_of_the_batch(toy, monkeypatch):
         assert told[n] == said
 
 
+@pytest.mark.parametrize("through", ["denoiser", "latent"])
+def test_what_is_computed_again_for_the_gradient_changes_no_move(toy, through):
+    z = noise()
+
+    def push(z, remat):
+        return call(toy, z, remat=remat, through=through)[0][1]
+
+    np.testing.assert_allclose(push(z, "blocks"), push(z, "none"), atol=1e-6)
+    programs = {remat: str(jax.make_jaxpr(lambda z, remat=remat: push(z, remat))(z)) for remat in ("none", "blocks")}
+    assert [programs[remat].count("= remat2[") for remat in ("none", "blocks")] == [0, 1 + (through == "denoiser")]
+
+
 def test_guides_together_are_one_after_the_other(toy):
     """Under the whole sampler; the second guide sees what the first has left."""
     sampler, z = DDIM(NoiseSchedule(), 5), noise()

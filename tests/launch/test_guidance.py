@@ -54,6 +54,7 @@ def test_of_files_that_are_named_only_those_guide(tmp_path):
 def test_what_the_anatomy_guide_keeps_for_its_gradient_is_asked_for():
     assert asked(guide="anatomy").settings["anatomy"].remat == "none"
     assert asked("--anatomy-remat", "blocks", guide="anatomy").settings["anatomy"].remat == "blocks"
+    assert asked("--mghand-remat", "blocks", guide="mghand").settings["mghand"].remat == "blocks"
 
 
 @pytest.mark.parametrize(
