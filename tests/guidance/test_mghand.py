@@ -19,7 +19,8 @@ from handjax.guidance.mghand import MGHandGuide, MGHandSettings
 from handjax.guidance.seeing import cut_square
 from handjax.guidance.together import Together
 from handjax.images import encode_png, resize
-from handjax.perception.flax_backend import HandWeights
+from handjax.perception.detector import TASK_FILE
+from handjax.perception.flax_backend import HandWeights, load_weights
 
 RNG = np.random.default_rng(0)
 KERNEL, DOWN, UP = (np.float32(0.4 * RNG.normal(size=shape)) for shape in ((3, 3), (3, 2), (2, 3)))
@@ -258,6 +259,16 @@ def test_recurrences_know_no_other_picture_of_the_batch(toy, monkeypatch):
         alone, (said,) = run(z[n : n + 1], keys[n : n + 1], TEXT[n : n + 1])
         np.testing.assert_allclose(together[n], alone[0], atol=1e-6)
         assert told[n] == said
+
+
+def test_nothing_of_a_step_leaves_the_program(toy, monkeypatch):
+    """With the real perception, whose convolutions are in it."""
+    monkeypatch.undo()
+    monkeypatch.setattr(mghand, "UNet", Net)
+    guide, level = toy.replace(weights=load_weights(TASK_FILE)), NoiseLevel(jnp.float32(TIMESTEP), jnp.float32(SIGMA))
+    step = lambda z: guide.steer(decode, TEXT)(guide.start(z), z, level, denoise(z, level), denoise)  # noqa: E731
+    program = str(jax.make_jaxpr(step)(noise()))
+    assert program.count("conv_general_dilated") > 50 and "callback" not in program
 
 
 @pytest.mark.parametrize("through", ["denoiser", "latent"])

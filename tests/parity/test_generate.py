@@ -9,13 +9,14 @@ import pytest
 
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig
 from handjax.adapters.files import save_controlnet
-from handjax.diffusion.model import load_stable_diffusion, save_stable_diffusion
+from handjax.diffusion.model import ASSETS, load_stable_diffusion, save_stable_diffusion
 from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM, DPMSolver
 from handjax.diffusion.unet import UNet
 from handjax.inference.generate import Control, paint_from_text
+from launch.generator import add_lora
 from tests.diffusion.sd_tiny import UNET, redraw, tiny_model
-from tests.parity.sd_models import normal, to_nchw
+from tests.parity.sd_models import normal, to_nchw, torch
 
 PROMPT, NEGATIVE, SCALE = "a photo of a left hand", "six fingers", 5.0
 
@@ -53,14 +54,12 @@ def peer_picture(pipeline, noise, **options):
     """The pipeline's picture of the same prompts from the same noise."""
     return pipeline(
         PROMPT,
-        height=16,
-        width=24,
         num_inference_steps=6,
         guidance_scale=SCALE,
         negative_prompt=NEGATIVE,
         latents=to_nchw(noise),
         output_type="np",
-        **options,
+        **{"height": 16, "width": 24} | options,
     ).images
 
 
@@ -73,6 +72,28 @@ def test_text_to_image(model, pipeline, sampler, peer):
     theirs = peer_picture(pipeline, noise)
     assert theirs.std() > 0.05
     np.testing.assert_allclose(paint(model, sampler(model.schedule, 6), noise), theirs, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_the_carried_adapter_changes_the_picture_as_here():
+    """MGHanD's, which was trained here, on the embedded model; the whole picture is hidden."""
+    pytest.importorskip("peft")
+    from diffusers import DDIMScheduler, StableDiffusionInpaintPipeline
+
+    model, noise = load_stable_diffusion("tiny_inpainting"), normal((1, 24, 24, 4), 6)
+    pipeline = StableDiffusionInpaintPipeline.from_pretrained(ASSETS / "tiny_inpainting", torch_dtype=torch.float32)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    size, everywhere = {"height": 96, "width": 96}, torch.ones(1, 1, 96, 96)
+    hidden = {"image": 0 * everywhere.repeat(1, 3, 1, 1), "mask_image": everywhere, "strength": 1.0}
+    hidden["masked_image_latents"] = to_nchw(np.asarray(model.encode(jnp.zeros((1, 96, 96, 3)))))
+    plain = peer_picture(pipeline, noise, **hidden, **size)
+    pipeline.load_lora_weights(ASSETS / "mghand", weight_name="pytorch_lora_weights.safetensors")
+    change = peer_picture(pipeline, noise, **hidden, **size) - plain
+    adapted = add_lora(model, ASSETS / "mghand" / "pytorch_lora_weights.safetensors", 1.0)
+    ours = [paint(each, DDIM(model.schedule, 6), noise) for each in (model, adapted)]
+    assert np.abs(change).max() > 0.05
+    np.testing.assert_allclose(ours[1] - ours[0], change, atol=2e-3)
 
 
 @pytest.mark.slow

@@ -64,7 +64,7 @@ def parts(names):
         ({"layers": 4}, set(), {"layers_2", "layers_3"}),
         ({"use_cue": False}, set(), set()),
     ],
-    ids=str,
+    ids=("graph_blocks", "fewer scales", "more scales", "layers", "use_cue"),  # a set's words have no order
 )
 def test_switches_take_away_or_add_the_part_that_they_name(field, gone, new):
     before, after = shapes(), shapes(**field)
