@@ -45,7 +45,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "textual": {"visual": 0.0},
     "both": {},
     "both without mask": {"masked": False},
-    "both without cap": {"cap": 1.0},
 }
 SWEEPS: dict[str, tuple[Any, ...]] = {
     "textual": (0.5, 1.0, 2.0, 3.0),
