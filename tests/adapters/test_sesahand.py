@@ -69,6 +69,7 @@ def test_cross_attention_with_a_bias_is_the_papers(tokens):
     np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["unet", "controlnet"])
 def test_a_bias_moves_all_cross_attention_and_zero_changes_nothing(network, params):
     """With a large bias on one word the others no longer matter."""

@@ -158,6 +158,7 @@ def test_without_a_hand_the_given_caption_is_kept():
     assert plain_caption(_picture([_hand()])) == "a photo of an open right hand, all fingers extended"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DIGITS.is_dir(), reason="the sample pictures (../shared/samples) are not here")
 def test_photographs_of_digits_are_described_truly():
     detector = HandDetector.load(max_hands=1)

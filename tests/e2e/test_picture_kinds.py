@@ -84,6 +84,7 @@ def test_detect_finds_the_hand_in_every_form(folder, monkeypatch, capsys):
         np.testing.assert_allclose(boxes, wanted, atol=BOX_TOLERANCE * side, err_msg=name)
 
 
+@pytest.mark.slow
 def test_refine_repairs_what_it_can_read(folder, monkeypatch, capsys, tmp_path):
     words = [folder / name for name in sorted(NO_PICTURES | {"dot.png", "turned.jpg", "folder.png"})]
     quick = ("--out", tmp_path, "--steps", 1, "--candidates", 1)

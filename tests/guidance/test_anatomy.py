@@ -266,6 +266,7 @@ def test_the_penalty_of_a_stretched_hand_falls(real, cells):
 LEVEL = NoiseLevel(jnp.float32(TIMESTEP), jnp.float32(1.0))
 
 
+@pytest.mark.slow
 def test_an_empty_picture_is_a_miss_for_the_real_perception(real):
     latents = jnp.zeros((1, 96, 96, 3))
     log, guided = real.steer(lambda x: x)(real.start(latents), latents, LEVEL, latents, lambda z, level: z)

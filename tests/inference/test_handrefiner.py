@@ -93,6 +93,7 @@ def test_the_scale_and_the_depth_reach_the_picture(control):
     assert np.abs(full - without).max() > 3
 
 
+@pytest.mark.slow
 def test_the_command_repairs_by_it(control, monkeypatch, tmp_path, capsys):
     words = ["refine", PHOTO, "--out", tmp_path, "--method", "handrefiner", "--adapter", control, "--json"]
     words += ["--steps", "2", "--control-scale", "0.55"]

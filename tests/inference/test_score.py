@@ -370,6 +370,7 @@ def detector(tmp_path, make_hand, monkeypatch):
     return lambda: len(calls.read_text()) if calls.exists() else 0
 
 
+@pytest.mark.slow
 def test_results_come_in_order_from_any_number_of_workers_and_are_not_made_twice(tmp_path, detector, monkeypatch):
     monkeypatch.setattr(score_run, "FEW", 0)
     for i in range(12):

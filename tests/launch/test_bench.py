@@ -116,6 +116,7 @@ def test_half_precision_is_timed_beside_eager_and_compiled(monkeypatch):
     assert all(item["batch"] == 2 and item["mfu"] is None for item in items)
 
 
+@pytest.mark.slow
 def test_the_network_of_distances_is_timed():
     pytest.importorskip("torch")
     (item,) = bench_effnet(runs=1)

@@ -9,6 +9,7 @@ from launch.bench import describe
 from launch.bench_guidance_memory import Account
 
 
+@pytest.mark.slow
 def test_a_gradient_stands_beside_decoding_alone(monkeypatch):
     asked = {None: 1.0, "none": 8.0, "blocks": 4.0}
     monkeypatch.setattr(

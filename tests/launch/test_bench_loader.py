@@ -32,6 +32,7 @@ def test_every_way_is_timed(records, monkeypatch):
     assert BENCHMARKS["loader"][:2] == (bench_loader.__name__, "bench_loader")
 
 
+@pytest.mark.slow
 def test_batches_are_those_of_the_recipe_at_another_size(records):
     plain, changed = (
         next(read_batches(records, 64, 1, options)) for options in (bench_loader.PLAIN, bench_loader.EVERY_CHANGE)

@@ -143,6 +143,7 @@ def test_without_the_weights_nothing_is_read(folders, run, monkeypatch):
         run("--suite", "distance", "--data", made, "--reference", real)
 
 
+@pytest.mark.slow
 def test_the_network_tells_changed_pictures_from_the_same(folders, run):
     made, real = folders
     _, output = run("--suite", "distance", "--data", real, "--reference", real, "--json")

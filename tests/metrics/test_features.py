@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
 from handjax.errors import InputError
 from handjax.images import write_image
@@ -51,6 +52,7 @@ np.save(sys.argv[1], features)
 """
 
 
+@pytest.mark.slow
 def test_devices_share_a_batch(tmp_path):
     """Three devices do not divide a batch of 32."""
     features = []

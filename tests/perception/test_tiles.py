@@ -37,6 +37,7 @@ def _canvas(hand_size, x, y):
     return np.asarray(canvas), HAND_BOX * scale + np.tile(corner, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hand_size, x, y", [(24, 640, 480), (32, 316, 212), (40, 1015, 728)])
 def test_a_small_hand_is_found_in_tiles_and_only_there(detector, tiled, hand_size, x, y):
     image, box = _canvas(hand_size, x, y)
@@ -45,6 +46,7 @@ def test_a_small_hand_is_found_in_tiles_and_only_there(detector, tiled, hand_siz
     np.testing.assert_allclose(hand.box, box, atol=0.2 * hand_size)
 
 
+@pytest.mark.slow
 def test_a_hand_on_the_border_of_tiles_is_found_once(tiled):
     tiles = lay_tiles(HEIGHT, WIDTH)
     smallest = np.flatnonzero(np.asarray(tiles.regions.side) == SMALLEST_TILE)

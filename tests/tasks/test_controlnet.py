@@ -83,6 +83,7 @@ def test_it_starts_as_the_frozen_model_and_as_a_copy_of_its_encoder(evaluated, p
     assert np.abs(stems[0] - stems[1]).max() > 0.01  # drawn apart
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "network", [pytest.param({}, id="controlnet"), pytest.param(SESAHAND, id="sesahand", marks=pytest.mark.slow)]
 )
@@ -143,6 +144,7 @@ def test_the_bias_is_on_words_on_hands_of_captions_that_are_not_dropped(from_tex
     np.testing.assert_allclose(biased_loss(empty, words), plain_loss(empty, words), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_network_and_unet_have_the_same_bias(from_text, fields, keys):
     task = make(from_text, "mesh", network=SESAHAND | {"hand_alpha": 40.0})
     rng = np.random.default_rng(0)

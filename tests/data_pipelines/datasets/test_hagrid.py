@@ -144,6 +144,7 @@ def write_v2(folder, photo, hand):
         path.write_text(json.dumps({"00000000": entry}))
 
 
+@pytest.mark.slow
 def test_the_second_version_takes_sides_from_the_landmark_network(tmp_path, monkeypatch, photographed):
     photo, hand = photographed
     write_v2(tmp_path / "v2", photo, hand)

@@ -31,6 +31,7 @@ def _record(name, source, licence):
     return HandRecord(id=name, image=b"", source=source, licence=licence)
 
 
+@pytest.mark.slow
 def test_the_threshold_leaves_few_normal_hands_above_it(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     kinds, truth = rng.normal(0, 1, (4000, 5)), rng.integers(0, 5, 4000)
