@@ -47,7 +47,8 @@ HANDS: dict[str, list[Box]] = {
 """Tight boxes in a picture of `SIDE`. Of 140 pixels the discriminator sees 210, which 32 cells hold; of 300, 450."""
 FIRST, SECOND = (NoiseLevel(jnp.float32(timestep), jnp.float32(1.5)) for timestep in (401.0, 400.0))
 DEFAULT = MGHandSettings()
-LITERAL = MGHandSettings(every=1, through="denoiser", cells=None, mask=MaskSettings(every=1))
+LITERAL = MGHandSettings(every=1, through="denoiser", cells=None, remat="blocks", mask=MaskSettings(every=1))
+"""What a gradient of both branches keeps is 32 GiB on a CPU, so it computes again what lies between blocks."""
 SMALL = "small decoder, "
 """Begins the names of what is decoded by an autoencoder of TAESD's sizes."""
 
