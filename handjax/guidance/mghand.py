@@ -7,6 +7,7 @@ found nothing is moved, and the guide says so.
 """
 
 import dataclasses
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import flax.struct
@@ -255,40 +256,43 @@ class MGHandGuide:
         """Gradient of the discriminator's loss in the clean latents, picture by picture."""
         decode = recomputed(decode, self.settings.remat)
 
-        def loss(latents, boxes, seen, context):
-            whole = None if self.settings.cells else decode(latents[None])
+        def loss(latents, boxes, seen, context, cells):
+            whole = None if cells else decode(latents[None])
             look = decode if whole is None else lambda _: whole
 
             def of_hand(box):
-                score = self.critic(self._crop(look, latents, box)[None], context[None])[0]
+                score = self.critic(self._crop(look, latents, box, cells)[None], context[None])[0]
                 return jax.nn.softplus(-score)
 
             hands = (boxes, seen)
             losses = jax.lax.map(lambda hand: jax.lax.cond(hand[1], of_hand, lambda _: 0.0, hand[0]), hands)
             return losses.sum() / jnp.maximum(seen.sum(), 1)
 
+        cells = self.settings.cells
+        by_square = jax.value_and_grad(partial(loss, cells=cells))
+        by_whole = jax.value_and_grad(partial(loss, cells=None))
+
         def one(inputs):
-            value, slope = jax.value_and_grad(loss)(*inputs)
-            return slope, jnp.where(inputs[2].any(), value, jnp.nan)
+            _, boxes, seen, _ = inputs
+            if cells is None or cells >= max(x0.shape[1:3]):
+                value, slope = by_whole(*inputs)
+            else:
+                # the square begins at the cell nearest to where it should; chosen outside of the gradient, which would
+                # keep what both ways need
+                fits = jax.vmap(_side)(boxes) <= self.factor * (min(cells, *x0.shape[1:3]) - 1)
+                value, slope = jax.lax.cond((fits | ~seen).all(), by_square, by_whole, *inputs)
+            return slope, jnp.where(seen.any(), value, jnp.nan)
 
         return jax.lax.map(one, (x0, mask.boxes, mask.seen, context))
 
-    def _crop(self, decode, latents: Float[Array, "h w c"], box: Float[Array, "4"]) -> Float[Array, "size size 3"]:
+    def _crop(
+        self, decode, latents: Float[Array, "h w c"], box: Float[Array, "4"], cells: int | None
+    ) -> Float[Array, "size size 3"]:
         """The square about a hand, decoded, in [-1, 1]."""
         center = (box[:2] + box[2:]) / 2
-        side = jnp.maximum(CROP_SCALE * jnp.maximum(box[2] - box[0], box[3] - box[1]), 1.0)
+        image, origin = decode_about(decode, latents, center, cells)
         longest = CROP_SCALE * self.factor * max(latents.shape[:2])
-
-        def cut(cells: int | None):
-            image, origin = decode_about(decode, latents, center, cells)
-            return cut_square(image, center - origin, side, self.critic.size, longest)
-
-        cells = self.settings.cells
-        if cells is None or cells >= max(latents.shape[:2]):
-            return cut(None)
-        # the square begins at the cell nearest to where it should
-        fits = side <= self.factor * (min(cells, *latents.shape[:2]) - 1)
-        return jax.lax.cond(fits, lambda: cut(cells), lambda: cut(None))
+        return cut_square(image, center - origin, _side(box), self.critic.size, longest)
 
     def _to_noisy(self, slope: Latents, z: Latents, level: NoiseLevel, denoise: Denoise) -> Latents:
         """From the gradient in the clean latents to that in the noisy ones."""
@@ -296,6 +300,11 @@ class MGHandGuide:
             again = recomputed(denoise, self.settings.remat)
             return jax.vjp(lambda noisy: again(noisy, level), z)[1](slope)[0]
         return slope / scales(level.sigma)[0]
+
+
+def _side(box: Float[Array, "4"]) -> Float[Array, ""]:
+    """Of the square that the discriminator sees of a hand, pixels."""
+    return jnp.maximum(CROP_SCALE * jnp.maximum(box[2] - box[0], box[3] - box[1]), 1.0)
 
 
 def _size(cells: Cells, values: Latents) -> Float[Array, " batch"]:

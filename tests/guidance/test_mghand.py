@@ -321,10 +321,9 @@ def test_the_crop_is_the_square_about_the_tight_box(toy, monkeypatch):
     class Reader:
         size = 4
 
-    guide = toy.replace(critic=Reader(), settings=dataclasses.replace(toy.settings, cells=20))
+    guide = toy.replace(critic=Reader())
     for cells in (None, 20):
-        guide = guide.replace(settings=dataclasses.replace(guide.settings, cells=cells))
-        crop = np.asarray(guide._crop(lambda x: x, latents, jnp.array([8.0, 9.0, 16.0, 13.0])))
+        crop = np.asarray(guide._crop(lambda x: x, latents, jnp.array([8.0, 9.0, 16.0, 13.0]), cells))
         # 1.5 × 8 = 12 pixels about (12, 11): pixels of 3, from 6 and 5, and the first pixel's centre is at 0.5
         np.testing.assert_allclose(crop[0, :, 0], np.array([7, 10, 13, 16]) / 12 - 1, atol=0.02)
         np.testing.assert_allclose(crop[:, 0, 1], np.array([6, 9, 12, 15]) / 12 - 1, atol=0.02)
