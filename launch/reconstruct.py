@@ -16,7 +16,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
@@ -34,13 +33,11 @@ from handjax.inference.scene import ReconstructedHand, draw_meshes, reposed, sce
 from handjax.perception import DetectedHand, HandDetector, HandTracker
 from handjax.recovery.decoding import hidden_before
 from handjax.recovery.files import ASSET, RecoveryModel, load_recovery
-from handjax.tasks import make_task
 from handjax.tasks.mesh_recovery import MeshRecoveryTask
-from handjax.training.checkpoints import check_frozen, content_hash, restore_params
-from handjax.training.config import read_config
 from launch import command
 from launch.mesh_viewer import Viewer
 from launch.recovery_plots import plot_decoding
+from launch.runs import restore_run
 
 Image = UInt8[np.ndarray, "height width 3"]
 Clip = list[dict[int, ReconstructedHand]]
@@ -77,12 +74,7 @@ def load_reconstructor(folder: Path, hand_model: str = "") -> HandReconstructor:
         return HandReconstructor(load_recovery(folder), load_hand(hand_model))
     if hand_model:
         raise ConfigError(f"--hand-model {hand_model}: {folder} is a run, which names its own; leave it out")
-    config = read_config(folder)
-    task = make_task(config)
-    if not isinstance(task, MeshRecoveryTask):
-        raise ConfigError(f"{folder}: a run of {config.task}; give one of mmhmr.py")
-    check_frozen(folder, content_hash(task.frozen()))
-    _, params = restore_params(folder, jax.eval_shape(task.init, jax.random.key(0))[0])
+    task, params = restore_run(folder, MeshRecoveryTask, "mmhmr.py")
     return HandReconstructor(RecoveryModel(task.network, params, task.tokenizer), task.hand)
 
 

@@ -10,7 +10,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-import jax
 from tqdm import tqdm
 
 from handjax.errors import ConfigError, InputError
@@ -20,12 +19,10 @@ from handjax.images import write_image
 from handjax.inference.generate import Wish
 from handjax.inference.text_to_mesh import HandWriter, WrittenHand, draw_hand
 from handjax.recovery.text_files import TextMeshModel, load_text_to_mesh
-from handjax.tasks import make_task
 from handjax.tasks.text_to_mesh import TextToMeshTask
-from handjax.training.checkpoints import check_frozen, content_hash, restore_params
-from handjax.training.config import read_config
 from launch import command
 from launch.generate import file_name
+from launch.runs import restore_run
 
 PICTURE = 384
 """Side of the pictures of meshes, pixels."""
@@ -72,12 +69,7 @@ def load_writer(folder: Path, hand_model: str = "") -> HandWriter:
         return HandWriter(load_text_to_mesh(folder), load_hand(hand_model))
     if hand_model:
         raise ConfigError(f"--hand-model {hand_model}: {folder} is a run, which names its own; leave it out")
-    config = read_config(folder)
-    task = make_task(config)
-    if not isinstance(task, TextToMeshTask):
-        raise ConfigError(f"{folder}: a run of {config.task}; give one of text_to_mesh.py")
-    check_frozen(folder, content_hash(task.frozen()))
-    _, params = restore_params(folder, jax.eval_shape(task.init, jax.random.key(0))[0])
+    task, params = restore_run(folder, TextToMeshTask, "text_to_mesh.py")
     return HandWriter(TextMeshModel(task.network, params, task.tokenizer, task.text), task.hand)
 
 

@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.typing import DTypeLike
@@ -24,6 +26,7 @@ ASSET = Path(__file__).parents[1] / "assets" / "recovery"
 """The small model that comes with the package, of launch.assets.recovery."""
 PYTORCH_MODULE = Path(__file__).parent / "pytorch" / "mmhmr.py"
 """Reads what `save_recovery` writes, without JAX."""
+Network = TypeVar("Network", bound=nn.Module)
 
 
 class RecoveryModel(NamedTuple):
@@ -42,12 +45,7 @@ def save_recovery(model: RecoveryModel, folder: Path, dtype: DTypeLike = np.floa
         folder: made when missing.
         dtype: of the weights in the files.
     """
-    save_tokenizer(model.tokenizer, folder / TOKENIZER, dtype)
-    written = load_tokenizer(folder / TOKENIZER)  # which may be rounded
-    state = to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), model.params))
-    write_tensors(folder / RECOVERY_WEIGHTS, state)
-    sizes = dataclasses.asdict(model.network.config)
-    write_json(folder / CONFIG, {**sizes, TOKENIZER: content_hash(written.arrays)})
+    save_transformer(folder, RECOVERY_WEIGHTS, model.network, model.params, model.tokenizer, dtype)
 
 
 def load_recovery(folder: Path) -> RecoveryModel:
@@ -56,23 +54,67 @@ def load_recovery(folder: Path) -> RecoveryModel:
     Raises:
         WeightsError: a file is missing or damaged, the sizes do not fit, or the tokenizer is of another training.
     """
+
+    def make(document: dict[str, Any]) -> RecoveryNetwork:
+        encoder, scales = ViTConfig(**document.pop("encoder")), tuple(document.pop("scales"))
+        return RecoveryNetwork(RecoveryConfig(encoder=encoder, scales=scales, **document))
+
+    return RecoveryModel(*load_transformer(folder, RECOVERY_WEIGHTS, "mmhmr.py", make, example_inputs))
+
+
+def save_transformer(
+    folder: Path, weights: str, network: Any, params: Any, tokenizer: Tokenizer, dtype: DTypeLike
+) -> None:
+    """Writes a transformer of pose tokens: config.json with its sizes, its weights, and tokenizer/.
+
+    Args:
+        folder: made when missing.
+        weights: name of their file, which has PyTorch's names and layouts.
+        network: with `config`, a dataclass.
+        params: of the network.
+        tokenizer: that it speaks; its hash is kept in config.json.
+        dtype: of the weights in the files.
+    """
+    save_tokenizer(tokenizer, folder / TOKENIZER, dtype)
+    written = load_tokenizer(folder / TOKENIZER)  # which may be rounded
+    write_tensors(folder / weights, to_torch(jax.tree.map(lambda value: np.asarray(value).astype(dtype), params)))
+    sizes = dataclasses.asdict(network.config)
+    write_json(folder / CONFIG, {**sizes, TOKENIZER: content_hash(written.arrays)})
+
+
+def load_transformer(
+    folder: Path,
+    weights: str,
+    recipe: str,
+    make: Callable[[dict[str, Any]], Network],
+    inputs: Callable[[Network], tuple[Any, ...]],
+) -> tuple[Network, Any, Tokenizer]:
+    """Reads what `save_transformer` wrote.
+
+    Args:
+        folder: of the files.
+        weights: name of their file.
+        recipe: whose runs are exported so.
+        make: the network of the sizes in config.json.
+        inputs: examples of what the network takes.
+
+    Raises:
+        WeightsError: a file is missing or damaged, the sizes do not fit, or the tokenizer is of another training.
+    """
+    what = f"the folder of an exported run of {recipe}"
     if not folder.is_dir():
-        raise WeightsError(f"{folder}: no such folder; give --model, the folder of an exported run of mmhmr.py")
+        raise WeightsError(f"{folder}: no such folder; give --model, {what}")
     tokenizer = load_tokenizer(folder / TOKENIZER)
     try:
         document: dict[str, Any] = json.loads((folder / CONFIG).read_text())
         trained_with = document.pop(TOKENIZER)
-        encoder, scales = ViTConfig(**document.pop("encoder")), tuple(document.pop("scales"))
-        network = RecoveryNetwork(RecoveryConfig(encoder=encoder, scales=scales, **document))
+        network = make(document)
     except FileNotFoundError as error:
-        raise WeightsError(f"{folder}: no {CONFIG}; give the folder of an exported run of mmhmr.py") from error
+        raise WeightsError(f"{folder}: no {CONFIG}; give {what}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{folder / CONFIG}: not the configuration of MMHMR ({error}); {REMEDY}") from error
+        raise WeightsError(f"{folder / CONFIG}: not the configuration of {recipe} ({error}); {REMEDY}") from error
     if content_hash(tokenizer.arrays) != trained_with:
-        raise WeightsError(
-            f"{folder / TOKENIZER}: not the tokenizer that {RECOVERY_WEIGHTS} was trained with; {REMEDY}"
-        )
-    tensors = read_weights(folder / RECOVERY_WEIGHTS)
-    params = to_flax((name, value.astype(np.float32, copy=False)) for name, value in tensors)
-    check_tree(params, jax.eval_shape(network.init, jax.random.key(0), *example_inputs(network))["params"], str(folder))
-    return RecoveryModel(network, params, tokenizer)
+        raise WeightsError(f"{folder / TOKENIZER}: not the tokenizer that {weights} was trained with; {REMEDY}")
+    params = to_flax((name, value.astype(np.float32, copy=False)) for name, value in read_weights(folder / weights))
+    check_tree(params, jax.eval_shape(network.init, jax.random.key(0), *inputs(network))["params"], str(folder))
+    return network, params, tokenizer
