@@ -29,7 +29,7 @@ from handjax.metrics.intervals import bootstrap_mean_interval
 from handjax.recovery.files import ASSET, TOKENIZER
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.quantizer import nearest_codes, perplexity
-from handjax.recovery.tokenizer import Tokenizer, load_tokenizer
+from handjax.recovery.tokenizer import Tokenizer, check_hand, load_tokenizer
 from handjax.training.config import read_config
 from launch import command
 from launch.recovery_plots import plot_curves
@@ -95,8 +95,7 @@ def load_tokenizers(paths: list[Path], hand: HandModel) -> dict[str, Tokenizer]:
     found: dict[str, Tokenizer] = {}
     for path in paths:
         tokenizer = load_tokenizer(path)
-        if tokenizer.hand != hand.name:
-            raise ConfigError(f"{path} knows {tokenizer.hand}, not {hand.name}; give it its own hand model")
+        check_hand(tokenizer, hand)
         sizes = describe_sizes(tokenizer.network.tokens, *tokenizer.codebook.shape)
         if sizes in found:
             raise ConfigError(f"{path}: another tokenizer has {sizes} too; measure one at a time")

@@ -16,6 +16,7 @@ from handjax.recovery.decoding import hidden_before
 from handjax.recovery.files import RecoveryModel
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.reading import Fixed, MeshReader
+from handjax.recovery.tokenizer import check_hand
 
 Batch = Mapping[str, np.ndarray]
 
@@ -39,7 +40,11 @@ def recover_batches(
         with_cue: whether the network is given the records' keypoints, or the picture alone.
         on_batch: told the number of hands done.
         options: those of `decoding.decode`.
+
+    Raises:
+        ConfigError: the tokenizer knows another hand model, or the hand is a left one.
     """
+    check_hand(model.tokenizer, hand)
     reader = MeshReader(model.network, model.tokenizer.network)
     read = jax.jit(functools.partial(_read, reader, with_cue=with_cue, options=options))
     fixed, parts, done = Fixed(model.tokenizer.arrays, hand), [], 0

@@ -15,6 +15,7 @@ from handjax.recovery.camera import FOCAL, crop_places, crop_translation
 from handjax.recovery.decoding import Decoded, ranked
 from handjax.recovery.files import RecoveryModel
 from handjax.recovery.reading import Fixed, MeshReader, Recovered
+from handjax.recovery.tokenizer import check_hand
 from handjax.recovery.vq_mano import JOINTS
 
 RANKS = (1, 7, 10, 100, 250, 1000)
@@ -36,11 +37,15 @@ class Explainer:
         model: transformer and tokenizer.
         hand: the right hand that the tokenizer knows.
 
+    Raises:
+        ConfigError: the tokenizer knows another hand model, or the hand is a left one.
+
     Attributes:
         ranks: `RANKS`, as far as there are codes.
     """
 
     def __init__(self, model: RecoveryModel, hand: HandModel):
+        check_hand(model.tokenizer, hand)
         self.model, self.fixed = model, Fixed(model.tokenizer.arrays, hand)
         self._reader = MeshReader(model.network, model.tokenizer.network)
         self.ranks = [rank for rank in RANKS if rank <= model.network.config.codes]

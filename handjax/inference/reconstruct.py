@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from handjax.conditions.crops import crop_image, hand_box, hand_in_crop
-from handjax.errors import ConfigError, InputError, WeightsError
+from handjax.errors import InputError, WeightsError
 from handjax.hand.camera import PinholeCamera, default_camera
 from handjax.hand.model import HandModel, mirror_pose
 from handjax.hand.rotations import compose, matrix_to_axis_angle
@@ -18,10 +18,10 @@ from handjax.recovery.camera import project_to_crop
 from handjax.recovery.decoding import ITERATIONS, Decoded, joint_confidence, vertex_confidence
 from handjax.recovery.files import RecoveryModel
 from handjax.recovery.reading import Fixed, MeshReader, Recovered
+from handjax.recovery.tokenizer import check_hand
 
 LEAST_SIDE = 16
 """Pixels of the square around a hand below which there is nothing to see."""
-MANO_PAGE = "https://mano.is.tue.mpg.de"
 _MIRROR = np.array([-1.0, 1.0, 1.0], np.float32)
 
 Image = UInt8[np.ndarray, "height width 3"]
@@ -40,11 +40,7 @@ class HandReconstructor:
     """
 
     def __init__(self, model: RecoveryModel, hand: HandModel, iterations: int = ITERATIONS):
-        if hand.name != model.tokenizer.hand:
-            remedy = f"its MANO_RIGHT.pkl, from {MANO_PAGE}" if model.tokenizer.hand == "mano" else "none"
-            raise ConfigError(f"the model knows {model.tokenizer.hand}, not {hand.name}; as hand model give {remedy}")
-        if hand.side != "right":
-            raise ConfigError("the hand model is a left hand; give the right one, left hands are its mirror images")
+        check_hand(model.tokenizer, hand)
         self.model, self.models = model, both_sides(hand)
         self._reader = MeshReader(model.network, model.tokenizer.network)
         self._fixed = Fixed(model.tokenizer.arrays, hand)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from handjax.conditions.pictures import hand_pictures
-from handjax.errors import ConfigError, WeightsError
+from handjax.errors import WeightsError
 from handjax.hand.camera import PinholeCamera
 from handjax.hand.model import HandModel, mirror_pose
 from handjax.hand.rotations import matrix_to_axis_angle
@@ -18,6 +18,7 @@ from handjax.record import Side
 from handjax.recovery.decoding import ITERATIONS, TOP_SHARE, joint_confidence
 from handjax.recovery.posing import pose_hands
 from handjax.recovery.text_files import TextMeshModel
+from handjax.recovery.tokenizer import check_hand
 from handjax.recovery.writing import PoseWriter, TextFixed
 
 DRAWN_SHARE, DRAWN_FOCAL = 0.85, 5.0
@@ -58,12 +59,11 @@ class HandWriter:
         share: of the codes, the likeliest, that tokens are drawn from.
 
     Raises:
-        ConfigError: the tokenizer knows another hand model.
+        ConfigError: the tokenizer knows another hand model, or the hand is a left one.
     """
 
     def __init__(self, model: TextMeshModel, hand: HandModel, iterations: int = ITERATIONS, share: float = TOP_SHARE):
-        if hand.name != model.tokenizer.hand:
-            raise ConfigError(f"the model knows {model.tokenizer.hand}, not {hand.name}; give it its own hand model")
+        check_hand(model.tokenizer, hand)
         self._writer = PoseWriter(model.network, model.tokenizer.network, model.text.network)
         self._text, self._params = model.text, model.params
         self._fixed = TextFixed(model.tokenizer.arrays, hand, model.text.params)

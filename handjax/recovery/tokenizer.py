@@ -12,8 +12,9 @@ from flax import traverse_util
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from handjax.errors import WeightsError
+from handjax.errors import ConfigError, WeightsError
 from handjax.files import write_json
+from handjax.hand.model import HandModel
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.recovery.quantizer import nearest_codes
 from handjax.recovery.vq_mano import JOINTS, VQMano
@@ -22,6 +23,7 @@ from handjax.weights.safetensors import write_tensors
 
 CONFIG, WEIGHTS, CODEBOOK = "config.json", "vq_mano.safetensors", "codebook"
 REMEDY = "export the run again"
+MANO_PAGE = "https://mano.is.tue.mpg.de"
 
 
 class Tokenizer(NamedTuple):
@@ -43,6 +45,19 @@ class Tokenizer(NamedTuple):
     def arrays(self) -> dict[str, Any]:
         """What does not change in training on top of it."""
         return {"params": self.params, "codebook": self.codebook}
+
+
+def check_hand(tokenizer: Tokenizer, hand: HandModel) -> None:
+    """Makes sure that a hand model is the right hand that a tokenizer knows.
+
+    Raises:
+        ConfigError: it is another hand model, or a left hand.
+    """
+    if hand.name != tokenizer.hand:
+        remedy = f"its MANO_RIGHT.pkl, from {MANO_PAGE}" if tokenizer.hand == "mano" else "none"
+        raise ConfigError(f"the model knows {tokenizer.hand}, not {hand.name}; as hand model give {remedy}")
+    if hand.side != "right":
+        raise ConfigError("the hand model is a left hand; give the right one, left hands are its mirror images")
 
 
 def pose_tokens(network: VQMano, arrays: Mapping[str, Any], pose: Float[Array, "batch 16 3"]) -> Int[Array, "batch L"]:

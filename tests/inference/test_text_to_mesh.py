@@ -84,6 +84,8 @@ def test_models_that_cannot_be_used_are_refused(model, tmp_path):
     other = model._replace(tokenizer=model.tokenizer._replace(hand="mano"))
     with pytest.raises(ConfigError, match="the model knows mano, not open_hand"):
         HandWriter(other, load_hand(""))
+    with pytest.raises(ConfigError, match="is a left hand; give the right one"):
+        HandWriter(model, load_open_hand("left"))
     broken = model._replace(params=jax.tree.map(lambda x: x * np.nan, model.params))
     with pytest.raises(WeightsError, match="the model's weights give no numbers"):
         HandWriter(broken, load_hand(""))(PROMPTS[0], 3)

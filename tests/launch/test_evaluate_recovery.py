@@ -6,7 +6,7 @@ import sys
 import numpy as np
 import pytest
 
-from handjax.errors import InputError
+from handjax.errors import ConfigError, InputError
 from handjax.hand.model import load_open_hand
 from handjax.inference.evaluate_recovery import recover_batches
 from handjax.recovery.files import save_recovery
@@ -75,3 +75,10 @@ def test_figures_of_both_ways_of_reading(model, monkeypatch, capsys, tmp_path):
 def test_records_without_held_out_ones_are_refused(model, monkeypatch, capsys, tmp_path):
     with pytest.raises(InputError, match="no held-out records"):
         call(monkeypatch, capsys, [], "--data", tmp_path, "--model", model)
+
+
+def test_weights_of_another_hand_model_are_refused(monkeypatch, capsys, tmp_path):
+    of_mano = random_model()._replace(tokenizer=random_model().tokenizer._replace(hand="mano"))
+    save_recovery(of_mano, tmp_path)
+    with pytest.raises(ConfigError, match="knows mano, not open_hand; as hand model give its MANO_RIGHT.pkl"):
+        call(monkeypatch, capsys, [_batch()], "--data", tmp_path, "--model", tmp_path)
