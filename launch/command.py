@@ -87,6 +87,19 @@ def _check_place(text: str, folder: Path) -> None:
         raise ConfigError(f"{text}: {there} cannot be written to; choose another place")
 
 
+def positive(kind: type) -> Any:
+    """A `type` of argparse for numbers above 0, which it refuses in one line."""
+
+    def read(text: str) -> Any:
+        value = kind(text)
+        if not 0 < value < float("inf"):
+            raise ValueError(text)
+        return value
+
+    read.__name__ = f"{kind.__name__} above 0"
+    return read
+
+
 def output_paths(paths: list[Path], folder: Path) -> dict[Path, Path]:
     """Pictures made of pictures keep the places of these below their common folder, so that no two share a name."""
     if not paths:

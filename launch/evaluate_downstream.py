@@ -145,7 +145,7 @@ def add_downstream_arguments(parser: argparse.ArgumentParser) -> None:
     add("--steps", type=int, default=STEPS, help=f"of each training (default: {STEPS})")
     add("--lr", type=float, default=RATE, help=f"learning rate, the same at all steps (default: {RATE:g})")
     add("--seeds", type=int, nargs="+", default=[0], help="a training of each arm each (default: 0)")
-    add("--iterations", type=int, default=ITERATIONS, help="of decoding")
+    add("--iterations", type=command.positive(int), default=ITERATIONS, help="of decoding")
     add("--limit", type=int, default=LIMIT, help="number of held-out hands")
     add("--out", type=command.output_folder, metavar="DIR", help="folder for figures.json")
     add("--json", action="store_true", help="print one JSON document instead of lines")

@@ -39,7 +39,7 @@ def add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", required=True, help="prepared records, of which the held-out split is used")
     parser.add_argument("--model", type=Path, default=ASSET, metavar="DIR", help="exported weights of mmhmr.py")
     parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of weights that know MANO")
-    parser.add_argument("--iterations", type=int, default=ITERATIONS, help="of decoding")
+    parser.add_argument("--iterations", type=command.positive(int), default=ITERATIONS, help="of decoding")
     parser.add_argument("--limit", type=int, default=LIMIT, help="number of hands")
     parser.add_argument("--out", type=command.output_folder, help="folder for figures.json, scores.npz and plots")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")

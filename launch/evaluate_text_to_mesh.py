@@ -46,7 +46,7 @@ def add_text_to_mesh_arguments(parser: argparse.ArgumentParser) -> None:
     add("--hand-model", default="", metavar="FILE", help="MANO file of weights that know MANO")
     add("--count", type=int, default=COUNT, help="meshes a prompt")
     add("--limit", type=int, default=LIMIT, help="number of prompts")
-    add("--iterations", type=int, default=ITERATIONS, help="of decoding")
+    add("--iterations", type=command.positive(int), default=ITERATIONS, help="of decoding")
     add("--share", type=float, default=TOP_SHARE, help="of the codes, the likeliest, that tokens are drawn from")
     add("--seed", type=int, default=0, help="of the draws")
     add("--out", type=command.output_folder, help="folder for figures.json")

@@ -295,12 +295,12 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--side", choices=["left", "right"], help="read only this hand")
     parser.add_argument(
         "--focal",
-        type=_positive(float),
+        type=command.positive(float),
         metavar="PIXELS",
         help=f"focal length, which all distances hang on; {DEFAULT_FOCAL_RATIO:g} longer sides where it is not given",
     )
     drawn = "also draw N poses of each hand, the likeliest first"
-    parser.add_argument("--hypotheses", type=_positive(int), default=0, metavar="N", help=drawn)
+    parser.add_argument("--hypotheses", type=command.positive(int), default=0, metavar="N", help=drawn)
     parser.add_argument(
         "--explain",
         type=command.output_folder,
@@ -312,19 +312,6 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=30.0, help="frames of a clip a second")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
     return parser.parse_args()
-
-
-def _positive(kind: type) -> Any:
-    """A `type` of argparse for numbers above 0."""
-
-    def read(text: str) -> Any:
-        value = kind(text)
-        if not 0 < value < float("inf"):
-            raise ValueError(text)
-        return value
-
-    read.__name__ = f"{kind.__name__} above 0"
-    return read
 
 
 if __name__ == "__main__":

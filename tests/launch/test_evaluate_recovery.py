@@ -82,3 +82,14 @@ def test_weights_of_another_hand_model_are_refused(monkeypatch, capsys, tmp_path
     save_recovery(of_mano, tmp_path)
     with pytest.raises(ConfigError, match="knows mano, not open_hand; as hand model give its MANO_RIGHT.pkl"):
         call(monkeypatch, capsys, [_batch()], "--data", tmp_path, "--model", tmp_path)
+
+
+@pytest.mark.parametrize("suite", ["recovery", "text_to_mesh", "downstream"])
+def test_decoding_takes_an_iteration(suite, monkeypatch, capsys, tmp_path):
+    words = ["launch.evaluate", "--suite", suite, "--data", str(tmp_path), "--iterations", "0"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as stopped:
+        evaluate.main()
+    assert (
+        stopped.value.code == 2 and "argument --iterations: invalid int above 0 value: '0'" in capsys.readouterr().err
+    )
