@@ -26,7 +26,7 @@ from handjax.hand.camera import DEFAULT_FOCAL_RATIO, PinholeCamera, default_came
 from handjax.hand.mano import load_hand
 from handjax.hand.mesh_files import FORMATS, write_mesh
 from handjax.images import find_images, read_frames, read_image, write_image
-from handjax.inference.clip import smooth_clip
+from handjax.inference.clip import smooth_clip, with_one_side
 from handjax.inference.explain import Explainer
 from handjax.inference.reconstruct import HandReconstructor
 from handjax.inference.scene import ReconstructedHand, draw_meshes, reposed, scene_mesh, share_shapes
@@ -179,7 +179,10 @@ class Job:
         failures: list[str] = []
         others: list[DetectedHand] = []
         camera = None
-        for image, found in tqdm(tracker.track(read_frames(source)), source.name, unit="frame", disable=None):
+        followed = tqdm(tracker.track(read_frames(source)), f"follow {source.name}", unit="frame", disable=None)
+        tracks = with_one_side([found for _, found in followed])
+        frames = zip(read_frames(source), tracks, strict=True)  # once more: a clip need not fit into the memory
+        for image, found in tqdm(frames, f"read {source.name}", len(tracks), unit="frame", disable=None):
             camera = camera or self._camera(image)
             clip.append({})
             for identity, hand in found.items():

@@ -1,5 +1,7 @@
-"""Reconstructed hands of a clip without jitter: one shape for each, turns and places smoothed over time."""
+"""Hands of a clip without jitter: one side and shape for each, turns and places smoothed over time."""
 
+import dataclasses
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -12,7 +14,7 @@ from handjax.hand.camera import PinholeCamera
 from handjax.hand.model import HandModel
 from handjax.inference.scene import ReconstructedHand, common_betas, reposed
 from handjax.perception import one_euro
-from handjax.perception.hands import Side
+from handjax.perception.hands import DetectedHand, Side
 from handjax.perception.one_euro import FilterState, OneEuro
 
 SMOOTHING = OneEuro(speed_weight=3.0)
@@ -28,6 +30,29 @@ class _Motion(NamedTuple):
 
     turns: FilterState
     place: FilterState
+
+
+def with_one_side(clip: Sequence[Mapping[int, DetectedHand]]) -> list[dict[int, DetectedHand]]:
+    """Hands that are followed, each of the side that it is by the mean over its frames, which is their score.
+
+    A frame by itself may say the other side, of which the hand would be read as the mirror image.
+
+    Args:
+        clip: of each frame the hands by identity.
+    """
+    right: defaultdict[int, list[float]] = defaultdict(list)
+    for hands in clip:
+        for identity, hand in hands.items():
+            right[identity].append(hand.score if hand.side == "right" else 1 - hand.score)
+    shares = {identity: float(np.mean(each)) for identity, each in right.items()}
+    sides: dict[int, Side] = {identity: "right" if share >= 0.5 else "left" for identity, share in shares.items()}
+    return [
+        {
+            identity: dataclasses.replace(hand, side=sides[identity], score=max(shares[identity], 1 - shares[identity]))
+            for identity, hand in hands.items()
+        }
+        for hands in clip
+    ]
 
 
 def smooth_clip(

@@ -10,9 +10,9 @@ from scipy.spatial.transform import Rotation
 
 from handjax.hand.camera import default_camera, project
 from handjax.hand.model import load_open_hand
-from handjax.inference.clip import smooth_clip
+from handjax.inference.clip import smooth_clip, with_one_side
 from handjax.inference.scene import ReconstructedHand, both_sides, reposed
-from handjax.perception import one_euro
+from handjax.perception import DetectedHand, one_euro
 from handjax.perception.one_euro import OneEuro
 
 FRAMES, RATE, SHAPE = 60, 30.0, (240, 320)
@@ -76,3 +76,17 @@ def test_jitter_goes_and_motion_stays(models, clips):
     middle = smooth[30][4]
     again = reposed(models, middle, CAMERA, middle.betas, wrist=middle.keypoints[0])
     np.testing.assert_allclose(again.vertices, middle.vertices, atol=1e-5)
+
+
+def test_a_hand_keeps_its_side_over_the_clip():
+    """Weighed by how sure each frame is: one that is sure outweighs two that guess."""
+
+    def found(side, score):
+        return DetectedHand.from_landmarks(side, score, np.eye(21, 3, dtype=np.float32), np.zeros((21, 3), np.float32))
+
+    clip = [{1: found("left", 0.98), 2: found("left", 0.7)}, {1: found("right", 0.55)}, {}, {1: found("right", 0.6)}]
+    settled = with_one_side(clip)
+    assert [list(hands) for hands in settled] == [[1, 2], [1], [], [1]]
+    assert {hands[1].side for hands in settled if hands} == {"left"} == {settled[0][2].side}
+    assert settled[3][1].score == pytest.approx((0.98 + 0.45 + 0.4) / 3) and settled[0][2].score == pytest.approx(0.7)
+    np.testing.assert_array_equal(settled[1][1].keypoints, clip[1][1].keypoints)
