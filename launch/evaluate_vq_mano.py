@@ -24,7 +24,7 @@ from handjax.files import write_json
 from handjax.hand.mano import load_hand
 from handjax.hand.model import HandModel, mirror_pose
 from handjax.hand.rotations import axis_angle_to_matrix
-from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.alignment import aligned_errors
 from handjax.metrics.intervals import bootstrap_mean_interval
 from handjax.recovery.files import ASSET, TOKENIZER
 from handjax.recovery.posing import pose_hands
@@ -121,7 +121,7 @@ def measure(tokenizer: Tokenizer, hand: HandModel, poses: Iterator[Poses], limit
         tokens = nearest_codes(run("encode", rotations), tokenizer.codebook)
         made, truth = (pose_hands(hand, r, betas) for r in (run("decode", tokenizer.codebook[tokens]), rotations))
         pairs = ((made.keypoints, truth.keypoints), (made.vertices, truth.vertices))
-        return tokens, *(jnp.linalg.norm(procrustes_align(*pair) - pair[1], axis=-1).mean(-1) for pair in pairs)
+        return tokens, *(aligned_errors(*pair) for pair in pairs)
 
     counts, errors, left = np.zeros(len(tokenizer.codebook)), [], limit
     with tqdm(total=left, unit="pose", disable=None) as bar:

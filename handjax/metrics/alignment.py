@@ -2,6 +2,7 @@
 
 from typing import Any, Literal
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -11,6 +12,7 @@ Script = Literal["freihand", "hamer"]
 _FREIHAND_TINY = 1e-8
 
 
+@jax.default_matmul_precision("highest")
 def procrustes_align(prediction: Any, truth: Any, script: Script = "freihand") -> Any:
     """Moves, scales and turns each hand so that its points come nearest to the true ones in the mean square.
 
@@ -37,6 +39,15 @@ def procrustes_align(prediction: Any, truth: Any, script: Script = "freihand") -
     size = xp.sqrt(xp.square(moving).sum(axis=(1, 2))) + (_FREIHAND_TINY if script == "freihand" else 0)
     gain = stretches.sum(axis=1) / size**2
     return gain[:, None, None] * moving @ left @ right + center
+
+
+def aligned_errors(prediction: Any, truth: Any) -> Any:
+    """PA-MPJPE of joints or PA-MPVPE of vertices: of each hand, the mean distance after FreiHAND's alignment.
+
+    Arguments as of `procrustes_align`; the result [hands] is in their unit.
+    """
+    away = procrustes_align(prediction, truth) - truth
+    return away.__array_namespace__().linalg.norm(away, axis=-1).mean(axis=-1)
 
 
 def wrist_align(prediction: Points, truth: Points, wrist: int, reference: int) -> Points:

@@ -7,7 +7,7 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Bool, Float, Int
 
-from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.alignment import aligned_errors, procrustes_align
 from handjax.metrics.calibration import reliability_curve
 from handjax.metrics.intervals import bootstrap_mean_interval
 from handjax.metrics.keypoints import (
@@ -101,8 +101,8 @@ def _mesh_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands 1"]]
 def _world_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands 1"]]:
     known = np.asarray(hands.world_known.all(axis=1))
     truth = _float64(hands.world[known])
-    far = distances(procrustes_align(_float64(hands.keypoints[known]), truth), truth)
-    return {"pa_mpjpe_world_mm": _spread(MILLIMETRES * far.mean(axis=1), known)}
+    errors = aligned_errors(_float64(hands.keypoints[known]), truth)
+    return {"pa_mpjpe_world_mm": _spread(MILLIMETRES * errors, known)}
 
 
 def _place_scores(hands: RecoveredSet) -> dict[str, Float[np.ndarray, "hands 21"]]:
@@ -126,7 +126,7 @@ def _confidence_figures(hands: RecoveredSet) -> list[dict[str, Any]]:
     if known.sum() < 2:
         return []
     truth = _float64(hands.true_keypoints[known])
-    error = distances(procrustes_align(_float64(hands.keypoints[known]), truth), truth).mean(axis=1)
+    error = aligned_errors(_float64(hands.keypoints[known]), truth)
     correlation = scipy.stats.spearmanr(np.log(hands.confidence[known]).mean(axis=1), error).statistic
     curve = reliability_curve(hands.confidence[known].ravel(), hands.token_right[known].ravel())
     bins = {name: np.nan_to_num(getattr(curve, name)).tolist() for name in ("counts", "confidence", "frequency")}

@@ -12,7 +12,7 @@ from handjax.diffusion.configs import VAEConfig
 from handjax.diffusion.model import save_part
 from handjax.diffusion.vae import VAE
 from handjax.preview import from_model_range, sheet
-from handjax.training.task import Term, Terms
+from handjax.training.task import Terms, total
 
 LATENT_POWER_DECAY = 0.99
 
@@ -74,7 +74,7 @@ class AutoencoderTask:
         decoded = jnp.clip(self._decode(trainable, mean), -1, 1)
         error = jnp.square(decoded - image).mean(axis=(1, 2, 3))
         psnr = 10 * jnp.log10(4.0 / jnp.maximum(error, 1e-8))  # the range from -1 to 1 has a peak of 2
-        return self._terms(image, decoded, mean, log_variance) | {"psnr_db": _sum(psnr)}
+        return self._terms(image, decoded, mean, log_variance) | {"psnr_db": total(psnr)}
 
     def preview(self, trainable, frozen, state, batch, rng):
         image = batch["image"][:8]
@@ -96,9 +96,9 @@ class AutoencoderTask:
         difference = decoded - image
         divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1 - log_variance)
         return {
-            "l1": _sum(jnp.abs(difference).mean(axis=(1, 2, 3))),
-            "gradient": _sum(gradient_l1(difference)),
-            "kl": _sum(divergence.sum(axis=(1, 2, 3))),
+            "l1": total(jnp.abs(difference).mean(axis=(1, 2, 3))),
+            "gradient": total(gradient_l1(difference)),
+            "kl": total(divergence.sum(axis=(1, 2, 3))),
         }
 
 
@@ -106,10 +106,6 @@ def gradient_l1(difference: Float[Array, "batch height width c"]) -> Float[Array
     """Mean absolute difference of neighbours in `difference`: the error of a picture's edges."""
     rows, columns = jnp.diff(difference, axis=1), jnp.diff(difference, axis=2)
     return jnp.abs(rows).mean(axis=(1, 2, 3)) + jnp.abs(columns).mean(axis=(1, 2, 3))
-
-
-def _sum(per_example: Float[Array, " batch"]) -> Term:
-    return per_example.sum(), jnp.float32(len(per_example))
 
 
 def make(config: Any) -> AutoencoderTask:

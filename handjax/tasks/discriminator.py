@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Key
 
 from handjax.diffusion.model import load_stable_diffusion
 from handjax.diffusion.text_encoder import TextEncoder
@@ -25,7 +25,7 @@ from handjax.guidance.discriminator import (
 )
 from handjax.guidance.spectral import initial_vectors, spectral_normalised
 from handjax.preview import from_model_range, sheet
-from handjax.training.task import Batch, Term, Terms
+from handjax.training.task import Batch, Terms, total
 
 SIDES = ("real", "generated")
 HEADS = "heads_"
@@ -113,17 +113,13 @@ class DiscriminatorTask:
 
 
 def _hinges(logits: dict[str, tuple[Logits, ...]]) -> Terms:
-    return {f"hinge_{side}": _sum(hinge(logits[side], real=side == "real")) for side in SIDES}
+    return {f"hinge_{side}": total(hinge(logits[side], real=side == "real")) for side in SIDES}
 
 
 def _right(logits: dict[str, tuple[Logits, ...]]) -> Terms:
     """How many are told right, of either kind."""
     signs = {"real": 1, "generated": -1}
-    return {f"{side}_right": _sum(jnp.float32(signs[side] * mean_logit(logits[side]) > 0)) for side in SIDES}
-
-
-def _sum(per_example: Float[Array, " batch"]) -> Term:
-    return per_example.sum(), jnp.float32(len(per_example))
+    return {f"{side}_right": total(jnp.float32(signs[side] * mean_logit(logits[side]) > 0)) for side in SIDES}
 
 
 def make(config: Any) -> DiscriminatorTask:

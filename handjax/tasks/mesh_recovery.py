@@ -15,7 +15,7 @@ from handjax.hand.draw import draw_skeleton
 from handjax.hand.mano import load_hand
 from handjax.hand.model import HandModel
 from handjax.hand.rotations import axis_angle_to_matrix
-from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.alignment import aligned_errors
 from handjax.preview import from_model_range, sheet
 from handjax.recovery.camera import project_to_crop
 from handjax.recovery.files import PYTORCH_MODULE, TOKENIZER, RecoveryModel, load_recovery, save_recovery
@@ -27,7 +27,7 @@ from handjax.recovery.tokenizer import Tokenizer, load_tokenizer
 from handjax.recovery.vit import ViTConfig, load_vit, with_imagenet_maps
 from handjax.recovery.vq_mano import JOINTS
 from handjax.training.checkpoints import content_hash
-from handjax.training.task import Batch, Term
+from handjax.training.task import Batch, Term, total
 
 GEOMETRY_SCALE = 48.0
 """The paper's batch, by which sums over it are larger than means (DECISIONS F6)."""
@@ -121,10 +121,10 @@ class MeshRecoveryTask:
         logits, context = self.network.apply({"params": trainable}, batch["image"], given, cue)
         counted = (hidden | self.corruption.all_tokens) & batch["mesh_known"][:, None]
         log_likelihood = jnp.take_along_axis(jax.nn.log_softmax(logits), tokens[..., None], axis=-1)[..., 0]
-        losses = {"mask": _total(-log_likelihood, counted)}
+        losses = {"mask": total(-log_likelihood, counted)}
         made = self.reader.pose(frozen, expected_codes(logits, tokens, hidden, frozen.tokenizer["codebook"]), context)
         losses |= geometry_losses(made, batch, frozen.hand)
-        return losses, state, {"token_right": _total(logits.argmax(-1) == tokens, counted)}
+        return losses, state, {"token_right": total(logits.argmax(-1) == tokens, counted)}
 
     def evaluate(self, trainable, frozen, state, batch, rng):
         """Measures the losses, and decoded hands by FreiHAND's metrics in millimetres, with the 2-D cue and (`_alone`)
@@ -133,7 +133,7 @@ class MeshRecoveryTask:
         for name, cue in (("", _cue(batch)), ("_alone", jnp.zeros((len(batch["image"]), 21, 3)))):
             made, decoded = self.reader.recover(trainable, frozen, batch["image"], cue, rng[0])
             terms |= {f"{key}{name}": term for key, term in self._measures(frozen, made, batch).items()}
-            terms[f"confidence{name}"] = _total(decoded.confidence)
+            terms[f"confidence{name}"] = total(decoded.confidence)
         return terms
 
     def preview(self, trainable, frozen, state, batch, rng):
@@ -171,12 +171,11 @@ class MeshRecoveryTask:
         truth = pose_hands(frozen.hand, axis_angle_to_matrix(batch["pose"]), batch["betas"])
         terms = {}
         for name, part in (("pa_mpjpe_mm", "keypoints"), ("pa_mpvpe_mm", "vertices")):
-            ours, theirs = getattr(made.posed, part), getattr(truth, part)
-            far = jnp.linalg.norm(procrustes_align(ours, theirs) - theirs, axis=-1)
-            terms[name] = _total(1000 * far.mean(-1), batch["mesh_known"])
+            far = aligned_errors(getattr(made.posed, part), getattr(truth, part))
+            terms[name] = total(1000 * far, batch["mesh_known"])
         places = (project_to_crop(made.posed.keypoints, made.camera) + 0.5) * batch["image"].shape[1]
         far = jnp.linalg.norm(places - batch["keypoints"], axis=-1)
-        terms["pck_0.1"] = _total(far <= 0.1 * batch["box_side"][:, None], batch["keypoints_weight"] > 0)
+        terms["pck_0.1"] = total(far <= 0.1 * batch["box_side"][:, None], batch["keypoints_weight"] > 0)
         return terms
 
 
@@ -244,7 +243,7 @@ def geometry_losses(made: Recovered, batch: Batch, hand: HandModel) -> dict[str,
         "joints_3d": _weighted_l1(joints - joints[:, :1], in_space, known | batch["keypoints_3d_known"]),
         "joints_2d": _weighted_l1(places, _cue(batch)[..., :2], batch["keypoints_weight"]),
     }
-    return {name: _total(GEOMETRY_SCALE * error) for name, error in errors.items()}
+    return {name: total(GEOMETRY_SCALE * error) for name, error in errors.items()}
 
 
 def _weighted_l1(ours, theirs, weight) -> Float[Array, " batch"]:
@@ -255,11 +254,6 @@ def _cue(batch: Batch) -> Float[Array, "batch 21 3"]:
     """Places in the crop from -0.5 to 0.5 and confidence."""
     places = batch["keypoints"] / batch["image"].shape[1] - 0.5
     return jnp.concatenate([places, batch["keypoints_confidence"][..., None]], axis=-1)
-
-
-def _total(values, counted=None) -> Term:
-    counted = jnp.ones(values.shape) if counted is None else counted.astype(jnp.float32)
-    return (values * counted).sum(), counted.sum()
 
 
 def tokenizer_and_hand(config: Any) -> tuple[Tokenizer, HandModel]:

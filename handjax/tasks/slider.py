@@ -17,7 +17,7 @@ from handjax.diffusion.schedules import NoiseLevel
 from handjax.diffusion.unet import UNet
 from handjax.errors import ConfigError, WeightsError
 from handjax.preview import from_model_range, sheet
-from handjax.training.task import Batch, Term, Terms
+from handjax.training.task import Batch, Terms, total
 from handjax.weights.lora import write_lora
 
 PREVIEW_EXAMPLES, PREVIEW_STEPS, PREVIEW_WEIGHTS = 4, 20, (-1.0, 0.0, 1.0)
@@ -113,7 +113,7 @@ class SliderTask:
         with lora_applied(lora, network=UNet):
             change = predict(z, timesteps, contexts[0]) - neutral
         error = jnp.square(change - wanted).mean(axis=(1, 2, 3))
-        return {"slider": _sum(error), "agreement": _sum(_cosine(change, wanted))}
+        return {"slider": total(error), "agreement": total(_cosine(change, wanted))}
 
     def _half_done(
         self, model: StableDiffusion, lora: LoRA, ids: Int[Array, "batch words"], rng: Key[Array, " batch"]
@@ -163,10 +163,6 @@ def _cosine(one: Latents, other: Latents) -> Float[Array, " batch"]:
     axes = (1, 2, 3)
     lengths = jnp.sqrt(jnp.square(one).sum(axes) * jnp.square(other).sum(axes))
     return jnp.where(lengths > 0, (one * other).sum(axes) / jnp.where(lengths > 0, lengths, 1), 0)
-
-
-def _sum(per_example: Float[Array, " batch"]) -> Term:
-    return per_example.sum(), jnp.float32(len(per_example))
 
 
 def make(config: Any) -> SliderTask:

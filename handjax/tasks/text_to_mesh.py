@@ -5,13 +5,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
 
 from handjax.diffusion.text_model import TextModel, load_text_model
 from handjax.diffusion.tokenizer import Tokenizer as CaptionTokenizer
 from handjax.hand.model import HandModel
 from handjax.hand.rotations import axis_angle_to_matrix
-from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.alignment import aligned_errors
 from handjax.preview import sheet
 from handjax.recovery.masking import draw_masks
 from handjax.recovery.network import SHAPES
@@ -22,7 +21,7 @@ from handjax.recovery.tokenizer import Tokenizer, code_rotations, pose_tokens
 from handjax.recovery.vq_mano import JOINTS
 from handjax.recovery.writing import PoseWriter, TextFixed
 from handjax.tasks.mesh_recovery import GEOMETRY_SCALE, expected_codes, tokenizer_and_hand
-from handjax.training.task import Term
+from handjax.training.task import total
 
 PREVIEWS, DRAWN = 4, 3
 
@@ -98,11 +97,11 @@ class TextToMeshTask:
         ours, theirs = (pose_hands(frozen.hand, turns, betas).keypoints for turns in (made, truth))
         far = jnp.abs((ours - ours[:, :1]) - (theirs - theirs[:, :1])).sum((1, 2))
         losses = {
-            "mask": _total(-log_likelihood, hidden),
-            "rotation": _total(GEOMETRY_SCALE * jnp.square(made - truth).sum((1, 2, 3)), known),
-            "joints_3d": _total(GEOMETRY_SCALE * far, known),
+            "mask": total(-log_likelihood, hidden),
+            "rotation": total(GEOMETRY_SCALE * jnp.square(made - truth).sum((1, 2, 3)), known),
+            "joints_3d": total(GEOMETRY_SCALE * far, known),
         }
-        return losses, state, {"token_right": _total(logits.argmax(-1) == tokens, hidden)}
+        return losses, state, {"token_right": total(logits.argmax(-1) == tokens, hidden)}
 
     def evaluate(self, trainable, frozen, state, batch, rng):
         """Measures the losses, and a hand drawn for each caption beside the record's, aligned, in millimetres."""
@@ -110,8 +109,8 @@ class TextToMeshTask:
         drawn, decoded = self.writer.write(trainable, frozen, jnp.asarray(batch["input_ids"]), rng[0], 1)
         ours = pose_hands(frozen.hand, drawn[0], jnp.zeros_like(batch["betas"])).vertices
         theirs = pose_hands(frozen.hand, axis_angle_to_matrix(batch["pose"]), batch["betas"]).vertices
-        terms["pa_mpvpe_mm"] = _total(_aligned_error(ours, theirs), batch["mesh_known"])
-        terms["confidence"] = _total(decoded.confidence, jnp.ones(decoded.confidence.shape))
+        terms["pa_mpvpe_mm"] = total(1000 * aligned_errors(ours, theirs), batch["mesh_known"])
+        terms["confidence"] = total(decoded.confidence)
         return terms
 
     def preview(self, trainable, frozen, state, batch, rng):
@@ -123,16 +122,6 @@ class TextToMeshTask:
 
     def _save(self, params, state, folder, dtype):
         save_text_to_mesh(TextMeshModel(self.network, params, self.tokenizer, self.text), folder, dtype)
-
-
-@jax.default_matmul_precision("highest")
-def _aligned_error(made: Float[Array, "batch V 3"], truth: Float[Array, "batch V 3"]) -> Float[Array, " batch"]:
-    return 1000 * jnp.linalg.norm(procrustes_align(made, truth) - truth, axis=-1).mean(-1)
-
-
-def _total(values: Array, counted: Bool[Array, "..."] | Float[Array, "..."]) -> Term:
-    counted = counted.astype(jnp.float32)
-    return (values * counted).sum(), counted.sum()
 
 
 def make(config: Any) -> TextToMeshTask:

@@ -11,13 +11,13 @@ from handjax.errors import ConfigError
 from handjax.hand.mano import load_hand
 from handjax.hand.model import HandModel, PosedHand
 from handjax.hand.rotations import axis_angle_to_matrix
-from handjax.metrics.alignment import procrustes_align
+from handjax.metrics.alignment import aligned_errors
 from handjax.preview import sheet
 from handjax.recovery.posing import draw_poses, pose_hands
 from handjax.recovery.quantizer import Quantizer, nearest_codes, perplexity, straight_through
 from handjax.recovery.tokenizer import CODEBOOK, Tokenizer, save_tokenizer
 from handjax.recovery.vq_mano import JOINTS, TOKEN_COUNTS, VQMano
-from handjax.training.task import Term, Terms
+from handjax.training.task import Terms, total
 
 PREVIEWS = 8
 
@@ -100,8 +100,8 @@ class VQManoTask:
         decoded, latents, codes = self._reconstruct(trainable, state, rotations)
         terms = self._errors(frozen["hand"], decoded, rotations, batch["betas"]) | self._distances(latents, codes)
         made, truth = (pose_hands(frozen["hand"], turns, batch["betas"]) for turns in (decoded, rotations))
-        terms["pa_mpjpe_mm"] = _aligned_error(made.keypoints, truth.keypoints)
-        terms["pa_mpvpe_mm"] = _aligned_error(made.vertices, truth.vertices)
+        terms["pa_mpjpe_mm"] = total(1000 * aligned_errors(made.keypoints, truth.keypoints))
+        terms["pa_mpvpe_mm"] = total(1000 * aligned_errors(made.vertices, truth.vertices))
         return terms
 
     def preview(self, trainable, frozen, state, batch, rng):
@@ -132,31 +132,22 @@ class VQManoTask:
     def _errors(self, hand, decoded, rotations, betas) -> Terms:
         made, truth = (pose_hands(hand, turns, betas) for turns in (decoded, rotations))
         return {
-            "rotation": _sum(jnp.abs(decoded - rotations).mean((1, 2, 3))),
-            "vertex": _sum(_from_wrist_cm(made, truth, "vertices")),
-            "joint": _sum(_from_wrist_cm(made, truth, "keypoints")),
+            "rotation": total(jnp.abs(decoded - rotations).mean((1, 2, 3))),
+            "vertex": total(_from_wrist_cm(made, truth, "vertices")),
+            "joint": total(_from_wrist_cm(made, truth, "keypoints")),
         }
 
     def _distances(self, latents: Float[Array, "batch L D"], codes: Float[Array, "batch L D"]) -> Terms:
         held = jax.lax.stop_gradient
-        terms = {"commitment": _sum(jnp.square(latents - held(codes)).mean((1, 2)))}
+        terms = {"commitment": total(jnp.square(latents - held(codes)).mean((1, 2)))}
         if self.embedding_weight:
-            terms["embedding"] = _sum(jnp.square(held(latents) - codes).mean((1, 2)))
+            terms["embedding"] = total(jnp.square(held(latents) - codes).mean((1, 2)))
         return terms
 
 
 def _from_wrist_cm(made: PosedHand, truth: PosedHand, part: str) -> Float[Array, " batch"]:
     ours, theirs = (getattr(posed, part) - posed.keypoints[:, :1] for posed in (made, truth))
     return 100 * jnp.abs(ours - theirs).mean((1, 2))
-
-
-@jax.default_matmul_precision("highest")
-def _aligned_error(made: Float[Array, "batch points 3"], truth: Float[Array, "batch points 3"]) -> Term:
-    return _sum(1000 * jnp.linalg.norm(procrustes_align(made, truth) - truth, axis=-1).mean(-1))
-
-
-def _sum(per_example: Float[Array, " batch"]) -> Term:
-    return per_example.sum(), jnp.float32(len(per_example))
 
 
 def make(config: Any) -> VQManoTask:

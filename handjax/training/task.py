@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key, Shaped, UInt8
 
 PyTree = Any
 Batch = Mapping[str, Array | np.ndarray]
@@ -14,6 +15,14 @@ Term = tuple[Float[Array, ""], Float[Array, ""]]
 Terms = dict[str, Term]
 """Name -> (sum over the examples, weight of the sum). The mean of the whole batch is sum / weight, and it stays
 the same when the batch is cut into micro-batches or over devices, because sums and weights are added first."""
+
+
+def total(values: Shaped[Array, "*any"], counted: Shaped[Array, "*any"] | None = None) -> Term:
+    """The term of the mean of values, all of them or those that are counted."""
+    if counted is None:
+        return values.sum(), jnp.float32(values.size)
+    counted = counted.astype(jnp.float32)
+    return (values * counted).sum(), counted.sum()
 
 
 @runtime_checkable
