@@ -32,6 +32,7 @@ _MAKERS = (
     "handjax/recovery",
     "handjax/inference/reconstruct.py",
     "handjax/inference/scene.py",
+    "handjax/diffusion/attention.py",
     "handjax/diffusion/transformer.py",
 )
 """What reads meshes, beside what makes all records."""

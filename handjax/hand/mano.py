@@ -38,12 +38,17 @@ SHAPES_OF_ARRAYS = {
 
 
 def load_hand(path: str) -> HandModel:
-    """The hand that a recipe names: a user's MANO file, or the open right hand where the path is empty.
+    """The right hand that a recipe names: a user's MANO file, or the open hand where the path is empty.
 
     Raises:
-        WeightsError: as `load_mano`.
+        WeightsError: as `load_mano`, or it is a left hand.
     """
-    return load_mano(path) if path else load_open_hand("right")
+    if not path:
+        return load_open_hand("right")
+    hand = load_mano(path)
+    if hand.side != "right":
+        raise WeightsError(f"{path}: a left hand; give MANO_RIGHT.pkl, left hands are its mirror images")
+    return hand
 
 
 def load_mano(

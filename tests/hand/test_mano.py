@@ -12,7 +12,7 @@ from handjax.errors import WeightsError
 from handjax.hand.angles import pose_from_angles
 from handjax.hand.camera import default_camera, project
 from handjax.hand.fit import fit_hand, fit_hand_3d
-from handjax.hand.mano import absolute_pose, load_mano, pca_from_pose, pose_from_pca, relative_pose
+from handjax.hand.mano import absolute_pose, load_hand, load_mano, pca_from_pose, pose_from_pca, relative_pose
 from handjax.hand.model import load_open_hand, mirror_model, mirror_pose, pose_hand
 from handjax.hand.topology import MANO_PARENTS, MANO_TIP_VERTICES
 from tests.hand.mano_files import dense, mano_arrays, mirrored, with_chumpy, write_python2
@@ -280,3 +280,12 @@ def test_the_side_must_be_known(mano_path, tmp_path):
     path.write_bytes(mano_path.read_bytes())
     assert_refused(path, "side='left'")
     assert load_mano(path, side="right").side == "right"
+
+
+def test_recipes_name_the_right_hand(mano_path, tmp_path):
+    path = tmp_path / "MANO_LEFT.pkl"
+    path.write_bytes(mano_path.read_bytes())
+    assert load_mano(path).side == "left"
+    with pytest.raises(WeightsError, match="MANO_LEFT.pkl: a left hand; give MANO_RIGHT.pkl"):
+        load_hand(str(path))
+    assert (load_hand(str(mano_path)).name, load_hand("").name) == ("mano", "open_hand")
