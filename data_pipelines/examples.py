@@ -27,6 +27,7 @@ from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.topology import KEYPOINT_BONES
 from handjax.hand.words import swap_sides
+from handjax.inference.scene import turn_to
 from handjax.record import HandRecord
 
 log = logging.getLogger(__name__)
@@ -173,13 +174,23 @@ def _mask(view: _View) -> np.ndarray:
 
 def pose_of(record: HandRecord, window: Window) -> Float[np.ndarray, "16 3"]:
     """A record's pose as its hand is seen in a window, axis-angle in radians; zeros where it has none."""
-    pose, turn = _mesh(record)[0], window.turn
+    pose, turn = _mesh(record)[0], _to_window(record, window)
     if record.pose is None:
         return pose
     unmirrored = turn * [[-1], [1], [1]] if window.mirrored else turn
     whole = (Rotation.from_matrix(unmirrored) * Rotation.from_rotvec(pose[0])).as_rotvec()
     turned = np.concatenate([whole[None], pose[1:]]).astype(np.float32)
     return turned * np.array([1, -1, -1], np.float32) if window.mirrored else turned  # DECISIONS G4
+
+
+def _to_window(record: HandRecord, window: Window) -> Float[np.ndarray, "3 3"]:
+    """Takes directions of the record's camera space to those of a camera that looks along the ray of the window's
+    middle, as that of every crop does (`HandReconstructor` turns back)."""
+    if record.camera is None:
+        return window.turn
+    middle = window.matrix @ [window.size / 2, window.size / 2, 1]
+    along_the_ray = turn_to((middle - record.camera[2:]) / record.camera[:2])
+    return window.turn @ Rotation.from_rotvec(along_the_ray).as_matrix().T
 
 
 def _mesh(record: HandRecord) -> tuple[Float[np.ndarray, "16 3"], Float[np.ndarray, "10"]]:
@@ -195,7 +206,7 @@ def _in_space(view: _View) -> tuple[Float[np.ndarray, "21 3"], Bool[np.ndarray, 
         return np.zeros((21, 3), np.float32), np.zeros(21, bool)
     places = view.record.keypoints_3d[:, :3] - view.record.keypoints_3d[:1, :3]
     known = np.isfinite(places).all(axis=-1)
-    turned = np.where(known[:, None], places, 0) @ view.window.turn.T
+    turned = np.where(known[:, None], places, 0) @ _to_window(view.record, view.window).T
     return turned.astype(np.float32), known
 
 

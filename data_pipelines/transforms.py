@@ -51,8 +51,8 @@ class Window:
 
     @property
     def turn(self) -> Float[np.ndarray, "3 3"]:
-        """Takes directions of the record's camera space to the window's, which is turned about its z axis and then
-        perhaps mirrored; the hand's place beside the axis is left out of account, as in every crop."""
+        """Takes directions of a camera that looks at the window's middle to the window's, which is turned about its
+        z axis and then perhaps mirrored."""
         linear = np.linalg.inv(self.matrix[:, :2])
         turn = np.eye(3)
         turn[:2, :2] = linear / np.sqrt(abs(np.linalg.det(linear)))

@@ -12,7 +12,7 @@ from handjax.errors import InputError, WeightsError
 from handjax.hand.camera import PinholeCamera, default_camera
 from handjax.hand.model import HandModel, mirror_pose
 from handjax.hand.rotations import compose, matrix_to_axis_angle
-from handjax.inference.scene import ReconstructedHand, both_sides, pose_at_origin, translation_to, turn_to
+from handjax.inference.scene import ReconstructedHand, both_sides, pose_at_origin, rays_of, translation_to, turn_to
 from handjax.perception.hands import DetectedHand
 from handjax.recovery.camera import project_to_crop
 from handjax.recovery.decoding import ITERATIONS, Decoded, joint_confidence, vertex_confidence
@@ -119,7 +119,7 @@ class HandReconstructor:
         places = (middle + side * np.asarray(in_crop) * (_MIRROR[:2] if mirrored else 1)).astype(np.float32)
         seen = matrix_to_axis_angle(jnp.asarray(made.rotations))
         seen = mirror_pose(seen) if mirrored else seen
-        pose = np.asarray(seen.at[0].set(compose(jnp.asarray(turn_to(middle, camera)), seen[0])))
+        pose = np.asarray(seen.at[0].set(compose(jnp.asarray(turn_to(rays_of(middle, camera))), seen[0])))
         vertices, keypoints = pose_at_origin(model, pose, made.betas)
         translation = translation_to(keypoints, places, camera)
         if not (keypoints + translation)[:, 2].min() > 0:

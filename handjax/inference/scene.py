@@ -97,9 +97,9 @@ def rays_of(places: Float[np.ndarray, "*P 2"], camera: PinholeCamera) -> Float[n
     return (np.asarray(places, np.float64) - np.asarray(camera.center)) / np.asarray(camera.focal)
 
 
-def turn_to(place: Float[np.ndarray, "2"], camera: PinholeCamera) -> Float[np.ndarray, "3"]:
-    """The rotation vector from the optical axis to the ray of a place: a crop's camera looks along the latter."""
-    x, y = rays_of(place, camera)
+def turn_to(ray: Float[np.ndarray, "2"]) -> Float[np.ndarray, "3"]:
+    """The rotation vector from the optical axis to the ray of x/z and y/z, along which a crop's camera looks."""
+    x, y = ray
     far = np.hypot(x, y)
     return np.array([-y, x, 0.0], np.float32) * np.float32(np.arctan(far) / max(far, 1e-9))
 

@@ -265,6 +265,32 @@ def test_meshes_turn_with_their_pictures_into_right_hands(side):
     assert not other["mesh_known"]
 
 
+def test_a_hand_beside_the_axis_is_posed_as_its_crop_sees_it():
+    """Seen from afar, places in the window are those in space of a camera that looks at the hand."""
+    rng, focal, place = np.random.default_rng(0), 2000.0, np.array([2.0, -1.5, 20.0])
+    pose, betas = rng.normal(0, 0.5, (16, 3)).astype(np.float32), np.zeros(10, np.float32)
+    points = np.asarray(pose_hand(load_open_hand("right"), pose, betas, np.zeros(3)).keypoints)
+    center = 40 - focal * place[:2] / place[2]
+    places = focal * (points + place)[:, :2] / (points + place)[:, 2:] + center
+    record = dataclasses.replace(
+        make_record(3),
+        side="right",
+        hand_model="open_hand",
+        pose=pose,
+        betas=betas,
+        camera=np.array([focal, focal, *center], np.float32),
+        keypoints_2d=np.column_stack([places, np.ones(21)]).astype(np.float32),
+        keypoints_3d=np.column_stack([points + place, np.ones(21)]).astype(np.float32),
+    )
+    names = ("pose", "betas", "keypoints_3d", "keypoints")
+    made = example(record, 0, dict.fromkeys(names, ANY), only_right=True, max_rotation=90.0)
+    posed = np.asarray(pose_hand(load_open_hand("right"), made["pose"], made["betas"], np.zeros(3)).keypoints)
+    np.testing.assert_allclose(posed - posed[0], made["keypoints_3d"], atol=1e-5)
+    seen, flat = made["keypoints"] - made["keypoints"][0], made["keypoints_3d"][:, :2]
+    misses = np.linalg.norm(seen - flat * np.linalg.norm(seen) / np.linalg.norm(flat), axis=1)
+    assert misses.max() < 0.02 * np.ptp(seen, axis=0).max()
+
+
 def test_records_without_a_mesh_say_so():
     names = ("pose", "betas", "mesh_known", "keypoints_3d", "keypoints_3d_known")
     made = example(make_record(3), 0, dict.fromkeys(names, ANY))

@@ -15,7 +15,7 @@ from handjax.hand.rasterize import join_meshes, mesh_index, rasterize
 from handjax.hand.rotations import axis_angle_to_matrix
 from handjax.hand.sampling import sample_pose
 from handjax.inference.reconstruct import HandReconstructor
-from handjax.inference.scene import both_sides, pairs_of_hands, share_shapes, turn_to
+from handjax.inference.scene import both_sides, pairs_of_hands, rays_of, share_shapes, turn_to
 from handjax.metrics.two_hands import relative_root_error
 from handjax.perception import DetectedHand
 from handjax.recovery.camera import project_to_crop
@@ -67,7 +67,7 @@ def perfect_reading(pose, hand, side, betas):
     found = detected(hand, side)
     box = hand_box(found.keypoints)
     turns = np.asarray(axis_angle_to_matrix(jnp.asarray(pose)))
-    along_the_ray = np.asarray(axis_angle_to_matrix(jnp.asarray(turn_to((box[:2] + box[2:]) / 2, CAMERA))))
+    along_the_ray = np.asarray(axis_angle_to_matrix(jnp.asarray(turn_to(rays_of((box[:2] + box[2:]) / 2, CAMERA)))))
     turns = np.concatenate([along_the_ray.T[None] @ turns[:1], turns[1:]])
     turns = turns * np.outer(MIRROR[side], MIRROR[side])  # as the right hand that the network knows
     made = POSE_TURNED(load_open_hand(), jnp.asarray(turns, jnp.float32), jnp.asarray(betas), jnp.zeros(3))
