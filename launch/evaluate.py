@@ -5,6 +5,7 @@
 `python -m launch.evaluate --suite hands --data PICTURES --reference PICTURES_OF_THE_SAME_NAMES`
 `python -m launch.evaluate --suite clip --data PICTURES --clip-model FOLDER`
 `python -m launch.evaluate --suite recovery --data RECORDS`
+`python -m launch.evaluate --suite submission --data freihand:FOLDER --model DIR --hand-model FILE --out DIR`
 `python -m launch.evaluate --suite vq_mano`
 `python -m launch.evaluate --suite text_to_mesh --model DIR --data RECORDS`
 `python -m launch.evaluate --suite downstream --train RECORDS --generated RECORDS --data RECORDS --workdir DIR`
@@ -33,6 +34,7 @@ from launch.evaluate_distance import add_distance_arguments, evaluate_distance
 from launch.evaluate_downstream import add_downstream_arguments, evaluate_downstream
 from launch.evaluate_hands import add_hands_arguments, evaluate_hands
 from launch.evaluate_recovery import add_recovery_arguments, evaluate_recovery
+from launch.evaluate_submission import add_submission_arguments, evaluate_submission
 from launch.evaluate_text_to_mesh import add_text_to_mesh_arguments, evaluate_text_to_mesh
 from launch.evaluate_vq_mano import add_vq_mano_arguments, evaluate_vq_mano
 from launch.refine import add_model_arguments, load_refiner, repair_settings
@@ -149,6 +151,7 @@ SUITES = {
     "hands": (add_hands_arguments, evaluate_hands),
     "inpainting": (add_repair_arguments, evaluate_repair),
     "recovery": (add_recovery_arguments, evaluate_recovery),
+    "submission": (add_submission_arguments, evaluate_submission),
     "text_to_mesh": (add_text_to_mesh_arguments, evaluate_text_to_mesh),
     "vq_mano": (add_vq_mano_arguments, evaluate_vq_mano),
 }
