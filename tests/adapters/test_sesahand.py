@@ -110,6 +110,7 @@ def test_the_mid_blocks_output_is_refined_by_the_networks_own_self_attention(par
         np.testing.assert_allclose(ours, unfused, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_gradients_flow_through_the_fusion_to_the_attention(params):
     """The mid block's own queries matter to its output, but for the fusion, only through the attended values."""
     weight = RNG.normal(size=(2, 4, 4, 8)).astype(np.float32)

@@ -3,6 +3,7 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from handjax.perception.detector import TASK_FILE
@@ -48,6 +49,7 @@ def test_lines_for_people(tmp_path):
     assert result.stdout.startswith(str(PHOTO)) and "score" in result.stdout
 
 
+@pytest.mark.slow
 def test_clips_are_followed_and_drawn_frame_by_frame(tmp_path):
     photo = Image.open(PHOTO).convert("RGB").resize((240, 320))
     frames = [photo.transform(photo.size, Image.Transform.AFFINE, (1, 0, -3 * i, 0, 1, 0)) for i in range(4)]

@@ -32,6 +32,7 @@ def generate(*arguments):
     return subprocess.run(words, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_every_picture_says_how_it_was_made(tmp_path):
     (tmp_path / "prompts.txt").write_text("a (left:1.3) hand\n\n")
     out = tmp_path / "out"

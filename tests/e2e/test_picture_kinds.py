@@ -97,6 +97,7 @@ def test_refine_repairs_what_it_can_read(folder, monkeypatch, capsys, tmp_path):
     np.testing.assert_array_equal(after[untouched], before[untouched])
 
 
+@pytest.mark.slow
 def test_precompute_counts_what_it_cannot_use(folder, monkeypatch, capsys, tmp_path):
     output = tmp_path / "out"
     run(precompute, monkeypatch, capsys, "--input", folder, "--output", output, "--eval-fraction", 0)

@@ -16,6 +16,7 @@ def test_faults_of_a_toy_run(tmp_path, kills):
     assert counts["most steps repeated"] <= 20
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_run_resumable(tmp_path):
     fill_disk(Recipe.toy(steps=100), tmp_path / "full")
 

@@ -74,6 +74,7 @@ def test_agrees_with_trimesh_at_128():
     check_against_trimesh(*torus(), 128)
 
 
+@pytest.mark.slow
 def test_agrees_with_trimesh_at_512_and_is_ten_times_faster():
     ours, theirs = check_against_trimesh(*torus(), 512)
     assert theirs > 10 * ours

@@ -29,6 +29,7 @@ def pictures(generator, wishes):
     return {wish: picture.astype(int) for wish, picture in generator(wishes)}
 
 
+@pytest.mark.slow
 def test_a_picture_does_not_depend_on_its_batch(model):
     alone = Generator(model, EulerAncestral(model.schedule, 3), SIZE, 5.0)
     together = dataclasses.replace(alone, batch=4)

@@ -73,6 +73,7 @@ def test_candidates_share_the_conditions_of_the_hand(photo):
     assert ids.ravel().tolist() == [len("a hand")] * 2
 
 
+@pytest.mark.slow
 def test_more_of_the_picture_is_kept_only_where_full_strength_fails(photo):
     late = refiner(Late)
     (hand,) = late(photo).hands
@@ -106,6 +107,7 @@ class SecondOnly(Speckled):
     first = 1
 
 
+@pytest.mark.slow
 def test_of_several_the_highest_rank_is_kept(photo):
     ranks = (1.0, 1.2, 1.9, 1.5)
     told = iter(ranks)

@@ -105,6 +105,7 @@ def test_other_files_than_captions_are_refused(tmp_path, line):
         Captions.load(tmp_path, refined=tmp_path / "absent.jsonl")
 
 
+@pytest.mark.slow
 def test_an_endpoint_is_asked_once_for_each_picture_and_failures_are_counted(tmp_path):
     folder = _pictures(tmp_path / "pictures", 4)
     (folder / "copy.png").write_bytes((folder / "0.png").read_bytes())
@@ -137,6 +138,7 @@ def test_an_endpoint_is_asked_once_for_each_picture_and_failures_are_counted(tmp
         assert len(server.requests) == asked + 2, "only the picture without an answer is asked again, by two steps"
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_leaves_nothing_half_written(tmp_path):
     folder, out = _pictures(tmp_path / "pictures", 6), tmp_path / "captions.jsonl"
     reached = threading.Event()

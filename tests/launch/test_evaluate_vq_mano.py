@@ -42,6 +42,7 @@ def _poses():
     return [np.concatenate([first[name], second[name]])[:POSES] for name in ("pose", "betas")]
 
 
+@pytest.mark.slow
 def test_figures_are_those_of_held_out_poses(run, tmp_path):
     pose, betas = map(jnp.asarray, _poses())
     tokenizer = random_tokenizer()

@@ -106,6 +106,7 @@ def test_every_input_has_its_status(run, tmp_path):
     assert document["summary"]["provenance"]["threshold"] == 0.5
 
 
+@pytest.mark.slow
 def test_a_clip_is_scored_frame_by_frame_with_tracks(run, tmp_path):
     photo = Image.fromarray(read_image(PHOTOS / "fullcurl.jpg")).resize((240, 320))
     clip = tmp_path / "clip.gif"

@@ -56,6 +56,7 @@ def test_a_hand_on_the_border_of_tiles_is_found_once(tiled):
     np.testing.assert_allclose(hand.box, box, atol=0.2 * 36)
 
 
+@pytest.mark.slow
 def test_a_large_hand_is_found_once_in_tiles_too(detector, tiled):
     image = read_image(PHOTO)
     (whole,), (hand,) = detector.detect(image), tiled.detect(image)

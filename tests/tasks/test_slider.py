@@ -101,6 +101,7 @@ def test_layers_are_self_attention_and_convolutions(task, model):
         assert shape == (*kernels[(*path, "kernel")].shape[:-1], RANK)
 
 
+@pytest.mark.slow
 def test_a_new_adapter_has_kaimings_variance_and_changes_no_bit(task, model, batch):
     start, _ = SliderTask(model, 32, 64, ALPHA, STRENGTH, STEPS, GUIDANCE).init(jax.random.key(1))
     for path, leaf in traverse_util.flatten_dict(start).items():

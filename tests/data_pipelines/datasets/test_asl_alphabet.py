@@ -43,6 +43,7 @@ def made(hand, tmp_path_factory):
     return records, json.loads((folder / "out" / "manifest.json").read_text()), folder / "asl"
 
 
+@pytest.mark.slow
 def test_found_hands_sign_their_label(made):
     records, manifest, folder = made
     names = {split: set(found) for split, found in records.items()}

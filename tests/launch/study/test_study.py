@@ -163,6 +163,7 @@ def test_a_study_from_start_to_figures(tmp_path, folders, capsys, monkeypatch):
         assert db.execute("SELECT COUNT(*) FROM answers WHERE seconds >= 0").fetchone()[0] == 37
 
 
+@pytest.mark.slow
 def test_nothing_betrays_the_condition(tmp_path, folders):
     study = Study(tmp_path / "study.sqlite", "--folders", *folders, "--trials", "6", "--side", str(SIDE))
     seen, headers_seen = {}, set()
