@@ -181,7 +181,7 @@ def test_each_kind_of_step_is_taken_and_timed(monkeypatch):
     monkeypatch.setattr(bench_mghand_cost, "make_parts", lambda *given: parts.update(make_parts(*given)) or parts)
     items = {item["name"]: item for item in bench_mghand_cost.bench_mghand_cost(2, "shapes:tiny_inpainting", 96)}
     ways = {name: items[f"mghand {name}, 100 steps of DDIM"] for name in bench_mghand_cost.WAYS}
-    assert len(parts) == 11 and all(items[f"mghand, {name}"]["ours"] > 0 for name in parts)
+    assert len(parts) == 12 and all(items[f"mghand, {name}"]["ours"] > 0 for name in parts)
     assert all(way["ratio"] > 1 and way["peer_peak_gib"] < way["peak_gib"] for way in ways.values())
     assert max(way["ratio"] for way in ways.values()) == ways["literal, one hand"]["ratio"]
     for name, hands in {"textual": 1, "one hand": 1, "two hands": 2, "a large hand": 1, "look": 0}.items():
