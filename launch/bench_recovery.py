@@ -59,17 +59,18 @@ def bench_recovery(runs: int, data: Path | None = None) -> Iterator[dict[str, An
 
 
 def bench_decoding(data: Path, model: RecoveryModel) -> Iterator[dict[str, Any]]:
-    """Errors by the number of iterations and by the rank of the token that is taken, from pictures alone."""
+    """Errors by the number of iterations and by the rank of the token that is taken, from pictures alone; then those of
+    the mean codes that hands are reconstructed from (DECISIONS F14)."""
     for iterations, paper in ITERATION_TABLE.items():
         yield from _errors(data, model, f"iterations_{iterations}", paper, BEST, iterations)
     for rank, paper in RANK_TABLE.items():
         yield from _errors(data, model, f"rank_{rank}", paper, ranked(rank), ITERATIONS)
+    yield from _errors(data, model, "mean_codes", ITERATION_TABLE[ITERATIONS], BEST, ITERATIONS, mean_codes=True)
 
 
-def _errors(data, model, name, paper, choose, iterations) -> Iterator[dict[str, Any]]:
-    hands = recover_held_out(
-        model, load_open_hand(), str(data), HANDS, with_cue=False, choose=choose, iterations=iterations
-    )
+def _errors(data, model, name, paper, choose, iterations, mean_codes=False) -> Iterator[dict[str, Any]]:
+    options = {"choose": choose, "iterations": iterations, "mean_codes": mean_codes}
+    hands = recover_held_out(model, load_open_hand(), str(data), HANDS, with_cue=False, **options)
     figures = {figure["name"]: figure for figure in recovery_figures(hands)}
     for measure, of_paper in zip(("pa_mpjpe_mm", "pa_mpvpe_mm"), paper, strict=True):
         figure = figures[measure]

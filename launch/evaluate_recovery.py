@@ -40,6 +40,8 @@ def add_recovery_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", type=Path, default=ASSET, metavar="DIR", help="exported weights of mmhmr.py")
     parser.add_argument("--hand-model", default="", metavar="FILE", help="MANO file of weights that know MANO")
     parser.add_argument("--iterations", type=command.positive(int), default=ITERATIONS, help="of decoding")
+    literal = "take the codes of the tokens themselves, as MMHMR, in place of their means"
+    parser.add_argument("--literal-codes", action="store_true", help=literal)
     parser.add_argument("--limit", type=int, default=LIMIT, help="number of hands")
     parser.add_argument("--out", type=command.output_folder, help="folder for figures.json, scores.npz and plots")
     parser.add_argument("--json", action="store_true", help="print one JSON document instead of lines")
@@ -51,9 +53,8 @@ def evaluate_recovery(arguments: argparse.Namespace, report: command.Report) -> 
     items: list[dict[str, Any]] = []
     scores: dict[str, np.ndarray] = {}
     for name, with_cue in CUES.items():
-        hands = recover_held_out(
-            model, hand, arguments.data, arguments.limit, with_cue, iterations=arguments.iterations
-        )
+        options = {"iterations": arguments.iterations, "mean_codes": not arguments.literal_codes}
+        hands = recover_held_out(model, hand, arguments.data, arguments.limit, with_cue, **options)
         for figure in recovery_figures(hands):
             items.append({**figure, "name": f"{name}/{figure['name']}"})
             report.item(items[-1], describe(items[-1]))
@@ -61,7 +62,7 @@ def evaluate_recovery(arguments: argparse.Namespace, report: command.Report) -> 
     if arguments.out:
         with atomic_write(arguments.out / SCORES) as temporary:
             np.savez(temporary, allow_pickle=False, **scores)
-        settings = {"data": Path(arguments.data).name, "limit": arguments.limit, "iterations": arguments.iterations}
+        settings = {"data": Path(arguments.data).name, "limit": arguments.limit, **options}
         document = {"suite": "recovery", "figures": items, "settings": settings, **command.environment()}
         write_json(arguments.out / "figures.json", document)
         draw(items, arguments.out)

@@ -39,7 +39,7 @@ def recover_batches(
         limit: number of hands.
         with_cue: whether the network is given the records' keypoints, or the picture alone.
         on_batch: told the number of hands done.
-        options: those of `decoding.decode`.
+        options: those of `MeshReader.recover`.
 
     Raises:
         ConfigError: the tokenizer knows another hand model, or the hand is a left one.

@@ -49,19 +49,21 @@ class Explainer:
         self.model, self.fixed = model, Fixed(model.tokenizer.arrays, hand)
         self._reader = MeshReader(model.network, model.tokenizer.network)
         self.ranks = [rank for rank in RANKS if rank <= model.network.config.codes]
-        self._recover = jax.jit(self._recover_rank)
+        self._recover, self._recover_rank = jax.jit(self._reader.recover), jax.jit(self._of_rank)
         self._look = jax.jit(self._points)
 
     def plain(self, crops: Crops) -> Tiles:
         """The crops themselves, which are in [-1, 1]."""
         return np.asarray(jnp.round(255 * from_model_range(jnp.asarray(crops))).astype(jnp.uint8))
 
-    def read(self, crops: Crops, cue: Cue, rank: int = 1) -> tuple[Recovered, Decoded]:
-        """The hands of the tokens of a rank, of which 1 is the likeliest."""
-        return self._recover(self.model.params, self.fixed, crops, cue, rank)
+    def read(self, crops: Crops, cue: Cue, rank: int | None = None) -> tuple[Recovered, Decoded]:
+        """The hands as they are reconstructed, or those of the tokens of a rank, of which 1 is the likeliest."""
+        if rank is None:
+            return self._recover(self.model.params, self.fixed, crops, cue, jax.random.key(0))
+        return self._recover_rank(self.model.params, self.fixed, crops, cue, rank)
 
-    def meshes(self, crops: Crops, cue: Cue, rank: int = 1) -> Tiles:
-        """Meshes of the tokens of a rank, over the crops."""
+    def meshes(self, crops: Crops, cue: Cue, rank: int | None = None) -> Tiles:
+        """Meshes over the crops; the hands are those of `read`."""
         made, _ = self.read(crops, cue, rank)
         size = crops.shape[1]
         camera = PinholeCamera(jnp.full(2, FOCAL * size), jnp.full(2, size / 2))
@@ -93,9 +95,9 @@ class Explainer:
             drawn[row, y[inside], x[inside]] = color
         return drawn
 
-    def _recover_rank(self, params, fixed, crops, cue, rank):
+    def _of_rank(self, params, fixed, crops, cue, rank):
         choose = ranked(rank, last=self.ranks[-1])
-        return self._reader.recover(params, fixed, crops, cue, jax.random.key(0), choose=choose)
+        return self._reader.recover(params, fixed, crops, cue, jax.random.key(0), mean_codes=False, choose=choose)
 
     def _points(self, params, crops, cue, tokens):
         network, params = self.model.network, {"params": params}

@@ -27,6 +27,8 @@ class Decoded(NamedTuple):
         log_likelihood: of all tokens, the sum of logarithms of these.
         hidden: after each iteration, which tokens were hidden again.
         mean_confidence: of the tokens predicted in each iteration (Fig. 9).
+        mean_codes: mean of all codes, weighed by the probabilities that they had when the token was kept; None where
+            no codebook was given.
     """
 
     tokens: Int[Array, "batch L"]
@@ -34,6 +36,7 @@ class Decoded(NamedTuple):
     log_likelihood: Float[Array, " batch"]
     hidden: Bool[Array, "T batch L"]
     mean_confidence: Float[Array, "T batch"]
+    mean_codes: Float[Array, "batch L D"] | None = None
 
 
 def ranked(rank: int | Int[Array, ""], last: int | None = None) -> Choose:
@@ -68,6 +71,7 @@ def decode(
     key: Key[Array, ""],
     choose: Choose = BEST,
     iterations: int = ITERATIONS,
+    codebook: Float[Array, "K D"] | None = None,
 ) -> Decoded:
     """Decodes tokens under one loop; what `predict` closes over is computed once.
 
@@ -79,26 +83,29 @@ def decode(
         key: of the choice.
         choose: of logits a token.
         iterations: T; more keep fewer tokens at a time (Table 6).
+        codebook: of whose codes the means are wanted (DECISIONS F14).
     """
 
     def iterate(carry, step):
-        tokens, confidence = carry
+        tokens, confidence, means = carry
         key, count = step
         logits = predict(tokens)
         known = tokens < codes
         chosen = choose(key, logits)
-        probability = jnp.take_along_axis(jax.nn.softmax(logits.astype(jnp.float32)), chosen[..., None], axis=-1)[
-            ..., 0
-        ]
+        shares = jax.nn.softmax(logits.astype(jnp.float32))
+        probability = jnp.take_along_axis(shares, chosen[..., None], axis=-1)[..., 0]
+        if codebook is not None:
+            means = jnp.where(known[..., None], means, shares @ codebook)
         chosen, sure = jnp.where(known, tokens, chosen), jnp.where(known, confidence, probability)
         hidden = hide_least_confident(sure, known, count)
         mean = jnp.where(known, 0, probability).sum(-1) / jnp.maximum((~known).sum(-1), 1)
-        return (jnp.where(hidden, codes, chosen), jnp.where(hidden, 0.0, sure)), (hidden, mean)
+        return (jnp.where(hidden, codes, chosen), jnp.where(hidden, 0.0, sure), means), (hidden, mean)
 
-    start = jnp.full((batch, length), codes), jnp.zeros((batch, length))
+    no_means = None if codebook is None else jnp.zeros((batch, length, codebook.shape[-1]))
+    start = jnp.full((batch, length), codes), jnp.zeros((batch, length)), no_means
     steps = jax.random.split(key, iterations), jnp.asarray(masked_counts(iterations, length))
-    (tokens, confidence), (hidden, means) = jax.lax.scan(iterate, start, steps)
-    return Decoded(tokens, confidence, jnp.log(confidence).sum(-1), hidden, means)
+    (tokens, confidence, means), (hidden, mean_confidence) = jax.lax.scan(iterate, start, steps)
+    return Decoded(tokens, confidence, jnp.log(confidence).sum(-1), hidden, mean_confidence, means)
 
 
 def hypotheses(

@@ -54,6 +54,7 @@ class MeshReader:
         images: Float[Array, "batch size size 3"],
         cue: Float[Array, "batch 21 3"],
         key: Key[Array, ""],
+        mean_codes: bool = True,
         **options: Any,
     ) -> tuple[Recovered, Decoded]:
         """Reads pictures once and decodes their tokens.
@@ -64,14 +65,18 @@ class MeshReader:
             images: crops of right hands in [-1, 1].
             cue: x and y of keypoints in the crop, -0.5 to 0.5, and confidence, 0 where there is none.
             key: of tokens that are drawn.
+            mean_codes: whether poses are those of the tokens' mean codes (DECISIONS F14), or of the tokens' own, as in
+                the paper and as other ranks than the first need it.
             options: those of `decoding.decode`.
 
         Source: MMHMR section 3.4.
         """
-        c = self.network.config
+        c, codebook = self.network.config, fixed.tokenizer["codebook"]
         predict, context = self.predictor(params, images, cue)
-        decoded = decode(predict, len(images), c.tokens, c.codes, key, **options)
-        return self.pose(fixed, fixed.tokenizer["codebook"][decoded.tokens], context), decoded
+        wanted = codebook if mean_codes else None
+        decoded = decode(predict, len(images), c.tokens, c.codes, key, codebook=wanted, **options)
+        codes = decoded.mean_codes if mean_codes else codebook[decoded.tokens]
+        return self.pose(fixed, codes, context), decoded
 
     def draw(
         self,

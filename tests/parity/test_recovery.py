@@ -228,7 +228,12 @@ def test_the_exported_module_recovers_the_same_hands(exported, stem, switches, t
         np.testing.assert_allclose(ours, their.numpy(), rtol=1e-4, atol=1e-4 * np.abs(ours).max())
     reader = MeshReader(network, tokenizer.network)
     fixed = Fixed(tokenizer.arrays, load_open_hand())
-    made, decoded = jax.jit(reader.recover)(params, fixed, images, cue, jax.random.key(0))
-    found = peer.recover(pictures, torch.from_numpy(cue))
-    np.testing.assert_allclose(found.confidence.numpy(), decoded.confidence, atol=1e-3)
-    np.testing.assert_allclose(found.rotations.numpy(), made.rotations, atol=1e-3)
+    read = jax.jit(reader.recover, static_argnames="mean_codes")
+    rotations = {}
+    for mean_codes in (True, False):
+        made, decoded = read(params, fixed, images, cue, jax.random.key(0), mean_codes=mean_codes)
+        found = peer.recover(pictures, torch.from_numpy(cue), mean_codes=mean_codes)
+        np.testing.assert_allclose(found.confidence.numpy(), decoded.confidence, atol=1e-3)
+        np.testing.assert_allclose(found.rotations.numpy(), made.rotations, atol=1e-3)
+        rotations[mean_codes] = made.rotations
+    assert np.abs(rotations[True] - rotations[False]).max() > 0.1

@@ -45,6 +45,30 @@ def test_tokens_and_confidence_are_those_of_the_loop(iterations):
     assert decoded.hidden.shape == (iterations, BATCH, LENGTH) and not decoded.hidden[-1].any()
 
 
+def test_mean_codes_are_those_of_the_iteration_that_keeps_the_token():
+    codebook = jax.random.normal(jax.random.key(4), (CODES, 5))
+    decoded = _decode(iterations=3, codebook=codebook)
+    np.testing.assert_array_equal(decoded.tokens, _decode(iterations=3).tokens)
+    known, expected = np.full((BATCH, LENGTH), CODES), np.zeros((BATCH, LENGTH, 5))
+    for hidden in np.asarray(decoded.hidden):
+        logits = np.float64(predict(jnp.asarray(known)))
+        shares = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+        kept = (known == CODES) & ~hidden
+        expected[kept] = (shares @ np.float64(codebook))[kept]
+        known = np.where(hidden, CODES, decoded.tokens)
+    np.testing.assert_allclose(decoded.mean_codes, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_mean_code_of_a_sure_token_is_its_own():
+    codebook = jax.random.normal(jax.random.key(4), (CODES, 5))
+    decoded = decoding.decode(
+        lambda tokens: 100 * predict(tokens), BATCH, LENGTH, CODES, jax.random.key(1), codebook=codebook
+    )
+    sure = np.asarray(decoded.confidence) > 1 - 1e-6
+    assert sure.mean() > 0.8
+    np.testing.assert_allclose(decoded.mean_codes[sure], codebook[decoded.tokens][sure], atol=1e-5)
+
+
 def test_kept_tokens_stay():
     hidden = np.asarray(_decode().hidden)
     assert (hidden[1:] <= hidden[:-1]).all()

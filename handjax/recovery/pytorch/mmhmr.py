@@ -301,9 +301,9 @@ class PoseDecoder:
         weight, bias = (self.tensors[f"decoder.{name}.{part}"] for part in ("kernel", "bias"))
         return functional.conv1d(x, weight.permute(2, 1, 0), bias, **options)
 
-    def __call__(self, tokens):
-        """Rotations [batch, 16, 3, 3] of indices [batch, L]."""
-        x = self.tensors["codebook"][tokens].transpose(1, 2)
+    def __call__(self, codes):
+        """Rotations [batch, 16, 3, 3] of codes [batch, L, D]."""
+        x = codes.transpose(1, 2)
         x = torch.relu(self._conv(x, "Conv_0", padding=1))
         number = 0
         for _ in range(self.config["blocks"]):
@@ -390,23 +390,28 @@ class MMHMR(nn.Module):
         return self.predict(tokens, cue, values), betas, camera
 
     @torch.no_grad()
-    def recover(self, images, cue, iterations=5):
+    def recover(self, images, cue, iterations=5, mean_codes=True):
         """Decodes all tokens, the surest of each iteration kept.
 
         Args:
             images: [batch, 3, size, size] in [-1, 1].
             cue: x and y of keypoints in the crop, -0.5 to 0.5, and confidence, 0 where there is none.
             iterations: T.
+            mean_codes: whether a token stands for the mean of all codes by their probabilities, or for its own code.
         """
         values, betas, camera = self.encode(images)
+        codebook = self.decoder.tensors["codebook"]
         length, codes = self.config["tokens"], self.config["codes"]
         tokens = torch.full((len(images), length), codes, device=images.device)
         sure = torch.zeros(tokens.shape, device=images.device)
+        means = torch.zeros((*tokens.shape, codebook.shape[1]), device=images.device)
         for step in range(1, iterations + 1):
-            probability, chosen = self.predict(tokens, cue, values).softmax(dim=-1).max(dim=-1)
+            shares = self.predict(tokens, cue, values).softmax(dim=-1)
+            probability, chosen = shares.max(dim=-1)
             known = tokens < codes
+            means = torch.where(known[..., None], means, shares @ codebook)
             tokens, sure = torch.where(known, tokens, chosen), torch.where(known, sure, probability)
             count = max(0, math.floor(length * math.cos(math.pi / 2 * step / iterations)))
             rank = sure.masked_fill(known, math.inf).argsort(dim=-1, stable=True).argsort(dim=-1)
             tokens, sure = tokens.masked_fill(rank < count, codes), sure.masked_fill(rank < count, 0)
-        return Recovered(self.decoder(tokens), betas, camera, sure)
+        return Recovered(self.decoder(means if mean_codes else codebook[tokens]), betas, camera, sure)
