@@ -72,7 +72,7 @@ def get_config(variant: str = "full") -> ConfigDict:
     if embedded:
         config.update(
             {
-                "steps": 5000,
+                "steps": 3000,
                 "batch_size": 32,
                 "ema_decay": 0.998,
                 "eval_every": 500,
