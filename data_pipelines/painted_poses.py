@@ -12,12 +12,15 @@ from handjax.errors import ConfigError, InputError
 from handjax.record import HandRecord
 
 NO_POSE = "no pose of the open hand"
+_STREAM = 1 << 30
+"""Added to a seed, so that no painted hand has the pose of a rendered one of the same seed and number, which may be
+held out."""
 _SEED_BITS = 22  # of a hand's number, so that hands of different seeds have different noise
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomPoses:
-    """Random poses, shapes and places, as `rendered_records` draws them.
+    """Random poses, shapes and places, drawn as those of `rendered_records` are, but others.
 
     Attributes:
       count: number of hands; hand n of a seed is always the same, in whatever company.
@@ -62,7 +65,7 @@ class RandomPoses:
                 (self.seed << _SEED_BITS) + number,
                 dataclasses.replace(record, id=f"painted-{self.seed}-{number:07d}", source=f"painted:{self.seed}"),
             )
-            for number, record in zip(numbers, rendered_records(numbers, self.seed, size), strict=True)
+            for number, record in zip(numbers, rendered_records(numbers, _STREAM + self.seed, size), strict=True)
         ]
 
 
