@@ -47,7 +47,7 @@ _MAKERS = (
 )
 """Paint and judge, beside what makes all records."""
 NOT_FOUND, ELSEWHERE, OTHER_SIDE = "no hand found", "keypoints elsewhere", "the other hand"
-MALFORMED = "implausible anatomy"
+MORE, MALFORMED = "a second hand", "implausible anatomy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -169,7 +169,7 @@ class HandPainter:
     def refuse(
         self, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"], side: Side
     ) -> str | None:
-        """Why a picture does not show a good hand of this side with such keypoints; None where it does."""
+        """Why a picture does not show one good hand of this side with such keypoints; None where it does."""
         wide = add_margin(picture)
         hands = self.detector.detect(wide)
         if not hands:
@@ -182,6 +182,8 @@ class HandPainter:
             return ELSEWHERE
         if hands[nearest].side != side and hands[nearest].score >= SURE_OF_SIDE:
             return OTHER_SIDE
+        if len(hands) > 1:  # which nobody has labelled
+            return MORE
         anatomy = score_hand(wide, hands[nearest], self.counter).anatomy
         return MALFORMED if anatomy.verdict == "implausible" else None
 

@@ -17,6 +17,7 @@ from data_pipelines import painted
 from data_pipelines.painted import (
     ELSEWHERE,
     MALFORMED,
+    MORE,
     NOT_FOUND,
     OTHER_SIDE,
     HandPainter,
@@ -184,6 +185,7 @@ def test_only_the_hand_that_was_asked_for_is_taken(photograph, monkeypatch):
     assert painter.refuse(image, keypoints + 1.5 * tenth, side) == ELSEWHERE
     assert painter.refuse(image, keypoints, {"left": "right", "right": "left"}[side]) == OTHER_SIDE
     assert painter.refuse(np.full_like(image, 128), keypoints, side) == NOT_FOUND
+    assert painter.refuse(np.concatenate([image, image], axis=1), keypoints, side) == MORE
     strict = dataclasses.replace(painter, counter=counter("looks malformed"))
     assert strict.refuse(image, keypoints, side) == MALFORMED
 
