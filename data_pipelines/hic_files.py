@@ -4,6 +4,7 @@ HIC has one camera and its files do not name it, so that pictures become what th
 640 x 480 in which a record is a window before black. Meshes stay where they are.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -11,12 +12,17 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
-from tqdm import tqdm
 
 from data_pipelines.datasets.annotation import HALF_PIXEL, ManoHand, project_points
 from data_pipelines.datasets.mano import posed_hand
-from data_pipelines.record_labels import check_space, mano_parameters, needed
-from handjax.errors import InputError
+from data_pipelines.record_labels import (
+    UnfitRecordError,
+    Written,
+    check_labels,
+    fit_records,
+    mano_parameters,
+    needed,
+)
 from handjax.files import write_json
 from handjax.hand.mesh_files import HALF_TURN, Mesh, write_mesh
 from handjax.hand.model import HandModel
@@ -33,29 +39,27 @@ _FINER = 2
 """Samples of a pixel in each direction."""
 
 
-def write_hic(records: Iterable[HandRecord], folder: Path, mano: Mapping[Side, HandModel]) -> int:
+def write_hic(records: Iterable[HandRecord], folder: Path, mano: Mapping[Side, HandModel]) -> Written:
     """Writes HIC.json with pictures and meshes beside it; its place in InterWild is data/HIC/data.
 
     Args:
-      records: with keypoints in space, mesh, side and camera.
+      records: with keypoints in space, mesh, side and camera, in sight of HIC's camera; others are left out.
       folder: made when missing; HIC.json is replaced.
       mano: your MANO models; parameters of the open hand are converted for them.
 
     Returns:
-      The number of records.
+      How many records are written, and how many left out by reason.
 
     Raises:
       BackendError: trimesh, which writes meshes, is not installed.
-      InputError: a record without what is needed, or out of sight of HIC's camera, or none at all.
+      InputError: there is no record that can be written.
 
     Source: github.com/facebookresearch/InterWild, data/HIC/HIC.py: meshes are PLY files of 778 vertices, metres, in
       camera space; focal length 525, principal point (319.5, 239.5), counted from the centre of the first pixel.
     """
-    images, annotations = [], []
-    for number, record in enumerate(tqdm(records, "write", unit="record", disable=None)):
+    images, annotations, left_out = [], [], Counter[str]()
+    for number, record in enumerate(fit_records(records, _check, left_out, folder)):
         side = needed(record, "side")
-        check_space(record)
-        _check_sight(record)
         picture = f"{SEQUENCE}/1/rgb/{number:05d}.png"
         mesh = f"{SEQUENCE}/1/mano/{number:05d}_{side}.ply"
         posed = posed_hand(mano[side], ManoHand(*jax.device_get(mano_parameters(record, mano))))
@@ -67,10 +71,8 @@ def write_hic(records: Iterable[HandRecord], folder: Path, mano: Mapping[Side, H
         images.append({"id": number, "file_name": picture, "width": width, "height": height})
         meshes = {f"{each}_mano_path": mesh if each == side else None for each in _SIDES}
         annotations.append({"id": number, "image_id": number, "hand_type": side, **meshes})
-    if not images:
-        raise InputError(f"{folder}: there are no records to write; prepare some with launch.precompute")
     write_json(folder / ANNOTATIONS, {"images": images, "annotations": annotations})
-    return len(images)
+    return Written(len(images), left_out)
 
 
 def seen_by_hic(record: HandRecord) -> UInt8[np.ndarray, "480 640 3"]:
@@ -87,8 +89,11 @@ def seen_by_hic(record: HandRecord) -> UInt8[np.ndarray, "480 640 3"]:
     return np.asarray(seen.reduce(_FINER))
 
 
-def _check_sight(record: HandRecord) -> None:
-    """Raises InputError where a keypoint is out of sight of HIC's camera."""
+def _check(record: HandRecord) -> None:
+    """Raises UnfitRecordError where labels are missing, or a keypoint is out of sight of HIC's camera."""
+    check_labels(record, mesh=True)
     places = project_points(needed(record, "keypoints_3d")[:, :3], CAMERA)
     if (places < 0).any() or (places > SIZE).any():
-        raise InputError(f"record {record.id}: HIC's camera would not see all of its hand; leave it out")
+        raise UnfitRecordError(
+            "out of sight of HIC's camera", f"record {record.id}: HIC's camera would not see all of its hand"
+        )

@@ -3,15 +3,15 @@
 Every record is a frame and a camera of its own; cameras stand at the origin, so that the world is their space.
 """
 
+import functools
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
-from data_pipelines.record_labels import check_space, mano_parameters, needed
-from handjax.errors import InputError
+from data_pipelines.record_labels import Written, check_labels, fit_records, mano_parameters, needed
 from handjax.files import atomic_write, write_json
 from handjax.hand.mano import relative_pose
 from handjax.hand.model import HandModel
@@ -31,32 +31,33 @@ Fields = dict[str, Any]
 
 def write_interhand(
     records: Iterable[HandRecord], folder: Path, part: str, mano: Mapping[Side, HandModel] | None = None
-) -> int:
+) -> Written:
     """Writes images/PART, annotations/PART and InterWild's list of annotations below a folder.
 
     Args:
-      records: with keypoints in space, side and camera.
+      records: with keypoints in space, side and camera, and a mesh where `mano` is given; others are left out.
       folder: which gets them; annotations of the part are replaced.
       part: "train", "val" or "test".
       mano: your MANO models; parameters of the open hand are converted for them. Without them only records that have
         MANO's own would have a fit, and none is written.
 
     Returns:
-      The number of records.
+      How many records are written, and how many left out by reason.
 
     Raises:
-      InputError: a record without what is needed, or none at all.
+      InputError: there is no record that can be written.
 
     Source:
       github.com/facebookresearch/InterHand2.6M, version 1.0: README and DATASET.md; camera space is
       camrot (X - campos), MANO is in metres and relative to the mean pose. github.com/facebookresearch/InterWild,
       data/InterHand26M/InterHand26M.py: reads the annotations whose numbers are in aid_human_annot_PART.txt.
     """
-    images, annotations = [], []
+    images, annotations, left_out = [], [], Counter[str]()
     cameras: Fields = {name: {} for name in ("campos", "camrot", "focal", "princpt")}
     joints: Fields = {}
     fits: Fields = {}
-    for number, record in enumerate(tqdm(records, "write", unit="record", disable=None)):
+    check = functools.partial(check_labels, mesh=mano is not None)
+    for number, record in enumerate(fit_records(records, check, left_out, folder)):
         name, size = _write_picture(record, folder / "images" / part, number)
         images.append(_image(number, name, size))
         annotations.append(_annotation(number, record, size))
@@ -65,8 +66,6 @@ def write_interhand(
             cameras[key][str(number)] = value
         if mano is not None:
             fits[str(number)] = _fit(record, mano)
-    if not images:
-        raise InputError(f"{folder}: there are no records to write; prepare some with launch.precompute")
     documents = {
         "data": {"images": images, "annotations": annotations},
         "camera": {str(CAPTURE): cameras},
@@ -81,7 +80,7 @@ def write_interhand(
             path.unlink(missing_ok=True)  # of an earlier export, of other records
     with atomic_write(folder / f"aid_human_annot_{part}.txt") as temporary:
         temporary.write_text("".join(f"{annotation['id']}\n" for annotation in annotations))
-    return len(images)
+    return Written(len(images), left_out)
 
 
 def _write_picture(record: HandRecord, folder: Path, number: int) -> tuple[str, tuple[int, int]]:
@@ -116,7 +115,6 @@ def _annotation(number: int, record: HandRecord, size: tuple[int, int]) -> Field
 def _joints(record: HandRecord) -> Fields:
     points = needed(record, "keypoints_3d")
     known = np.isfinite(points[:, :3]).all(axis=1) & (points[:, 3] > 0)
-    check_space(record)
     points, known = points[_TO_INTERHAND], known[_TO_INTERHAND]
     world = np.where(known[:, None], points[:, :3], 0) * _MILLIMETRES
     return {

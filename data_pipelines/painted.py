@@ -14,10 +14,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from data_pipelines.encoding import jpeg
+from data_pipelines.painted_poses import Poses
 from data_pipelines.precompute import Failures
-from data_pipelines.rendered import rendered_records
 from data_pipelines.shards import RecordMaker, maker_hash
-from data_pipelines.splits import EVAL_FRACTION, split_names
 from handjax.adapters.files import load_controlnet
 from handjax.anatomy.head import HandHead
 from handjax.conditions.crops import box_side
@@ -34,6 +33,7 @@ from handjax.record import HandRecord, Side
 
 CONDITIONS = ("depth", "skeleton", "mesh")
 BATCH = 8
+"""Painted at once."""
 MOST_OFF = 0.1
 """Mean distance of the keypoints that are found from those that were asked for, as a share of the box, up to which a
 label is true of its picture."""
@@ -46,9 +46,8 @@ _MAKERS = (
     "handjax/weights",
 )
 """Paint and judge, beside what makes all records."""
-_SEED_BITS = 22  # of the number, so that hands of different seeds have different noise
 NOT_FOUND, ELSEWHERE, OTHER_SIDE = "no hand found", "keypoints elsewhere", "the other hand"
-MALFORMED = "implausible anatomy"
+MORE, MALFORMED = "a second hand", "implausible anatomy"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,29 +55,25 @@ class PaintedJob:
     """Rendered hands that a model has painted (a `Job`).
 
     Attributes:
-      count: number of hands to paint; those that fail the checks are left out.
+      poses: of the hands to paint; those that fail the checks are left out.
       controlnets: condition → exported ControlNet that follows it.
       model: text-to-image or inpainting, as `load_stable_diffusion` takes it.
-      seed: of hands and noise.
       steps: of the sampler.
       guidance_scale: of the prompt.
       control_scale: of each ControlNet's residuals.
       licence: of the pictures, which the model's licence decides.
-      eval_fraction: share of the hands that is held out.
     """
 
-    count: int
+    poses: Poses
     controlnets: Mapping[str, Path]
     model: str = "tiny_inpainting"
-    seed: int = 0
     steps: int = 30
     guidance_scale: float = 4.0
     control_scale: float = 1.0
     licence: str | None = None
-    eval_fraction: float = EVAL_FRACTION
 
     name = "painted_hands"
-    description = "The open hand of handjax in random poses, painted by a diffusion model under ControlNets."
+    description = "The open hand of handjax in many poses, painted by a diffusion model under ControlNets."
     citation = None
 
     def __post_init__(self):
@@ -87,8 +82,6 @@ class PaintedJob:
                 f"painted hands follow ControlNets of {', '.join(CONDITIONS)}; name at least one of them, not "
                 f"{', '.join(self.controlnets) or 'none'}"
             )
-        if self.count > 1 << _SEED_BITS or self.seed >= 1 << 32 - _SEED_BITS:
-            raise ConfigError(f"painted:{self.count}:{self.seed}: COUNT is at most 4194304, SEED at most 1023")
         if self.steps < 1:
             raise ConfigError(f"--steps is {self.steps}; it must be at least 1")
         for folder in self.controlnets.values():
@@ -97,18 +90,23 @@ class PaintedJob:
 
     def settings(self) -> dict[str, Any]:
         """What all records depend on, the networks' code and files among it."""
-        names = ("model", "seed", "steps", "guidance_scale", "control_scale", "licence")
+        names = ("model", "steps", "guidance_scale", "control_scale", "licence")
         folders = {"model": find_model(self.model), **self.controlnets}
         files = {f"{name}_files": _files(Path(folder)) for name, folder in folders.items()}
-        return {name: getattr(self, name) for name in names} | files | {"makers": maker_hash(_MAKERS)}
+        return (
+            {name: getattr(self, name) for name in names}
+            | self.poses.settings()
+            | files
+            | {"makers": maker_hash(_MAKERS)}
+        )
 
     def splits(self) -> dict[str, list[str]]:
-        """Numbers of the hands."""
-        return split_names([str(number) for number in range(self.count)], self.eval_fraction)
+        """Names of the hands."""
+        return self.poses.splits()
 
     def states(self, names: Sequence[str]) -> list[Any]:
-        """Nothing but their numbers sets hands apart."""
-        return [None] * len(names)
+        """What sets hands apart besides."""
+        return self.poses.states(names)
 
     def open(self) -> RecordMaker:
         """Loads the networks.
@@ -117,7 +115,7 @@ class PaintedJob:
           WeightsError: one is missing, damaged, or of another model.
         """
         painter = HandPainter.load(self)
-        return lambda names, failures: painted_records(map(int, names), self.seed, painter, failures, self.licence)
+        return lambda names, failures: painted_records(names, self.poses, painter, failures, self.licence)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +169,7 @@ class HandPainter:
     def refuse(
         self, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"], side: Side
     ) -> str | None:
-        """Why a picture does not show a good hand of this side with such keypoints; None where it does."""
+        """Why a picture does not show one good hand of this side with such keypoints; None where it does."""
         wide = add_margin(picture)
         hands = self.detector.detect(wide)
         if not hands:
@@ -184,6 +182,8 @@ class HandPainter:
             return ELSEWHERE
         if hands[nearest].side != side and hands[nearest].score >= SURE_OF_SIDE:
             return OTHER_SIDE
+        if len(hands) > 1:  # which nobody has labelled
+            return MORE
         anatomy = score_hand(wide, hands[nearest], self.counter).anatomy
         return MALFORMED if anatomy.verdict == "implausible" else None
 
@@ -193,13 +193,13 @@ class HandPainter:
 
 
 def painted_records(
-    numbers: Iterable[int], seed: int, painter: HandPainter, failures: Failures, licence: str | None = None
+    names: Iterable[str], poses: Poses, painter: HandPainter, failures: Failures, licence: str | None = None
 ) -> Iterator[HandRecord]:
     """Paints rendered hands.
 
     Args:
-      numbers: which hands; hand n of a seed is always the same, in whatever company.
-      seed: of hands and noise.
+      names: which hands of `poses`.
+      poses: says what they are.
       painter: paints and judges them.
       failures: receives how many are left out, by reason.
       licence: of the pictures.
@@ -207,24 +207,18 @@ def painted_records(
     Yields:
       Records with the labels and conditions of the rendered hands and the painted pictures.
     """
-    waiting = iter(numbers)
+    waiting = iter(names)
     while part := list(itertools.islice(waiting, BATCH)):
-        records = list(rendered_records(part, seed, painter.size))
+        hands = poses.render(part, painter.size, failures)
+        seeds, records = [seed for seed, _ in hands], [record for _, record in hands]
         prompts = [_prompt(record) for record in records]
-        pictures = painter(records, prompts, [(seed << _SEED_BITS) + number for number in part])
-        for number, record, prompt, picture in zip(part, records, prompts, pictures, strict=True):
+        pictures = painter(records, prompts, seeds) if hands else []
+        for record, prompt, picture in zip(records, prompts, pictures, strict=True):
             assert record.keypoints_2d is not None and record.side is not None
             if reason := painter.refuse(picture, record.keypoints_2d[:, :2], record.side):
                 failures.leave_out(reason)
                 continue
-            yield dataclasses.replace(
-                record,
-                id=f"painted-{seed}-{number:07d}",
-                image=jpeg(picture),
-                caption=prompt,
-                source=f"painted:{seed}",
-                licence=licence,
-            )
+            yield dataclasses.replace(record, image=jpeg(picture), caption=prompt, licence=licence)
 
 
 def _prompt(record: HandRecord) -> str:

@@ -1,11 +1,14 @@
 """Labels of records as the files of published data sets need them."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tqdm import tqdm
 
 from handjax.errors import InputError
 from handjax.hand.convert import HandParameters, convert_hand
@@ -17,16 +20,82 @@ MOST_OFF = 0.05
 from which these are in another space than the camera's."""
 
 
+_MESH = ("pose", "betas", "translation")
+
+
+class UnfitRecordError(InputError):
+    """A record that files of a published data set cannot hold.
+
+    Attributes:
+      reason: the class that it is counted in.
+    """
+
+    def __init__(self, reason: str, message: str):
+        super().__init__(message)
+        self.reason = reason
+
+
+class Written(NamedTuple):
+    """What became of records: how many are in the files, and how many were left out by reason."""
+
+    records: int
+    left_out: Counter[str]
+
+
+def fit_records(
+    records: Iterable[HandRecord], check: Callable[[HandRecord], None], left_out: Counter[str], folder: Path
+) -> Iterator[HandRecord]:
+    """Passes on the records that can be written; shows how it goes on stderr.
+
+    Args:
+      records: any.
+      check: raises UnfitRecordError.
+      left_out: receives how many are left out, by reason.
+      folder: named in errors.
+
+    Raises:
+      InputError: after all records, where none of them is fit.
+    """
+    count = 0
+    first: UnfitRecordError | None = None
+    for record in tqdm(records, "write", unit="record", disable=None):
+        try:
+            check(record)
+        except UnfitRecordError as error:
+            left_out[error.reason] += 1
+            first = first or error
+            continue
+        count += 1
+        yield record
+    if first and not count:
+        raise InputError(
+            f"{folder}: none of {left_out.total()} records can be written: {first}; take rendered, painted or "
+            "published records"
+        )
+    if not count:
+        raise InputError(f"{folder}: there are no records to write; prepare some with launch.precompute")
+
+
 def needed(record: HandRecord, field: str) -> Any:
-    """A field of a record; raises InputError where it has none."""
+    """A field of a record; raises UnfitRecordError where it has none."""
     value = getattr(record, field)
     if value is None:
-        raise InputError(f"record {record.id} has no {field}, without which it cannot be written; leave it out")
+        raise UnfitRecordError(f"no {field}", f"record {record.id} has no {field}, without which it cannot be written")
     return value
 
 
+def check_labels(record: HandRecord, mesh: bool) -> None:
+    """Raises UnfitRecordError where a record lacks its side, camera or keypoints, or its mesh if that is to be written.
+
+    Keypoints about the wrist or the hand's centre, as detectors give them, are no labels in camera space.
+    """
+    for field in ("side", *(_MESH if mesh else ())):
+        needed(record, field)
+    check_space(record)
+
+
 def check_space(record: HandRecord) -> None:
-    """Raises InputError where keypoints are about the wrist or the hand's centre, as detectors give them."""
+    """Raises UnfitRecordError where keypoints in space are not where the camera sees them."""
     points, seen = needed(record, "keypoints_3d"), needed(record, "keypoints_2d")[:, :2]
     focal, center = np.split(np.asarray(needed(record, "camera"), np.float64), 2)
     known = np.isfinite(points[:, :3]).all(axis=1) & (points[:, 3] > 0) & np.isfinite(seen).all(axis=1)
@@ -36,9 +105,9 @@ def check_space(record: HandRecord) -> None:
         off = np.linalg.norm(projected - seen[known], axis=1).mean()
         if off <= MOST_OFF * np.ptp(seen[known], axis=0).max():
             return
-    raise InputError(
-        f"record {record.id}: its keypoints in space are not where the camera sees them, which these files need; take "
-        "rendered, painted or published records"
+    raise UnfitRecordError(
+        "keypoints in another space than the camera's",
+        f"record {record.id}: its keypoints in space are not where the camera sees them, which these files need",
     )
 
 
@@ -46,7 +115,7 @@ def mano_parameters(record: HandRecord, mano: Mapping[Side, HandModel]) -> HandP
     """MANO's parameters of a record, in camera space and relative to the flat hand; the open hand's are converted.
 
     Raises:
-      InputError: the record has no mesh.
+      UnfitRecordError: the record has no mesh.
     """
     side: Side = needed(record, "side")
     parameters = HandParameters(*(jnp.asarray(needed(record, name)) for name in ("pose", "betas", "translation")))

@@ -1,7 +1,6 @@
 """Records whose meshes are what MMHMR reads from their pictures: pseudo labels, where a data set has none."""
 
 import dataclasses
-import functools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from data_pipelines.encoding import png
-from data_pipelines.features import RecordSource, find_dataset, open_records
 from data_pipelines.precompute import CONDITION_SIZES, MAX_FIT_ERROR, Failures
+from data_pipelines.prepared import PreparedRecords
 from data_pipelines.shards import RecordMaker, file_hash, maker_hash
 from handjax.conditions.crops import box_side
 from handjax.conditions.pictures import hand_pictures
@@ -27,7 +26,6 @@ from handjax.record import HandRecord
 from handjax.recovery.files import load_recovery
 
 HandModelName = Literal["open_hand", "mano"]
-SPLITS = ("train", "val", "eval")
 _MAKERS = (
     "handjax/recovery",
     "handjax/inference/reconstruct.py",
@@ -43,16 +41,14 @@ class RelabelledJob:
     """Prepared records with meshes by MMHMR in place of their own (a `Job`). Pictures and splits stay.
 
     Attributes:
-      folder: of the prepared records.
+      records: what is relabelled.
       model: folder of exported weights of mmhmr.py.
       hand_model: path of the MANO file that they know; empty is the open hand.
-      limit: number of records to take of each split; 0 takes all.
     """
 
-    folder: Path
+    records: PreparedRecords
     model: Path
     hand_model: str = ""
-    limit: int = 0
 
     name = "relabelled_hands"
     citation = None
@@ -67,12 +63,12 @@ class RelabelledJob:
     @property
     def description(self) -> str:
         """What is in it."""
-        return f"Records of {find_dataset(self.folder).name} with meshes that MMHMR has read from their pictures."
+        return f"Records of {self.records.dataset} with meshes that MMHMR has read from their pictures."
 
     @property
     def licence(self) -> str | None:
         """Of the pictures, as the first record has it."""
-        return next(iter(self._sources.values()))[0].licence
+        return next(iter(self.records)).licence
 
     def settings(self) -> dict[str, Any]:
         """The weights, and the code that runs them."""
@@ -82,16 +78,12 @@ class RelabelledJob:
         return {"model": files, "hand_model": hand, "makers": maker_hash(_MAKERS)}
 
     def splits(self) -> dict[str, list[str]]:
-        """SPLIT:NUMBER of each record."""
-        counts = {split: len(source) for split, source in self._sources.items()}
-        taken = {split: min(count, self.limit or count) for split, count in counts.items()}
-        return {split: [f"{split}:{number}" for number in range(count)] for split, count in taken.items()}
+        """Names of the records."""
+        return self.records.splits()
 
     def states(self, names: Sequence[str]) -> list[Any]:
-        """Size and time of the last change of the files that the records lie in."""
-        files = sorted(find_dataset(self.folder).glob("*.array_record*"))
-        state = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files if path.suffix != ".json"]
-        return [state] * len(names)
+        """Of the files that the records lie in."""
+        return self.records.states(names)
 
     def open(self) -> RecordMaker:
         """Loads the network.
@@ -101,26 +93,16 @@ class RelabelledJob:
           ConfigError: it knows another hand model.
         """
         name: HandModelName = "mano" if self.hand_model else "open_hand"
-        reconstructor, sources = HandReconstructor(load_recovery(self.model), load_hand(self.hand_model)), self._sources
+        reconstructor = HandReconstructor(load_recovery(self.model), load_hand(self.hand_model))
 
         def make_records(names: Iterable[str], failures: Failures) -> Iterator[HandRecord]:
-            for split, _, number in (each.partition(":") for each in names):
-                record = sources[split][int(number)]
+            for record in map(self.records.__getitem__, names):
                 try:
                     yield relabelled(record, reconstructor, name)
                 except InputError as error:
                     failures.add(Path(record.source or record.id), "not read", str(error))
 
         return make_records
-
-    @functools.cached_property
-    def _sources(self) -> dict[str, RecordSource]:
-        sources = {split: open_records(self.folder, split) for split in SPLITS}
-        return {split: source for split, source in sources.items() if source is not None}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """The fields alone: every worker opens the records itself."""
-        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
 
 def relabelled(record: HandRecord, reconstructor: HandReconstructor, hand_model: HandModelName) -> HandRecord:

@@ -12,6 +12,7 @@ from data_pipelines.skin import SkinMap, draw_skin, to_linear, to_srgb
 from handjax.conditions.crops import RECORD_CROP_SCALE
 from handjax.conditions.pictures import hand_pictures
 from handjax.hand.camera import PinholeCamera, project
+from handjax.hand.convert import HandParameters
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.model import HandModel, pose_hand
 from handjax.hand.rasterize import Raster, rasterize
@@ -43,7 +44,14 @@ class Scene(NamedTuple):
 
 
 @partial(jax.jit, static_argnames="size")
-def render_scenes(keys: Key[Array, " batch"], forearm: HandModel, hand: HandModel, parts: SkinMap, size: int) -> Scene:
+def render_scenes(
+    keys: Key[Array, " batch"],
+    forearm: HandModel,
+    hand: HandModel,
+    parts: SkinMap,
+    size: int,
+    posed: HandParameters | None = None,
+) -> Scene:
     """Renders right hands, one a key.
 
     Args:
@@ -52,19 +60,25 @@ def render_scenes(keys: Key[Array, " batch"], forearm: HandModel, hand: HandMode
       hand: its hand without the forearm, of which depth, mask and mesh are made, as in a fit to a photo.
       parts: of the forearm's skin.
       size: side of the pictures in pixels; the hand's tight box is half of it.
+      posed: poses, shapes and places of the hands, batched; None draws them.
 
     Returns:
       The scenes, batched.
     """
     # not vmap: the rasteriser's loop would run for all scenes as long as for the one with most triangles in view
-    return jax.lax.map(lambda key: _render(key, forearm, hand, parts, size), keys)
+    return jax.lax.map(lambda each: _render(each[0], each[1], forearm, hand, parts, size), (keys, posed))
 
 
-def _render(key: Key[Array, ""], forearm: HandModel, hand: HandModel, parts: SkinMap, size: int) -> Scene:
+def _render(
+    key: Key[Array, ""],
+    parameters: HandParameters | None,
+    forearm: HandModel,
+    hand: HandModel,
+    parts: SkinMap,
+    size: int,
+) -> Scene:
     keys = jax.random.split(key, 8)
-    pose = sample_pose(keys[0], forearm).at[0].set(_draw_orientation(keys[1]))
-    betas = jax.random.normal(keys[2], (forearm.shapedirs.shape[-1],))
-    translation = jnp.array([0.0, 0.0, 1.0]) * jax.random.uniform(keys[3], minval=0.35, maxval=1.2)
+    pose, betas, translation = parameters or _draw_hand(keys[:4], forearm)
     posed = pose_hand(forearm, pose, betas, translation)
     camera = _camera_on_hand(posed.keypoints, size)
     fine = PinholeCamera(camera.focal * SUPERSAMPLING, camera.center * SUPERSAMPLING)
@@ -82,6 +96,14 @@ def _render(key: Key[Array, ""], forearm: HandModel, hand: HandModel, parts: Ski
         camera=jnp.concatenate([camera.focal, camera.center]),
         skeleton=draw_skeleton(keypoints, size, size),
         **pictures._asdict(),
+    )
+
+
+def _draw_hand(keys: Key[Array, "4"], forearm: HandModel) -> HandParameters:
+    pose = sample_pose(keys[0], forearm).at[0].set(_draw_orientation(keys[1]))
+    betas = jax.random.normal(keys[2], (forearm.shapedirs.shape[-1],))
+    return HandParameters(
+        pose, betas, jnp.array([0.0, 0.0, 1.0]) * jax.random.uniform(keys[3], minval=0.35, maxval=1.2)
     )
 
 

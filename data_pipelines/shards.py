@@ -227,6 +227,9 @@ def finish(job: Job, shards: Sequence[Shard], work: Path) -> dict[str, Any]:
         files.append({"file": name} | {key: sidecar[key] for key in ("split", "inputs", "records", "bytes", "sha256")})
     lengths = {split: [f["records"] for f in files if f["split"] == split] for split in {s.split for s in shards}}
     lengths = {split: lengths[split] for split in sorted(lengths, reverse=True) if any(lengths[split])}
+    for file in [file for file in files if file["split"] not in lengths]:  # TFDS knows no split without records
+        (work / file["file"]).unlink()
+        files.remove(file)
     sizes = {split: sum(f["bytes"] for f in files if f["split"] == split) for split in lengths}
     if lengths:
         with _writing(work):

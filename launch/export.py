@@ -71,7 +71,7 @@ def export_records(arguments: argparse.Namespace) -> None:
 
     Raises:
         ConfigError: HIC's files without MANO.
-        InputError: there are none, or one lacks what the files tell.
+        InputError: there are none, or none that has what the files tell.
         WeightsError: a MANO file is missing or damaged.
     """
     records = open_records(arguments.records, arguments.split)
@@ -81,12 +81,13 @@ def export_records(arguments: argparse.Namespace) -> None:
     listed = (records[number] for number in range(len(records)))
     if arguments.to == "interhand":
         part = "test" if arguments.split == "eval" else arguments.split
-        count = write_interhand(listed, arguments.out, part, mano)
+        written = write_interhand(listed, arguments.out, part, mano)
     elif mano is None:
         raise ConfigError("--to hic writes meshes of MANO; give --mano, the folder of your MANO files")
     else:
-        count = write_hic(listed, arguments.out, mano)
-    print(f"{arguments.out}: {count} records of {arguments.records} ({arguments.split})")
+        written = write_hic(listed, arguments.out, mano)
+    missed = "".join(f", {count} left out: {reason}" for reason, count in written.left_out.items())
+    print(f"{arguments.out}: {written.records} records of {arguments.records} ({arguments.split}){missed}")
 
 
 if __name__ == "__main__":

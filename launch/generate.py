@@ -3,6 +3,9 @@
 Writes DIR/PROMPT-SEED.png; each file carries, as PNG text "handjax", the prompt, the seed, all settings and what guides
 did. No safety checker is run, whichever the model names.
 A prompt may weigh its words: (more), (much more:1.4), [less]; BREAK starts another chunk.
+
+`python -m launch.generate --condition mesh --poses 2000 --controlnet exported --out records` paints hands of known
+meshes instead, checks every picture and keeps what passes as training data with exact labels.
 """
 
 import argparse
@@ -28,7 +31,7 @@ from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.perception.hand_json import hand_item
 from handjax.perception.margin import add_margin, detect_with_margin
-from launch import command
+from launch import command, generate_records
 from launch.estimates import Estimates
 from launch.generator import add_model_arguments, load_generator
 from launch.guidance_plot import plot_log
@@ -40,7 +43,11 @@ Made = tuple[Wish, UInt8[np.ndarray, "height width 3"], dict[str, Any]]
 
 def main() -> int:
     """Makes every picture; prints where each is."""
-    arguments = _parse_arguments()
+    parser = _parser()
+    arguments = parser.parse_args()
+    if arguments.condition or arguments.poses:
+        generate_records.paint_records(generate_records.given_options(parser))
+    arguments.batch = max(arguments.batch, arguments.best_of)  # candidates are made together
     wishes = read_wishes(arguments)
     if arguments.plot and "mghand" not in (arguments.guidance or ()):
         raise ConfigError("--plot is of no use without --guidance mghand; add it or leave it out")
@@ -141,7 +148,7 @@ def add_wish_arguments(parser: argparse.ArgumentParser) -> None:
     add("--count", type=int, default=1, help="pictures a prompt")
 
 
-def _parse_arguments() -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="launch.generate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -159,9 +166,8 @@ def _parse_arguments() -> argparse.Namespace:
     add_model_arguments(parser)
     add("--plot", action="store_true", help="also draw MGHanD's log by step, PROMPT-SEED.svg")
     add("--json", action="store_true", help="print one JSON document")
-    arguments = parser.parse_args()
-    arguments.batch = max(arguments.batch, arguments.best_of)  # candidates are made together
-    return arguments
+    generate_records.add_record_arguments(parser)
+    return parser
 
 
 if __name__ == "__main__":

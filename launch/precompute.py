@@ -5,6 +5,7 @@ python -m launch.precompute rendered:2000 --output data/rendered
 python -m launch.precompute malformed:20000 --output data/malformed
 python -m launch.precompute malformed-photos:photos/ --output data/malformed_photos
 python -m launch.precompute painted:2000 --controlnet mesh=FOLDER --output data/painted
+python -m launch.precompute painted:data/rhd --controlnet mesh=FOLDER --output data/rhd_painted
 python -m launch.precompute rhd:RHD_published_v2/ --output data/rhd
 python -m launch.precompute relabelled:data/rhd --recovery exported --output data/rhd_read
 
@@ -15,6 +16,7 @@ it was, and run again after a change of the input it makes again what the change
 import argparse
 import logging
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -25,18 +27,21 @@ from handjax.files import replace_folder, write_json
 from launch import command
 
 if TYPE_CHECKING:
+    from data_pipelines.painted_poses import Poses
     from data_pipelines.shards import Job, Shard
 
 RENDERED = "rendered:"
 MALFORMED = "malformed:"
 MALFORMED_PHOTOS = "malformed-photos:"
 PAINTED = "painted:"
+_DRAWN = re.compile(r"(rendered|malformed):.*|painted:(\d+(:\d*)?)?")
+"""Inputs that are a number of hands; what else is painted is a folder of records."""
 RELABELLED = "relabelled:"
 MANIFEST = "manifest.json"
 DEFAULT_FOLDER = Path("data")
 INPUT_HELP = (
     "folder of photos, rendered:COUNT[:SEED], malformed:COUNT[:SEED], malformed-photos:FOLDER, painted:COUNT[:SEED], "
-    "relabelled:RECORDS, or NAME:FOLDER of a published data set, such as rhd:FOLDER"
+    "painted:RECORDS, relabelled:RECORDS, or NAME:FOLDER of a published data set, such as rhd:FOLDER"
 )
 INPUTS_PER_WORKER = 64
 """Fewer are done sooner than one more worker has started."""
@@ -74,7 +79,7 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
         shutil.rmtree(work)
         raise InputError(
             f"{arguments.input}: none of {results['pictures']} pictures gave a hand to train on "
-            f"({results['failures']['counts']}); give photos that show whole hands"
+            f"({results['failures']['counts']}); {_remedy(arguments.input)}"
         )
     manifest = {
         "input": arguments.input,
@@ -87,6 +92,13 @@ def _prepare(arguments: argparse.Namespace) -> dict[str, Any]:
     write_json(work / MANIFEST, manifest)
     replace_folder(work, output)
     return manifest
+
+
+def _remedy(source: str) -> str:
+    """What to do where no picture is of use."""
+    if source.startswith(PAINTED):
+        return "give more hands, or a ControlNet that was trained longer"
+    return "give photos that show whole hands"
 
 
 def _needed_split(shards: list["Shard"]) -> str:
@@ -123,6 +135,7 @@ def _job(arguments: argparse.Namespace) -> "Job":
     from data_pipelines.malformed.rendered import MalformedJob
     from data_pipelines.painted import PaintedJob
     from data_pipelines.photos import PhotoJob
+    from data_pipelines.prepared import PreparedRecords
     from data_pipelines.relabelled import RelabelledJob
     from data_pipelines.rendered import RenderedJob
     from handjax.recovery.files import ASSET
@@ -142,18 +155,12 @@ def _job(arguments: argparse.Namespace) -> "Job":
         photos = Path(arguments.input.removeprefix(MALFORMED_PHOTOS))
         return MalformedPhotoJob(photos, arguments.limit, licence=arguments.licence or None)
     if arguments.input.startswith(RELABELLED):
-        records, model = Path(arguments.input.removeprefix(RELABELLED)), Path(arguments.recovery or ASSET)
-        return RelabelledJob(records, model, arguments.hand_model, arguments.limit)
+        records = PreparedRecords(Path(arguments.input.removeprefix(RELABELLED)), arguments.limit)
+        return RelabelledJob(records, Path(arguments.recovery or ASSET), arguments.hand_model)
     if arguments.input.startswith(PAINTED):
-        count, seed = _rendered_numbers(arguments.input)
-        names = ("model", "steps", "guidance_scale", "control_scale", "eval_fraction")
-        return PaintedJob(
-            min(count, arguments.limit or count),
-            _controlnets(arguments.controlnet),
-            seed=seed,
-            licence=arguments.licence or None,
-            **{name: getattr(arguments, name) for name in names},
-        )
+        names = ("model", "steps", "guidance_scale", "control_scale")
+        settings = {name: getattr(arguments, name) for name in names} | {"licence": arguments.licence or None}
+        return PaintedJob(_poses(arguments), _controlnets(arguments.controlnet), **settings)
     return PhotoJob(
         folder=Path(arguments.input),
         limit=arguments.limit,
@@ -163,6 +170,16 @@ def _job(arguments: argparse.Namespace) -> "Job":
         eval_fraction=arguments.eval_fraction,
         captions=captions,
     )
+
+
+def _poses(arguments: argparse.Namespace) -> "Poses":
+    from data_pipelines.painted_poses import RandomPoses, RecordPoses
+    from data_pipelines.prepared import PreparedRecords
+
+    if not _DRAWN.fullmatch(arguments.input):
+        return RecordPoses(PreparedRecords(Path(arguments.input.removeprefix(PAINTED)), arguments.limit))
+    count, seed = _rendered_numbers(arguments.input)
+    return RandomPoses(min(count, arguments.limit or count), seed, arguments.eval_fraction)
 
 
 def _controlnets(texts: list[str]) -> dict[str, Path]:
@@ -204,12 +221,14 @@ def _check(arguments: argparse.Namespace) -> None:
         raise InputError(f"--eval-fraction {arguments.eval_fraction}: must be at least 0 and below 1")
     if arguments.workers < 0:
         raise ConfigError(f"--workers {arguments.workers}: must be at least 1, or 0 for one a core")
-    if source.startswith((RENDERED, MALFORMED, PAINTED)):
+    if _DRAWN.fullmatch(source):
         _rendered_numbers(source)
     else:
-        source = _dataset(source)[1].removeprefix(MALFORMED_PHOTOS).removeprefix(RELABELLED)
+        source = _dataset(source)[1].removeprefix(MALFORMED_PHOTOS).removeprefix(RELABELLED).removeprefix(PAINTED)
         if not Path(source).exists():
-            raise InputError(f"--input {source}: no such folder; give a folder of pictures or rendered:COUNT")
+            raise InputError(
+                f"--input {source}: no such folder; give a folder of pictures or records, or rendered:COUNT"
+            )
         if not Path(source).is_dir():
             raise InputError(f"--input {source}: not a folder; give the folder that holds the pictures")
         if Path(source).resolve().is_relative_to(output.resolve()):

@@ -16,12 +16,12 @@ NO_KEYPOINTS = 1000
 
 
 @dataclasses.dataclass
-class Numbers(tfds.core.BuilderConfig):
-    """Which records each split has."""
+class Splits(tfds.core.BuilderConfig):
+    """The records that each split has."""
 
-    name: str = "numbers"
-    train: tuple[int, ...] = ()
-    eval: tuple[int, ...] = ()
+    name: str = "splits"
+    train: tuple[HandRecord, ...] = dataclasses.field(default=(), repr=False)  # TFDS logs what it is given
+    eval: tuple[HandRecord, ...] = dataclasses.field(default=(), repr=False)
 
 
 class SomeHands(tfds.core.GeneratorBasedBuilder):
@@ -32,11 +32,10 @@ class SomeHands(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager):
         splits = {"train": self.builder_config.train, "eval": self.builder_config.eval}
-        return {split: self._generate_examples(numbers) for split, numbers in splits.items() if numbers}
+        return {split: self._generate_examples(records) for split, records in splits.items() if records}
 
-    def _generate_examples(self, numbers):
-        for number in numbers:
-            record = make_record(number)
+    def _generate_examples(self, records):
+        for record in records:
             yield record.id, to_example(record)
 
 
@@ -64,8 +63,12 @@ def make_record(number: int) -> HandRecord:
 
 
 def prepare(folder, **splits):
-    """Writes a data set of hand records."""
-    SomeHands(config=Numbers(**splits), data_dir=str(folder), file_format="array_record").download_and_prepare()
+    """Writes a data set of hand records; those that are numbers are made by `make_record`."""
+    made = {
+        split: tuple(make_record(each) if isinstance(each, int) else each for each in records)
+        for split, records in splits.items()
+    }
+    SomeHands(config=Splits(**made), data_dir=str(folder), file_format="array_record").download_and_prepare()
     return folder
 
 

@@ -12,6 +12,7 @@ from PIL import Image
 from data_pipelines.encoding import jpeg
 from data_pipelines.hic_files import write_hic
 from data_pipelines.interhand_files import write_interhand
+from data_pipelines.record_labels import mano_parameters
 from data_pipelines.rendered import rendered_records
 from handjax.errors import ConfigError, InputError
 from handjax.hand.mano import absolute_pose
@@ -64,7 +65,7 @@ def test_pictures_are_those_of_hics_camera(records, manos, tmp_path):
         disc = np.clip(4.5 - np.hypot(x - place[0], y - place[1]), 0, 1) * 255
         image = jpeg(np.repeat(np.round(disc).astype(np.uint8)[..., None], 3, axis=2))
         marked.append((dataclasses.replace(record, image=image), finger))
-    assert write_hic([record for record, _ in marked], tmp_path, manos) == 4
+    assert write_hic([record for record, _ in marked], tmp_path, manos) == (4, {})
     rows, columns = np.mgrid[:480, :640]
     for number, (_, picture, _) in read_back(tmp_path).items():
         record, finger = marked[number]
@@ -99,12 +100,33 @@ def test_meshes_of_the_open_hand_are_those_of_its_other_export(records, manos, t
         np.testing.assert_allclose(posed.keypoints[0], record.keypoints_3d[0, :3], atol=1e-4)
 
 
-def test_records_that_hic_cannot_show_are_refused(records, manos, tmp_path):
-    record = records[0]
-    aside = np.float32([0.5, 0, 0, 0])
-    shifted = record.camera - np.float32([0, 0, record.camera[0] * 0.5 / record.keypoints_3d[0, 2], 0])
+def out_of_sight(record):
+    """As far beside HIC's camera as before it, in the middle of its own."""
+    aside = np.float32([record.keypoints_3d[0, 2], 0, 0, 0])
+    shifted = record.camera - np.float32([0, 0, record.camera[0], 0])
     far = dataclasses.replace(record, keypoints_3d=record.keypoints_3d + aside, camera=shifted)
-    far = dataclasses.replace(far, keypoints_2d=_seen(far))
+    return dataclasses.replace(far, keypoints_2d=_seen(far))
+
+
+def test_records_that_hic_cannot_show_are_left_out_and_counted(records, manos, tmp_path):
+    mixed = [records[0], out_of_sight(records[1]), dataclasses.replace(records[2], translation=None), records[3]]
+    counts = {"out of sight of HIC's camera": 1, "no translation": 1}
+    assert write_hic(mixed, tmp_path, manos) == (2, counts)
+    read = read_back(tmp_path)
+    assert [(number, annotation["hand_type"]) for number, (annotation, *_) in read.items()] == [
+        (0, records[0].side),
+        (1, records[3].side),
+    ]
+    posed = pose_hand(manos[records[3].side], *mano_parameters(records[3], manos))
+    np.testing.assert_allclose(read[1][2][records[3].side], posed.vertices, atol=1e-5)
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 5  # two pictures, two meshes, HIC.json
+
+
+def test_where_hic_can_show_no_record_nothing_is_written(records, manos, tmp_path):
+    record = records[0]
+    far = out_of_sight(record)
+    with pytest.raises(InputError, match="none of 2 records can be written: record rendered-5-0000000: HIC's camera"):
+        write_hic([far, dataclasses.replace(record, side=None)], tmp_path, manos)
     with pytest.raises(InputError, match="HIC's camera would not see all of its hand"):
         write_hic([far], tmp_path, manos)
     with pytest.raises(InputError, match="has no translation, without which it cannot be written"):
@@ -113,12 +135,22 @@ def test_records_that_hic_cannot_show_are_refused(records, manos, tmp_path):
         write_hic([dataclasses.replace(record, camera=2 * record.camera)], tmp_path, manos)
     with pytest.raises(InputError, match="there are no records to write"):
         write_hic([], tmp_path, manos)
-    assert not (tmp_path / "HIC.json").exists()
+    assert not any(tmp_path.iterdir())
 
 
 def _seen(record):
     points, camera = record.keypoints_3d, record.camera
     return np.column_stack([camera[:2] * points[:, :2] / points[:, 2:3] + camera[2:], np.ones(21)]).astype(np.float32)
+
+
+def test_the_command_says_what_was_left_out(monkeypatch, tmp_path, capsys, records, manos):
+    monkeypatch.setattr(export, "open_records", lambda folder, split: [out_of_sight(records[0]), *records[1:]])
+    monkeypatch.setattr(export, "load_manos", lambda folder: manos)
+    words = ["export", "--records", "painted", "--to", "hic", "--out", str(tmp_path / "out"), "--mano", "mano"]
+    monkeypatch.setattr(sys, "argv", words)
+    export.main()
+    told = capsys.readouterr().out.splitlines()[-1]
+    assert told == f"{tmp_path / 'out'}: 3 records of painted (train), 1 left out: out of sight of HIC's camera"
 
 
 def test_the_command_asks_for_mano(monkeypatch, tmp_path):

@@ -34,7 +34,7 @@ def read_back(folder, part):
 
 
 def test_the_real_data_sets_reader_finds_the_same_hands(records, tmp_path):
-    assert write_interhand(iter(records), tmp_path, "train") == 4
+    assert write_interhand(iter(records), tmp_path, "train") == (4, {})
     read = read_back(tmp_path, "train")
     assert len(read) == 4 and {record.side for record in records} == {"left", "right"}
     for record, (sample, (hand,)) in zip(records, read, strict=True):
@@ -81,12 +81,26 @@ def test_parameters_are_manos_and_relative_to_its_mean_pose(records, manos, tmp_
     assert np.abs(np.float32(fit["pose"]).reshape(16, 3)[1:] - own.pose[1:]).max() > 1e-3  # the mean pose is not flat
 
 
-def test_records_without_labels_are_refused(records, tmp_path):
+def test_records_without_labels_are_left_out_and_counted(records, manos, tmp_path):
+    nowhere = dataclasses.replace(records[2], keypoints_2d=np.full((21, 3), np.nan, np.float32))
+    mixed = [dataclasses.replace(records[0], camera=None), records[1], nowhere, records[3]]
+    counts = {"no camera": 1, "keypoints in another space than the camera's": 1}
+    assert write_interhand(mixed, tmp_path, "train") == (2, counts)
+    read = read_back(tmp_path, "train")
+    for record, (sample, (hand,)) in zip((records[1], records[3]), read, strict=True):
+        assert sample.picture.read_bytes() == record.image and hand.side == record.side
+    assert len(list((tmp_path / "images").rglob("*.jpg"))) == 2
+    without = dataclasses.replace(records[0], pose=None)
+    assert write_interhand([without, records[1]], tmp_path, "val", manos) == (1, {"no pose": 1})
+    assert write_interhand([without], tmp_path, "test") == (1, {})
+
+
+def test_records_without_labels_alone_are_refused(records, tmp_path):
     with pytest.raises(InputError, match="has no camera, without which it cannot be written"):
         write_interhand([dataclasses.replace(records[0], camera=None)], tmp_path, "train")
     with pytest.raises(InputError, match="there are no records to write"):
         write_interhand([], tmp_path, "train")
-    assert not (tmp_path / "annotations").exists()
+    assert not any(tmp_path.iterdir())
 
 
 def test_keypoints_about_the_hand_itself_are_refused(records, tmp_path):

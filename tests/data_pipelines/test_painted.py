@@ -2,6 +2,9 @@
 
 import dataclasses
 import io
+import os
+import pickle
+import shutil
 from pathlib import Path
 
 import jax
@@ -14,25 +17,29 @@ from data_pipelines import painted
 from data_pipelines.painted import (
     ELSEWHERE,
     MALFORMED,
+    MORE,
     NOT_FOUND,
     OTHER_SIDE,
     HandPainter,
     PaintedJob,
     painted_records,
 )
+from data_pipelines.painted_poses import NO_POSE, RandomPoses, RecordPoses
 from data_pipelines.precompute import Failures
+from data_pipelines.prepared import PreparedRecords
 from data_pipelines.rendered import rendered_records
 from data_pipelines.shards import plan_shards
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig, initial_controlnet
 from handjax.adapters.files import save_controlnet
 from handjax.conditions.crops import box_side
 from handjax.diffusion.model import load_stable_diffusion
-from handjax.errors import ConfigError, WeightsError
-from handjax.images import read_image
+from handjax.errors import ConfigError, InputError, WeightsError
+from handjax.images import decode_image, read_image
 from handjax.inference.generate import Generator
 from handjax.inference.score import FingerCount
 from handjax.perception import HandDetector
 from launch.precompute import _controlnets
+from tests.data_pipelines.conftest import prepare
 
 PHOTO = Path(handjax.__file__).parent / "assets" / "photos" / "nocurl.jpg"
 SIZE = 64
@@ -60,13 +67,14 @@ def pixels(record):
 
 def test_labels_are_those_of_the_rendered_hands():
     painter, failures = Painter({3: NOT_FOUND, 5: MALFORMED, 7: MALFORMED}), Failures()
-    records = list(painted_records(range(10), 2, painter, failures, licence="CC0-1.0"))
+    names = [str(number) for number in range(10)]
+    records = list(painted_records(names, RandomPoses(10, 2), painter, failures, licence="CC0-1.0"))
     assert dict(failures.left_out) == {NOT_FOUND: 1, MALFORMED: 2}
     kept = [0, 1, 2, 4, 6, 8, 9]
     assert [record.id for record in records] == [f"painted-2-{number:07d}" for number in kept]
     for number, record in zip(kept, records, strict=True):
         assert abs(int(pixels(record)[0, 0, 0]) - 10 * number) <= 2 and pixels(record).shape == (SIZE, SIZE, 3)
-    for record, truth in zip(records, rendered_records(kept, 2, SIZE), strict=True):
+    for record, truth in zip(records, rendered_records(kept, (1 << 30) + 2, SIZE), strict=True):
         for field in ("keypoints_2d", "keypoints_3d", "pose", "betas", "translation", "camera"):
             np.testing.assert_allclose(getattr(record, field), getattr(truth, field), atol=1e-6)
         assert (record.depth, record.mesh, record.side) == (truth.depth, truth.mesh, truth.side)
@@ -74,15 +82,84 @@ def test_labels_are_those_of_the_rendered_hands():
         assert record.licence == "CC0-1.0" and record.source == "painted:2"
 
 
+def test_poses_are_not_those_of_rendered_hands():
+    """Or pictures to train on would show held-out rendered hands again."""
+    painted_hands = [record for _, record in RandomPoses(6).render("012345", SIZE, Failures())]
+    rendered = list(rendered_records(range(6), 0, SIZE))
+    apart = [[np.abs(mine.pose - other.pose).max() for other in rendered] for mine in painted_hands]
+    assert np.min(apart) > 0.3
+    assert min(np.abs(mine.betas - other.betas).max() for mine in painted_hands for other in rendered) > 0.3
+
+
 def test_noise_is_of_hand_and_seed():
     """In any company, and not the same for another seed."""
     seeds = {}
-    for seed, numbers in ((0, range(3)), (0, [2]), (1, range(3))):
+    for seed, names in ((0, "012"), (0, "2"), (1, "012")):
         painter = Painter()
-        list(painted_records(numbers, seed, painter, Failures()))
-        seeds[seed, len(numbers)] = [each for _, called in painter.calls for each in called]
+        list(painted_records(names, RandomPoses(3, seed), painter, Failures()))
+        seeds[seed, len(names)] = [each for _, called in painter.calls for each in called]
     assert seeds[0, 3][2:] == seeds[0, 1] and not set(seeds[0, 3]) & set(seeds[1, 3])
     assert max(sum(seeds.values(), [])) < 2**32
+
+
+@pytest.fixture(scope="module")
+def posed(tmp_path_factory):
+    """Records 10 to 14 of rendered hands, number 12 with a mesh of MANO; 14 is held out."""
+    records = list(rendered_records(range(10, 15), 7, SIZE))
+    records[2] = dataclasses.replace(records[2], hand_model="mano")
+    folder = prepare(tmp_path_factory.mktemp("posed"), train=tuple(records[:4]), eval=tuple(records[4:]))
+    return folder, {record.id: record for record in records}
+
+
+def test_hands_of_records_are_painted_as_these_see_them(posed):
+    """Side, mesh, place and camera are the record's; a picture of the same size has the same conditions."""
+    folder, originals = posed
+    poses, failures, painter = RecordPoses(PreparedRecords(folder)), Failures(), Painter()
+    assert {split: len(names) for split, names in poses.splits().items()} == {"train": 4, "eval": 1}
+    names = [name for each in poses.splits().values() for name in each]
+    records = list(painted_records(names, poses, painter, failures))
+    assert dict(failures.left_out) == {NO_POSE: 1}
+    assert [seed for _, called in painter.calls for seed in called] == [
+        poses.records.number(name) for name in names if poses.records[name].hand_model == "open_hand"
+    ]
+    assert {record.side for record in records} == {"left", "right"} and len(records) == 4
+    for record in records:
+        original = originals[record.id.removeprefix("painted-")]
+        assert record.source == f"painted:{original.id}" and record.side == original.side
+        for field in ("keypoints_2d", "keypoints_3d", "pose", "betas", "translation", "camera"):
+            np.testing.assert_allclose(getattr(record, field), getattr(original, field), atol=2e-4, err_msg=field)
+        seen, before = (decode_image(each.mesh, "mesh").astype(int) for each in (record, original))
+        assert np.abs(seen - before).mean() < 0.1 < before.mean()
+        assert record.image != original.image and record.caption.startswith("a photo of a")
+
+
+def test_labels_are_those_of_the_mesh_where_it_was_fitted(posed, tmp_path):
+    """And not the keypoints of the photograph, which the mesh meets only nearly."""
+    (original, *_) = posed[1].values()
+    off = dataclasses.replace(original, keypoints_2d=original.keypoints_2d + 3, keypoints_3d=None, caption="a fist")
+    poses = RecordPoses(PreparedRecords(prepare(tmp_path, train=(off,))))
+    (record,) = painted_records(["train:0"], poses, Painter(), Failures())
+    np.testing.assert_allclose(record.keypoints_2d, original.keypoints_2d, atol=2e-4)
+    np.testing.assert_allclose(record.keypoints_3d, original.keypoints_3d, atol=1e-5)
+    assert record.caption != "a fist"
+
+
+def test_records_without_poses_of_the_open_hand_are_refused(prepared):
+    with pytest.raises(InputError, match="no record has a pose of the open hand; prepare it without --mano"):
+        RecordPoses(PreparedRecords(prepared))
+
+
+def test_other_records_are_painted_anew(posed, tmp_path):
+    folder, originals = posed
+    shutil.copytree(folder, tmp_path / "copy")
+    job = PaintedJob(RecordPoses(PreparedRecords(tmp_path / "copy")), {"mesh": tmp_path})
+    before = {shard.fingerprint for shard in plan_shards(job)}
+    assert before == {shard.fingerprint for shard in plan_shards(job)} and len(before) == 2
+    (file,) = (tmp_path / "copy").rglob("*train.array_record*")
+    os.utime(file, (0, 0))
+    assert not before & {shard.fingerprint for shard in plan_shards(job)}
+    assert pickle.loads(pickle.dumps(job)) == job  # and no open files travel
+    assert set(vars(pickle.loads(pickle.dumps(job.poses.records)))) == {"folder", "limit"}
 
 
 def counter(*complaints):
@@ -108,6 +185,7 @@ def test_only_the_hand_that_was_asked_for_is_taken(photograph, monkeypatch):
     assert painter.refuse(image, keypoints + 1.5 * tenth, side) == ELSEWHERE
     assert painter.refuse(image, keypoints, {"left": "right", "right": "left"}[side]) == OTHER_SIDE
     assert painter.refuse(np.full_like(image, 128), keypoints, side) == NOT_FOUND
+    assert painter.refuse(np.concatenate([image, image], axis=1), keypoints, side) == MORE
     strict = dataclasses.replace(painter, counter=counter("looks malformed"))
     assert strict.refuse(image, keypoints, side) == MALFORMED
 
@@ -118,7 +196,7 @@ def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path):
     unet = load_stable_diffusion("tiny_inpainting").unet.config
     network = ControlNet(ControlNetConfig(dataclasses.replace(unet, in_channels=4), (8, 8, 8)))
     save_controlnet(network, initial_controlnet(network, jax.random.key(0)), tmp_path / "net", np.dtype("float32"))
-    job = PaintedJob(2, {"mesh": tmp_path / "net"}, steps=2)
+    job = PaintedJob(RandomPoses(2), {"mesh": tmp_path / "net"}, steps=2)
     assert job.settings()["mesh_files"] and job.settings()["model_files"]
     painter = HandPainter.load(job)
     (record,) = rendered_records([0], 0, painter.size)
@@ -130,7 +208,7 @@ def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path):
 
 
 def test_other_code_of_the_networks_paints_anew(tmp_path, monkeypatch):
-    job = PaintedJob(3, {"mesh": tmp_path})
+    job = PaintedJob(RandomPoses(3), {"mesh": tmp_path})
     before = [shard.fingerprint for shard in plan_shards(job)]
     assert before == [shard.fingerprint for shard in plan_shards(job)]
     hashed = []
@@ -141,14 +219,12 @@ def test_other_code_of_the_networks_paints_anew(tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_painted_is_said_at_once(tmp_path):
-    known = {"mesh": tmp_path}
-    for arguments, error, said in (
-        ((3, {"mesh": tmp_path / "absent"}), WeightsError, "absent: no such file or folder"),
-        ((3, known, "tiny_inpainting", 1024), ConfigError, "SEED at most 1023"),
-        ((1 << 23, known), ConfigError, "COUNT is at most 4194304"),
-    ):
-        with pytest.raises(error, match=said):
-            PaintedJob(*arguments)
+    with pytest.raises(WeightsError, match="absent: no such file or folder"):
+        PaintedJob(RandomPoses(3), {"mesh": tmp_path / "absent"})
+    with pytest.raises(ConfigError, match="SEED at most 1023"):
+        RandomPoses(3, 1024)
+    with pytest.raises(ConfigError, match="COUNT is at most 4194304"):
+        RandomPoses(1 << 23)
     with pytest.raises(ConfigError, match="names a condition twice"):
         _controlnets(["mesh=a", "mesh=b"])
 
@@ -156,4 +232,4 @@ def test_what_cannot_be_painted_is_said_at_once(tmp_path):
 def test_conditions_that_records_lack_are_refused():
     for controlnets in ({}, {"normals": Path("x")}):
         with pytest.raises(ConfigError, match="ControlNets of depth, skeleton, mesh; name at least one of them, not"):
-            PaintedJob(3, controlnets)
+            PaintedJob(RandomPoses(3), controlnets)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from data_pipelines import relabelled
 from data_pipelines.features import open_records
+from data_pipelines.prepared import PreparedRecords
 from data_pipelines.relabelled import RelabelledJob
 from handjax.errors import InputError, WeightsError
 from handjax.hand.camera import default_camera
@@ -94,10 +95,11 @@ def test_the_command_writes_records_of_the_same_splits(prepared, weights, tmp_pa
 
 def test_other_weights_and_other_records_are_read_anew(prepared, weights, tmp_path):
     shutil.copytree(weights, tmp_path / "copy")
-    job = RelabelledJob(prepared, tmp_path / "copy")
+    records = PreparedRecords(prepared)
+    job = RelabelledJob(records, tmp_path / "copy")
     settings = job.settings()
-    assert settings == RelabelledJob(prepared, weights).settings()
+    assert settings == RelabelledJob(records, weights).settings()
     (tmp_path / "copy" / "config.json").write_text("{}")
-    assert job.settings() != settings and job.states(["train:0"]) == RelabelledJob(prepared, tmp_path).states(["a"])
+    assert job.settings() != settings and job.states(["train:0"]) == RelabelledJob(records, tmp_path).states(["a"])
     with pytest.raises(WeightsError, match="no such folder; give --recovery"):
-        RelabelledJob(prepared, tmp_path / "nowhere")
+        RelabelledJob(records, tmp_path / "nowhere")

@@ -79,6 +79,20 @@ def test_readers_find_all_records_and_the_results_tell_what_became_of_every_inpu
     assert not list((tmp_path / "work").glob("*.progress"))
 
 
+def test_a_split_of_which_nothing_is_left_is_not_there(tmp_path):
+    @dataclasses.dataclass(frozen=True)
+    class Refused(ToyJob):
+        def splits(self):
+            return {"train": ["n-1", "n-2"], "eval": ["n-7", "n-17"]}
+
+    work = tmp_path / "work"
+    _, results = make(Refused(COUNT), work, tmp_path / "none")
+    assert results["records"] == {"train": 2} and results["pictures"] == 4
+    assert results["failures"]["counts"] == {"a seven": 2}
+    assert [shard["split"] for shard in results["shards"]] == ["train"]
+    assert open_records(work, "eval") is None and len(open_records(work, "train")) == 2
+
+
 def test_a_restart_makes_what_is_missing_damaged_or_half_written_and_keeps_the_rest(tmp_path):
     job, work = ToyJob(COUNT), tmp_path / "work"
     _, whole = make(job, work, tmp_path / "none")
