@@ -30,6 +30,7 @@ from handjax.metrics.features import BATCH, FeatureExtractor, image_features, ma
 from handjax.metrics.hands import FoundHand, HandMatch, hand_figures, keypoint_distance
 from handjax.metrics.streaming import FeatureStream
 from handjax.perception import DetectedHand, HandDetector
+from handjax.perception.detector import MIN_SCORE
 from handjax.perception.margin import SHARE, detect_with_margin
 from launch import command
 from launch.evaluate_distance import RESAMPLES, add_distance_arguments, check_enough, count, distances
@@ -42,6 +43,8 @@ Features = tuple[FeatureStream, FeatureStream]
 """Of the made pictures and of the reference's, as `Crops`."""
 Reader = Callable[[Image, DetectedHand], Float[np.ndarray, "21 2"]]
 """Reads keypoints, pixels, at the place of a hand, which may be another picture's."""
+CONFIDENCE = "MediaPipe's score of the side, 0.5 to 1"
+"""DECISIONS H7."""
 MASK = "_mask"
 """Ends the names of masks."""
 
@@ -176,6 +179,7 @@ def _document(items: list[dict[str, Any]], arguments: argparse.Namespace) -> dic
     settings |= {name: Path(getattr(arguments, name)).name for name in ("data", "reference")}
     settings["mesh_model"] = arguments.mesh_model and arguments.mesh_model.name
     settings |= {"crop_scale": MODEL_CROP_SCALE, "margin": 1 / SHARE, "resamples": RESAMPLES}
+    settings |= {"detection_threshold": MIN_SCORE, "hand_confidence": CONFIDENCE}
     return {"suite": "hands", "figures": items, "settings": settings, **command.environment()}
 
 
