@@ -26,7 +26,7 @@ from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.topology import KEYPOINT_BONES
-from handjax.hand.words import swap_sides
+from handjax.hand.words import swap_sides, told_by
 from handjax.inference.scene import turn_to
 from handjax.record import HandRecord
 
@@ -260,7 +260,8 @@ class _HandFinder:
         if not tokens.any():
             self._without += 1
             if self._without == 10 ** (len(str(self._without)) - 1):
-                log.warning("captions without a word on hands, which get no bias: %d, as %r", self._without, caption)
+                told = "captions without a word on hands (by %s), which get no bias: %d, as %r"
+                log.warning(told, told_by(), self._without, caption)
         return tokens
 
 

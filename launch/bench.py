@@ -21,7 +21,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="launch.bench", description=__doc__)
     parser.add_argument("name", choices=sorted(BENCHMARKS), help="what is timed")
     parser.add_argument("--runs", type=int, default=5, help="of each, in turn")
-    parser.add_argument("--peer-python", type=Path, help="a Python with pyrender, beside which rasterize is timed")
+    peers = "a Python with the peer: pyrender of hands and rasterize, torch-fidelity and clean-fid of metrics"
+    parser.add_argument("--peer-python", type=Path, help=peers)
     for name, what in FOLDERS.items():
         parser.add_argument(f"--{name}", type=Path, metavar="DIR", help=what)
     samples = "pictures each way, of guidance_prompts from each set; or crops of each kind"
@@ -125,7 +126,7 @@ FOLDERS = {
 }
 
 OPTION_OF = {
-    "peer_python": ("hands", "rasterize"),
+    "peer_python": ("hands", "metrics", "rasterize"),
     "samples": (
         "discriminator",
         "guidance",
@@ -155,6 +156,7 @@ BENCHMARKS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "guidance_prompts": ("launch.bench_guidance", "bench_guidance_prompts", ("mediapipe",)),
     "hands": ("launch.bench_hands", "bench_hands", ("mediapipe", "trimesh", "apache-beam", "array-record", "pillow")),
     "loader": ("launch.bench_loader", "bench_loader", ("array-record", "pillow", "tensorflow-datasets")),
+    "metrics": ("launch.bench_metrics", "bench_metrics", ("pillow",)),
     "mghand": ("launch.bench_mghand", "bench_mghand", ("mediapipe", "efficientnet-lite-pytorch")),
     "mghand_cost": ("launch.bench_mghand_cost", "bench_mghand_cost", ()),
     "mghand_cross": ("launch.bench_mghand_cross", "bench_mghand_cross", ("mediapipe", "efficientnet-lite-pytorch")),

@@ -84,11 +84,20 @@ def prompt_of(path: Path, folder: Path, captions: Captions) -> str:
     Raises:
         InputError: nothing tells it.
     """
-    made_with = json.loads(read_text(path).get("handjax", "{}"))
-    prompt = made_with.get("prompt") or captions.given_to(path.relative_to(folder).as_posix())
+    prompt = _written_prompt(path) or captions.given_to(path.relative_to(folder).as_posix())
     if not prompt:
         raise InputError(f"{path}: has no prompt; give captions by --captions, captions.json or a .txt beside it")
     return prompt
+
+
+def _written_prompt(path: Path) -> str:
+    """What `launch.generate` wrote into the file; "" where the text is another program's."""
+    try:
+        made_with = json.loads(read_text(path).get("handjax", "{}"))
+    except (ValueError, RecursionError):
+        return ""
+    prompt = made_with.get("prompt") if isinstance(made_with, dict) else ""
+    return prompt if isinstance(prompt, str) else ""
 
 
 def describe(item: dict[str, Any]) -> str:

@@ -1,21 +1,25 @@
-"""How far two folders of pictures are apart: `python -m launch.evaluate --suite distance --data A --reference B`."""
+"""How far two folders of pictures are apart: `python -m launch.evaluate --suite distance --data A --reference B`.
+
+Features are read in a stream: FD is of the moments of all; KID, Inception scores and intervals are of a random sample
+of each folder, at most `KEPT` pictures, so that intervals of more are wider than they need be.
+"""
 
 import argparse
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
 from tqdm import tqdm
 
 from handjax.errors import InputError
 from handjax.files import write_json
 from handjax.images import find_images
 from handjax.metrics.features import EXTRACTORS, FeatureExtractor, make_extractor, picture_features
-from handjax.metrics.frechet import Moments, frechet_distance, frechet_replicates
+from handjax.metrics.frechet import frechet_distance, frechet_replicates
 from handjax.metrics.inception_score import SPLITS, inception_score
 from handjax.metrics.intervals import bootstrap_interval
 from handjax.metrics.kernel import SUBSET_SIZE, SUBSETS, kernel_distance_of_subsets, kernel_replicates
+from handjax.metrics.streaming import FeatureStream
 from launch import command
 
 # The least of which a resampled set still says something of its spread.
@@ -48,17 +52,11 @@ def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> 
     """
     extractor = make_extractor(arguments.extractor, arguments.inception_weights)
     paths = [find_images([folder])[: arguments.limit] for folder in (arguments.data, arguments.reference)]
-    sets = [read_features(folder, extractor, report) for folder in paths]
+    sets = [read_features(folder, extractor, arguments.seed, report) for folder in paths]
     for (features, _), folder in zip(sets, (arguments.data, arguments.reference), strict=True):
-        check_enough(len(features), folder)
+        check_enough(features.count, folder)
     (features, unreadable), (reference, reference_unreadable) = sets
-    counts = {
-        "pictures": len(features),
-        "reference_pictures": len(reference),
-        "unreadable": unreadable,
-        "reference_unreadable": reference_unreadable,
-        "features": features.shape[1],
-    }
+    counts = count(features, reference) | {"unreadable": unreadable, "reference_unreadable": reference_unreadable}
     items = [item | counts for item in distances(features, reference, extractor, arguments.seed)]
     items += [item | counts for item in inception_scores(features, reference, extractor)]
     for item in items:
@@ -77,17 +75,17 @@ def evaluate_distance(arguments: argparse.Namespace, report: command.Report) -> 
 
 
 def read_features(
-    paths: list[Path], extractor: FeatureExtractor, report: command.Report
-) -> tuple[Float[np.ndarray, "n d"], int]:
+    paths: list[Path], extractor: FeatureExtractor, seed: int, report: command.Report
+) -> tuple[FeatureStream, int]:
     """Features of the pictures that can be read, and the number of the others, which are reported."""
-    features, unreadable = [], 0
+    features, unreadable = FeatureStream(seed), 0
     for path, result in tqdm(picture_features(paths, extractor), "read", len(paths), unit="picture", disable=None):
         if isinstance(result, InputError):
             report.error(str(path), result)
             unreadable += 1
         else:
-            features.append(result)
-    return np.array(features), unreadable
+            features.add(result)
+    return features, unreadable
 
 
 def check_enough(count: int, folder: str) -> None:
@@ -103,8 +101,19 @@ def check_enough(count: int, folder: str) -> None:
         )
 
 
+def count(features: FeatureStream, reference: FeatureStream) -> dict[str, int]:
+    """Of pictures of a set and of the other, those that are sampled of each, and features of one."""
+    return {
+        "pictures": features.count,
+        "reference_pictures": reference.count,
+        "sampled": len(features.kept),
+        "reference_sampled": len(reference.kept),
+        "features": len(features.moments.mean),
+    }
+
+
 def distances(
-    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], extractor: FeatureExtractor, seed: int
+    features: FeatureStream, reference: FeatureStream, extractor: FeatureExtractor, seed: int
 ) -> list[dict[str, Any]]:
     """The items of the JSON contract.
 
@@ -114,11 +123,11 @@ def distances(
         extractor: what made them.
         seed: of resampling and of KID's subsets.
     """
-    replicates = frechet_replicates(features, reference, seed, RESAMPLES)
+    replicates = frechet_replicates(features.kept, reference.kept, seed, RESAMPLES)
     fd_replicates = np.array(list(tqdm(replicates, "interval", RESAMPLES, unit="resample", disable=None)))
-    fd = frechet_distance(Moments.of(features), Moments.of(reference))
-    kid = kernel_distance_of_subsets(features, reference, seed)
-    kid_replicates = kernel_replicates(features, reference, seed, RESAMPLES)
+    fd = frechet_distance(features.moments, reference.moments)
+    kid = kernel_distance_of_subsets(features.kept, reference.kept, seed)
+    kid_replicates = kernel_replicates(features.kept, reference.kept, seed, RESAMPLES)
     return [
         {"name": f"{short} ({extractor.name})", "value": value, "interval_95": bootstrap_interval(value, replicates)}
         for short, value, replicates in ((extractor.frechet, fd, fd_replicates), ("KID", kid, kid_replicates))
@@ -126,12 +135,12 @@ def distances(
 
 
 def inception_scores(
-    features: Float[np.ndarray, "n d"], reference: Float[np.ndarray, "m d"], extractor: FeatureExtractor
+    features: FeatureStream, reference: FeatureStream, extractor: FeatureExtractor
 ) -> list[dict[str, Any]]:
     """Items of both sets' Inception scores, where the extractor has classes; arguments as `distances`."""
     if extractor.classes is None:
         return []
-    scores = [inception_score(rows @ extractor.classes) for rows in (features, reference)]
+    scores = [inception_score(each.kept @ extractor.classes) for each in (features, reference)]
     return [
         {"name": f"IS{whose} ({extractor.name})", "value": mean, "deviation": deviation, "parts": SPLITS}
         for whose, (mean, deviation) in zip(("", " of reference"), scores, strict=True)

@@ -118,6 +118,7 @@ class Downstream:
             "optim.schedule": "constant",
             "optim.warmup_steps": 0,
             "seed": seed,
+            "ema_decay": 0.0,  # an average over so few steps would be in great part of the start
             "eval_every": 0,
             "preview_every": 0,
         }

@@ -28,18 +28,23 @@ from handjax.images import find_images, read_image
 from handjax.inference.reconstruct import HandReconstructor
 from handjax.metrics.features import BATCH, FeatureExtractor, image_features, make_extractor
 from handjax.metrics.hands import FoundHand, HandMatch, hand_figures, keypoint_distance
+from handjax.metrics.streaming import FeatureStream
 from handjax.perception import DetectedHand, HandDetector
+from handjax.perception.detector import MIN_SCORE
 from handjax.perception.margin import SHARE, detect_with_margin
 from launch import command
-from launch.evaluate_distance import RESAMPLES, add_distance_arguments, check_enough, distances
+from launch.evaluate_distance import RESAMPLES, add_distance_arguments, check_enough, count, distances
 from launch.evaluate_distance import describe as describe_distance
 from launch.reconstruct import load_reconstructor
 
 Image = UInt8[np.ndarray, "height width 3"]
-Lists = tuple[list[np.ndarray], list[np.ndarray]]
-"""Of the made pictures and of the reference's."""
+Crops = tuple[list[np.ndarray], list[np.ndarray]]
+Features = tuple[FeatureStream, FeatureStream]
+"""Of the made pictures and of the reference's, as `Crops`."""
 Reader = Callable[[Image, DetectedHand], Float[np.ndarray, "21 2"]]
 """Reads keypoints, pixels, at the place of a hand, which may be another picture's."""
+CONFIDENCE = "MediaPipe's score of the side, 0.5 to 1"
+"""DECISIONS H7."""
 MASK = "_mask"
 """Ends the names of masks."""
 
@@ -65,8 +70,8 @@ def evaluate_hands(arguments: argparse.Namespace, report: command.Report) -> Non
     detector = HandDetector.load(arguments.backend, arguments.max_hands)
     matches: list[HandMatch] = []
     with_hand, pictures, unusable = 0, 0, 0
-    crops: Lists = ([], [])
-    features: Lists = ([], [])
+    crops: Crops = ([], [])
+    features = FeatureStream(arguments.seed), FeatureStream(arguments.seed)
     for pair in read_pairs(arguments.data, arguments.reference, arguments.limit):
         if isinstance(pair, UnusablePair):
             report.error(pair.source, pair.error)
@@ -129,34 +134,38 @@ def read_errors(readers: Mapping[str, Reader], pair: tuple[Image, Image], hand: 
     return {name: keypoint_distance(read(reference, hand), read(picture, hand)) for name, read in readers.items()}
 
 
-def _make_features(crops: Lists, features: Lists, extractor: FeatureExtractor) -> None:
+def _make_features(crops: Crops, features: Features, extractor: FeatureExtractor) -> None:
     """Moves crops of both sets on to their features."""
     for made, cut in zip(features, crops, strict=True):
         if cut:
-            made.append(image_features(cut, extractor))
+            for row in image_features(cut, extractor):
+                made.add(row)
             cut.clear()
 
 
 def crop_distances(
-    features: Lists, unusable: int, extractor: FeatureExtractor, arguments: argparse.Namespace, report: command.Report
+    features: Features,
+    unusable: int,
+    extractor: FeatureExtractor,
+    arguments: argparse.Namespace,
+    report: command.Report,
 ) -> list[dict[str, Any]]:
     """Items of the distances of hand crops; none, and an error that says so, where crops are too few.
 
     Args:
-        features: of both sets' crops, in batches.
+        features: of both sets' crops.
         unusable: pairs of pictures that were left out.
         extractor: what made them.
         arguments: of the command.
         report: receives the error.
     """
-    of_data, of_reference = (np.concatenate(made) for made in features)
+    of_data, of_reference = features
     try:
-        check_enough(len(of_data), arguments.reference)
+        check_enough(of_data.count, arguments.reference)
     except InputError as error:
         report.error(arguments.reference, error)
         return []
-    counts = {"pictures": len(of_data), "reference_pictures": len(of_reference), "features": of_data.shape[1]}
-    counts |= {"unusable": unusable}
+    counts = count(of_data, of_reference) | {"unusable": unusable}
     items = []
     for item in distances(of_data, of_reference, extractor, arguments.seed):
         short, rest = item["name"].split(" ", 1)
@@ -170,6 +179,7 @@ def _document(items: list[dict[str, Any]], arguments: argparse.Namespace) -> dic
     settings |= {name: Path(getattr(arguments, name)).name for name in ("data", "reference")}
     settings["mesh_model"] = arguments.mesh_model and arguments.mesh_model.name
     settings |= {"crop_scale": MODEL_CROP_SCALE, "margin": 1 / SHARE, "resamples": RESAMPLES}
+    settings |= {"detection_threshold": MIN_SCORE, "hand_confidence": CONFIDENCE}
     return {"suite": "hands", "figures": items, "settings": settings, **command.environment()}
 
 

@@ -21,7 +21,8 @@ LONGEST_SIDE = 768
 """Pixels of the picture that is sent; hands stay legible, and the request small."""
 MOST_TOKENS = 400
 _MOST_BYTES = 1 << 20
-_REFUSED = {401: "the key is missing or wrong", 403: "the key may not use it", 404: "there is no such model or path"}
+# 403 is not one of them: some servers refuse a picture for its content with it.
+_REFUSED = {401: "the key is missing or wrong", 404: "there is no such model or path"}
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 
 

@@ -53,14 +53,21 @@ class LocalModel:
             ) from error
 
     def __call__(self, prompt: str, image: UInt8[np.ndarray, "height width 3"] | None) -> str:
-        """Asks once, about a picture or about the text alone; raises `NoAnswer` where the answer is empty."""
+        """Asks once, about a picture or about the text alone.
+
+        Raises:
+          NoAnswer: the answer is empty, or the model failed on this question, such as for want of memory.
+        """
         content: list[dict[str, Any]] = [{"type": "text", "text": prompt}]
         if image is not None:
             content.insert(0, {"type": "image", "image": Image.fromarray(image)})
         chat = [{"role": "user", "content": content}]
         options = {"max_new_tokens": MOST_TOKENS, "do_sample": False}
         with self._lock:  # one model, whatever the number of threads
-            answer = self._pipeline(text=chat, return_full_text=False, generate_kwargs=options)[0]["generated_text"]
+            try:
+                answer = self._pipeline(text=chat, return_full_text=False, generate_kwargs=options)[0]["generated_text"]
+            except RuntimeError as error:  # PyTorch's, out of memory among them
+                raise NoAnswer(" ".join(str(error).split())[:200]) from error
         if not answer.strip():
             raise NoAnswer("an empty answer")
         return answer

@@ -5,7 +5,7 @@ from typing import Any
 
 from handjax.captioning.failures import BadAnswer, NoAnswer, NoHand
 from handjax.captioning.refinement import REPAIRED, VALID
-from handjax.hand.words import hand_words
+from handjax.hand.words import hand_words, told_by
 
 KEPT_PLAIN = {
     NoAnswer.status: "the model did not answer",
@@ -40,6 +40,7 @@ class ValidationReport:
             "kept_plain": sum(reasons.values()),
             "kept_plain_because": reasons,
             "without_hand_words": self._without_hand_words,
+            "hand_words_by": told_by(),
             "over_long": self._long,
             "without_caption": self._absent,
         }
@@ -51,6 +52,6 @@ class ValidationReport:
         return (
             f"{counts['pictures']} pictures: {counts['valid']} valid, {counts['repaired']} repaired, "
             f"{counts['kept_plain']} kept plain{f' ({because})' if because else ''}\n"
-            f"captions without words on hands {counts['without_hand_words']}, of more than {MANY_WORDS} words "
-            f"{counts['over_long']}, absent {counts['without_caption']}"
+            f"captions without words on hands (by {counts['hand_words_by']}) {counts['without_hand_words']}, "
+            f"of more than {MANY_WORDS} words {counts['over_long']}, absent {counts['without_caption']}"
         )

@@ -20,7 +20,7 @@ from handjax.diffusion.prompts import PromptTokens, embed_prompts, tokenize_prom
 from handjax.diffusion.samplers import Sampler
 from handjax.diffusion.sampling import Steering, guided_denoise, sample, steered
 from handjax.errors import WeightsError
-from handjax.hand.words import hand_words
+from handjax.hand.words import hand_words, told_by
 from handjax.inference.finite import finite_pictures, to_bytes
 
 log = logging.getLogger(__name__)
@@ -139,7 +139,8 @@ class Generator:
         found = np.asarray(tokens.found)[self.batch :]
         without = [wish.prompt for wish, words in zip(asked, found, strict=False) if not words.any()]
         if without and _largest_alpha(self.controls):
-            log.warning("prompts without a word on hands, which get no bias: %d, as %r", len(without), without[0])
+            told = "prompts without a word on hands (by %s), which get no bias: %d, as %r"
+            log.warning(told, told_by(), len(without), without[0])
 
     def _controls(self, pictures, rows: list[int]) -> tuple[Control, ...]:
         if not pictures:

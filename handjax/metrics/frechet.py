@@ -94,10 +94,15 @@ def _distance(mean_a, root_a, mean_b, root_b) -> float:
 
 
 def _root_of(covariance: Float[np.ndarray, "d d"]) -> Float[np.ndarray, "d rank"]:
-    values, vectors = np.linalg.eigh(covariance)
-    # what rounding leaves of the eigenvalue 0 would weigh much more as a root
-    kept = values > len(values) * np.finfo(np.float64).eps * values[-1]
-    return vectors[:, kept] * np.sqrt(values[kept])
+    """Cholesky's root with pivots, which takes a small part of the time of a decomposition into eigenvectors.
+
+    It leaves out what has no variance, such as a feature that is 0 in every picture: what rounding leaves of that would
+    weigh much more as a root.
+    """
+    factor, pivots, rank, _ = lapack.dpstrf(covariance, lower=1)
+    root = np.empty((len(covariance), rank))
+    root[pivots - 1] = np.tril(factor)[:, :rank]
+    return root
 
 
 def _resampled(
@@ -105,17 +110,11 @@ def _resampled(
 ) -> tuple[Float[np.ndarray, " d"], Float[np.ndarray, "d rank"]]:
     """Mean and root of the covariance of a sample with replacement; no covariance is formed where rows are few.
 
-    Where they are many, Cholesky's root with pivots takes a small part of the time of a QR decomposition of the rows;
-    it leaves out what has no variance, such as a feature that is 0 in every picture.
+    Where they are many, the root of their covariance takes a small part of the time of a QR decomposition of the rows.
     """
     count, size = features.shape
     times = rng.multinomial(count, np.full(count, 1 / count))
     drawn, times = features[times > 0], times[times > 0]
     mean = times @ drawn / count
     rows = (drawn - mean) * np.sqrt(times / (count - 1))[:, None]
-    if len(rows) <= size:
-        return mean, rows.T
-    factor, pivots, rank, _ = lapack.dpstrf(rows.T @ rows, lower=1)
-    root = np.empty((size, rank))
-    root[pivots - 1] = np.tril(factor)[:, :rank]
-    return mean, root
+    return mean, rows.T if len(rows) <= size else _root_of(rows.T @ rows)

@@ -3,11 +3,14 @@
 It is the network of Szegedy et al. 2015, "Rethinking the Inception architecture for computer vision", in the version of
 TensorFlow's `inception-2015-12-05`: means over 3x3 cells leave out the padding, the last block has a maximum instead of
 a mean, and there are 1008 classes. Batch normalisation is part of the convolutions.
+
+XLA's CPU backend runs some operations at a fraction of the speed of others that give the same, which are taken here:
+1x1 convolutions are matrix products, 3x3 ones without padding are cropped ones with it, and pooling combines slices.
 """
 
 import zipfile
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +31,47 @@ REMEDY = (
     "download pt_inception-2015-12-05-6726825d.pth from the releases of github.com/mseitzer/pytorch-fid, whose names "
     "of tensors are read"
 )
+EDGE = ((0, 0), (1, 1), (1, 1), (0, 0))
+"""A cell more on each side of the maps."""
 Maps = Float[Array, "batch _h _w _c"]
 
 
 def _conv(x: Maps, name: str, features: int, kernel: tuple[int, int] = (1, 1), **options: Any) -> Maps:
     """A convolution, its normalisation folded in, and ReLU; called in a compact method, whose submodule it makes."""
+    if kernel == (1, 1):
+        options["conv_general_dilated"] = _product
     return nn.relu(nn.Conv(features, kernel, name=name, **options)(x))
 
 
+def _product(x: Maps, kernel: Float[Array, "1 1 _c _d"], *_: Any, **__: Any) -> Maps:
+    """A 1x1 convolution with stride 1, called as `jax.lax.conv_general_dilated`."""
+    return x @ kernel[0, 0]
+
+
+def _inside(x: Maps) -> Maps:
+    """What a 3x3 convolution gives without padding, of what it gives with it."""
+    return x[:, 1:-1, 1:-1]
+
+
+def _pooled(x: Maps, combine: Callable[[Array, Array], Array], step: int = 1) -> Maps:
+    """Combines 3x3 cells, of every `step`th place: three rows, then three columns of what these gave."""
+    for axis in (1, 2):
+        last = x.shape[axis] - 2
+        x = reduce(combine, [jax.lax.slice_in_dim(x, i, last + i, step, axis) for i in range(3)])
+    return x
+
+
 _halved = partial(_conv, kernel=(3, 3), strides=(2, 2), padding="VALID")
-_max_halved = partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2))
+_max_halved = partial(_pooled, combine=jnp.maximum, step=2)
 
 
 def _mean_of_neighbours(x: Maps) -> Maps:
-    return nn.avg_pool(x, (3, 3), padding="SAME", count_include_pad=False)
+    neighbours = _pooled(jnp.pad(jnp.ones((1, *x.shape[1:3], 1)), EDGE), jnp.add)
+    return _pooled(jnp.pad(x, EDGE), jnp.add) / neighbours
 
 
 def _max_of_neighbours(x: Maps) -> Maps:
-    return nn.max_pool(x, (3, 3), padding="SAME")
+    return _pooled(jnp.pad(x, EDGE, constant_values=-jnp.inf), jnp.maximum)
 
 
 class FineBlock(nn.Module):
@@ -132,10 +158,10 @@ class InceptionV3(nn.Module):
         """
         x = (images - 128) / 128
         x = _halved(x, "Conv2d_1a_3x3", 32)
-        x = _conv(x, "Conv2d_2a_3x3", 32, (3, 3), padding="VALID")
+        x = _inside(_conv(x, "Conv2d_2a_3x3", 32, (3, 3)))
         x = _max_halved(_conv(x, "Conv2d_2b_3x3", 64, (3, 3)))
         x = _conv(x, "Conv2d_3b_1x1", 80)
-        x = _max_halved(_conv(x, "Conv2d_4a_3x3", 192, (3, 3), padding="VALID"))
+        x = _max_halved(_inside(_conv(x, "Conv2d_4a_3x3", 192, (3, 3))))
         for letter, pooled in zip("bcd", (32, 64, 64), strict=True):
             x = FineBlock(pooled, name=f"Mixed_5{letter}")(x)
         x = FineToMiddle(name="Mixed_6a")(x)

@@ -14,6 +14,8 @@ from handjax.perception.hands import DetectedHand
 from handjax.perception.mediapipe_backend import MediaPipeBackend
 
 TASK_FILE = Path(__file__).parents[1] / "assets" / "hand_landmarker.task"
+MIN_SCORE = 0.5
+"""MediaPipe's own threshold."""
 
 
 @runtime_checkable
@@ -45,7 +47,7 @@ class HandDetector:
         cls,
         backend: str = "flax",
         max_hands: int = 2,
-        min_score: float = 0.5,
+        min_score: float = MIN_SCORE,
         task: Path = TASK_FILE,
         tiled: bool = False,
     ) -> "HandDetector":

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from handjax.adapters.files import load_sgm
 from handjax.adapters.losses import keypoint_mask
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
+from handjax.errors import InputError
 from handjax.images import write_image
 from handjax.inference.evaluate import Batch
 from handjax.metrics.intervals import bootstrap_mean_interval
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument("--without-ka", type=Path, required=True, metavar="DIR", help="exported SGM")
     parser.add_argument("--with-ka", type=Path, required=True, metavar="DIR", help="exported SGM")
     parser.add_argument("--model", default="tiny_inpainting", help="that they were trained on")
-    parser.add_argument("--limit", type=int, default=200, help="pictures that the shares are of")
+    parser.add_argument("--limit", type=int, default=200, help="pictures; the shares are of those with keypoints")
     arguments = parser.parse_args()
     model = load_stable_diffusion(arguments.model)
     batch = examples(arguments.data, model, arguments.limit)
@@ -55,9 +56,22 @@ def main() -> None:
 
 
 def examples(data: str, model: StableDiffusion, limit: int) -> Batch:
-    """So many held-out examples with a hand, as one batch."""
+    """The held-out examples with keypoints among the first `limit`, as one batch: of the others A has no target.
+
+    Raises:
+        InputError: none of them has keypoints.
+
+    Source:
+        DECISIONS A5.
+    """
     batches = list(itertools.islice(held_out_batches(data, model, limit), -(-limit // BATCH)))
-    return {name: np.concatenate([batch[name] for batch in batches])[:limit] for name in batches[0]}
+    batch = {name: np.concatenate([batch[name] for batch in batches])[:limit] for name in batches[0]}
+    with_keypoints = batch["keypoints_valid"].astype(bool)
+    if not with_keypoints.any():
+        raise InputError(
+            f"{data}: none of {len(with_keypoints)} held-out examples has keypoints; name records that have"
+        )
+    return {name: values[with_keypoints] for name, values in batch.items()}
 
 
 def attention_maps(folder: Path, batch: Batch) -> Float[Array, "batch cells cells"]:

@@ -9,6 +9,7 @@ import pytest
 from handjax.adapters.hand_tokens import hand_tokens
 from handjax.diffusion.model import find_model
 from handjax.diffusion.tokenizer import Tokenizer
+from handjax.hand import words
 from handjax.hand.words import hand_words
 
 TOKENIZER = Tokenizer(str(find_model("tiny_inpainting/tokenizer")), 77)
@@ -27,6 +28,12 @@ def labelled():
 
 
 CAPTIONS = list(labelled())
+
+
+@pytest.fixture(autouse=True)
+def by_the_word_list(monkeypatch):
+    """Whether or not this machine has NLTK."""
+    monkeypatch.setattr(words, "find_tagger", lambda: None)
 
 
 def test_there_are_200_captions_with_and_without_hands():

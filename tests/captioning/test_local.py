@@ -95,6 +95,15 @@ def test_the_chats_that_a_pipeline_is_given():
     assert chats[0][0]["image"].size == (60, 40)
 
 
+def test_a_picture_that_the_model_has_no_memory_for_keeps_its_plain_caption():
+    def pipeline(**_):
+        raise RuntimeError("CUDA out of memory.\nTried to allocate 2 GiB.")
+
+    refined = _chain(LocalModel(pipeline))(PICTURE)
+    assert (refined.caption, refined.status) == ("plain", "no_answer")
+    assert refined.reason == "CUDA out of memory. Tried to allocate 2 GiB."
+
+
 def test_a_missing_model_is_one_line(tmp_path):
     with pytest.raises(WeightsError, match="--model .*absent.* cannot be loaded") as error:
         LocalModel.load(str(tmp_path / "absent"))

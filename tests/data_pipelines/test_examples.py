@@ -16,6 +16,7 @@ from handjax.adapters.losses import keypoint_mask
 from handjax.errors import ConfigError, InputError
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.model import load_open_hand, pose_hand
+from handjax.hand.words import told_by
 from handjax.training.config import load_config
 from tests.data_pipelines.conftest import make_record
 
@@ -65,7 +66,8 @@ def test_words_on_hands_are_marked_and_captions_without_any_are_counted(caplog):
     assert rows[0].tolist() == [0, 0, 0, 1, *[0] * 73] and not np.any(rows[1:])
     said = [record.getMessage() for record in caplog.records]
     assert said == [
-        f"captions without a word on hands, which get no bias: {count}, as 'tree {count - 1}'" for count in (1, 10)
+        f"captions without a word on hands (by {told_by()}), which get no bias: {count}, as 'tree {count - 1}'"
+        for count in (1, 10)
     ]
 
 

@@ -11,6 +11,7 @@ from handjax.diffusion.networks import initial_params
 from handjax.diffusion.samplers import DDIM, EulerAncestral
 from handjax.diffusion.unet import UNet
 from handjax.errors import WeightsError
+from handjax.hand.words import told_by
 from handjax.inference import generate
 from handjax.inference.generate import Control, Generator, Wish
 from tests.diffusion.sd_tiny import UNET, redraw, tiny_model
@@ -86,7 +87,7 @@ def test_a_controlnet_with_a_bias_moves_pictures_of_hands_alone(model, caplog):
     assert np.abs(plain[wishes[0]] - biased[wishes[0]]).max() > 3
     np.testing.assert_allclose(plain[wishes[1]], biased[wishes[1]], atol=1)
     (said,) = caplog.records
-    assert said.getMessage() == "prompts without a word on hands, which get no bias: 1, as 'a tree'"
+    assert said.getMessage() == f"prompts without a word on hands (by {told_by()}), which get no bias: 1, as 'a tree'"
 
 
 @pytest.mark.slow

@@ -68,6 +68,18 @@ def test_captions_of_the_caption_command(run, tmp_path):
     assert output.out.startswith("CLIP score 100.00 [100.00, 100.00] of 39 pictures, 1 unusable; 29 prompts")
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["not JSON", "[1, 2]", '{"prompt": 3}', "[" * 100_000, ""],
+    ids=["words", "list", "number", "deep", "empty"],
+)
+def test_a_text_of_another_program_is_no_prompt(run, tmp_path, text):
+    write_image(tmp_path / "a.png", picture(50), text={"handjax": text})
+    (tmp_path / "a.txt").write_text("a fist")
+    status, output = run("--data", tmp_path)
+    assert status == 0 and output.out.startswith("CLIP score 44.00")
+
+
 def test_pictures_without_prompts_are_an_error(run, tmp_path):
     write_image(tmp_path / "a.png", picture(1))
     with pytest.raises(evaluate_clip.InputError, match="none of its 1 pictures can be scored"):

@@ -1,3 +1,4 @@
+import functools
 import importlib.util
 import json
 import sys
@@ -10,6 +11,7 @@ from handjax.errors import BackendError, ConfigError, InputError
 from handjax.images import write_image
 from handjax.metrics.features import FeatureExtractor
 from handjax.metrics.inception_score import inception_score
+from handjax.metrics.streaming import FeatureStream
 from launch import evaluate, evaluate_distance
 
 
@@ -69,6 +71,17 @@ def test_figures_counts_and_file(folders, run, small_extractor, tmp_path):
     kept = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert kept["figures"] == document["items"] and kept["settings"]["seed"] == 3
     assert json.loads(run(*flags, "--json")[1].out)["items"] == document["items"]
+
+
+def test_of_a_large_folder_a_sample_is_kept_and_fd_is_of_all(folders, run, small_extractor, monkeypatch):
+    made, real = folders
+    flags = "--suite", "distance", "--data", made, "--reference", real, "--json"
+    fd, kid = json.loads(run(*flags)[1].out)["items"]
+    assert (fd["sampled"], fd["reference_sampled"]) == (30, 40)
+    monkeypatch.setattr(evaluate_distance, "FeatureStream", functools.partial(FeatureStream, most=35))
+    sampled_fd, sampled_kid = json.loads(run(*flags)[1].out)["items"]
+    assert (sampled_fd["sampled"], sampled_fd["reference_sampled"], sampled_fd["reference_pictures"]) == (30, 35, 40)
+    assert sampled_fd["value"] == fd["value"] and sampled_kid["value"] != kid["value"]
 
 
 def test_inception_scores_of_an_extractor_with_classes(folders, run, monkeypatch):

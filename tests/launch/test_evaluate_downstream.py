@@ -75,6 +75,7 @@ def test_arms_differ_by_the_records_alone(run, called, model, tmp_path):
     assert f"--config.init_weights={model}" in trainings[0] and f"--config.tokenizer={model}/tokenizer" in trainings[0]
     assert {"--config.steps=30", "--config.seed=0", "--config.optim.lr=0.0001"} < set(trainings[0])
     alone, both = (set(words) for words in trainings)
+    assert "--config.ema_decay=0.0" in alone & both  # no average with the start is measured
     runs = [str(tmp_path / "work" / "runs" / f"{arm}-seed0") for arm in ("original", "with_generated")]
     assert alone - both == {"--config.data.path=original", runs[0]}
     assert both - alone == {"--config.data.path=original,painted@0.5", runs[1]}

@@ -205,3 +205,4 @@ def test_too_few_hands_for_a_distance_have_their_other_figures(run, folders, tmp
     assert {item["unusable"] for item in document["items"]} == {35}
     settings = json.loads((tmp_path / "out/figures.json").read_text())["settings"]
     assert (settings["crop_scale"], settings["margin"], settings["backend"]) == (1.6, 0.25, "flax")
+    assert settings["detection_threshold"] == 0.5 and "score of the side" in settings["hand_confidence"]
