@@ -23,6 +23,7 @@ from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.best import anatomy_rank
 from handjax.inference.handrefiner import PAPER_SETTINGS, HandRefiner
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
+from handjax.inference.controlled import PLAIN_SETTINGS, ControlNetRefiner
 from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.tasks import make_task
@@ -33,7 +34,7 @@ from handjax.training.config import read_config
 from launch import command
 from launch.generator import check_controlnet
 
-METHODS = {"sgm": RepairSettings(), "handrefiner": PAPER_SETTINGS}
+METHODS = {"sgm": RepairSettings(), "handrefiner": PAPER_SETTINGS, "controlnet": PLAIN_SETTINGS}
 NOT_FOUND = "no hand was found; crop closer to the hand, or name pictures that show one"
 
 
@@ -43,7 +44,7 @@ def main() -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures or folders of pictures")
     parser.add_argument("--out", type=command.output_folder, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--prompt", help="describes the picture (default: each hand as it is seen)")
-    parser.add_argument("--candidates", type=int, help="painted for each hand (default: 8; handrefiner: 1)")
+    parser.add_argument("--candidates", type=int, help="painted for each hand (default: sgm 8, others 1)")
     parser.add_argument(
         "--best-of",
         type=int,
@@ -91,7 +92,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--adapter", type=Path, help="exported adapter or training run (default for sgm: MODEL/sgm)")
     parser.add_argument("--method", choices=sorted(METHODS), default="sgm", help="how the repair is steered")
-    parser.add_argument("--control-scale", type=float, help="of handrefiner's ControlNet (default: adaptive)")
+    parser.add_argument("--condition", choices=["depth", "skeleton"], help="that --method controlnet is to follow")
+    parser.add_argument("--control-scale", type=float, help="of a ControlNet (default: 1; handrefiner: adaptive)")
     parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
     parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")
     parser.add_argument("--steps", type=int, help="of the sampler (default: 30; handrefiner: 50)")
@@ -113,8 +115,8 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     """Loads everything before the first picture, so that a wrong flag costs no work.
 
     Raises:
-      ConfigError: a number out of its range.
-      WeightsError: the model is none for inpainting, or the adapter is of another model.
+      ConfigError: a number out of its range, or a flag that the method lacks or needs.
+      WeightsError: the model is none for inpainting, or the adapter is of another model or condition.
     """
     for name in ("steps", "candidates"):
         if getattr(settings, name) < 1:
@@ -125,10 +127,18 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     channels = model.unet.config.in_channels
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
-    if arguments.method == "handrefiner":
-        network, params = load_control(arguments.adapter, model)
+    if arguments.method != "sgm":
+        condition, scale = arguments.condition or "depth", arguments.control_scale
+        network, params = load_control(arguments.adapter, arguments.method, condition, model)
         model, params = jax.device_put((model, params))
-        return HandRefiner(model, network, params, detector, settings, scale=arguments.control_scale)
+        if arguments.method == "handrefiner":
+            return HandRefiner(model, network, params, detector, settings, scale=scale)
+        scale = 1.0 if scale is None else scale
+        return ControlNetRefiner(model, network, params, detector, settings, condition=condition, scale=scale)
+    if (arguments.condition is None) == (arguments.method == "controlnet"):
+        raise ConfigError("--method controlnet needs --condition depth or skeleton, which no other method takes")
+    if arguments.control_scale is not None and arguments.method == "sgm":
+        raise ConfigError("--control-scale is of no use to --method sgm; leave it out or use --method controlnet")
     adapter = arguments.adapter or folder / "sgm"
     sgm, params = load_adapter(adapter)
     unet = model.unet.config
@@ -139,28 +149,28 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     return Refiner(model, sgm, params, detector, settings)
 
 
-def load_control(folder: Path | None, model: StableDiffusion) -> tuple[ControlNet, Any]:
-    """Loads a ControlNet of depth from a folder or file, or from the newest checkpoint of a training run.
+def load_control(folder: Path | None, method: str, condition: str, model: StableDiffusion) -> tuple[ControlNet, Any]:
+    """Loads a ControlNet of a condition from a folder or file, or from the newest checkpoint of a training run.
 
     Raises:
       ConfigError: no --adapter is given.
-      WeightsError: there is none, or it is of another model.
+      WeightsError: there is none, or it is of another model or condition.
     """
     if folder is None:
-        raise ConfigError("--method handrefiner needs --adapter: a ControlNet of depth, or a run of handrefiner.py")
+        raise ConfigError(f"--method {method} needs --adapter: a ControlNet of {condition}, exported or a training run")
     if (folder / "checkpoints").is_dir():
         task = make_task(read_config(folder))
-        if not isinstance(task, ControlNetTask) or task.conditions != ("depth",):
+        if not isinstance(task, ControlNetTask) or task.conditions != (condition,):
             raise WeightsError(
-                f"{folder}: a training run, but not of a ControlNet of depth; give one of handrefiner.py"
+                f"{folder}: a training run, but not of a ControlNet of {condition} alone; give one of it"
             )
         shapes = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
-        network, params = task.control, restore_params(folder, shapes)[1]["depth"]
+        network, params = task.control, restore_params(folder, shapes)[1][condition]
     else:
-        network, params = load_controlnet(folder)
+        network, params = load_controlnet(folder, condition=condition)
     check_controlnet(network, model, folder)
     if network.config.hand_alpha:
-        raise WeightsError(f"{folder}: trained with a bias on words on hands, which handrefiner lacks; give another")
+        raise WeightsError(f"{folder}: trained with a bias on words on hands, which {method} lacks; give another")
     return network, params
 
 

@@ -182,6 +182,7 @@ def test_export_writes_a_folder_each(task, params, tmp_path):
     for name in ("depth", "skeleton"):
         network, read = load_controlnet(tmp_path / "both" / name)
         assert network.config.fits(task.model.unet.config, task.model.vae.config)
+        assert network.config.condition == name
         jax.tree.map(np.testing.assert_array_equal, read, params[name])
 
 
