@@ -46,9 +46,9 @@ class HandRefiner(Refiner):
         """Repaints crops as `Refiner.paint` does, under control of the depth alone.
 
         Args:
-          scale: of the ControlNet's residuals; None takes the fixed one, or full control where it is adaptive.
+          scale: of the ControlNet's residuals; None takes the fixed one, which there is where it is not adaptive.
         """
-        if scale is None:
-            scale = REFERENCE_SCALE if self.scale is None else self.scale
+        scale = self.scale if scale is None else scale
+        assert depth is None or scale is not None, "an adaptive scale is for `search` to choose"
         control = None if depth is None else Controlled(self.adapter, self.adapter_params, scale)
         return paint_controlled(self.model, control, self.settings, images, mask, depth, input_ids, rng)
