@@ -7,6 +7,7 @@ pixel is the input's.
 import argparse
 import dataclasses
 import itertools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,13 @@ from handjax.adapters.controlnet import ControlNet
 from handjax.adapters.files import load_controlnet, load_sgm
 from handjax.anatomy.head import HandHead
 from handjax.diffusion.model import INPAINTING_CHANNELS, StableDiffusion, find_model, load_stable_diffusion
+from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.best import anatomy_rank
+from handjax.inference.controlled import PLAIN_SETTINGS, ControlNetRefiner
 from handjax.inference.handrefiner import PAPER_SETTINGS, HandRefiner
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
-from handjax.inference.controlled import PLAIN_SETTINGS, ControlNetRefiner
 from handjax.inference.score import HeadCounter
 from handjax.perception import HandDetector
 from handjax.tasks import make_task
@@ -61,6 +63,8 @@ def main() -> int:
     refiner = load_refiner(arguments, settings)
     if arguments.best_of is not None:
         refiner = dataclasses.replace(refiner, rank=anatomy_rank(refiner.detector, HeadCounter(HandHead.load())))
+    if arguments.prompt:
+        warn_of_length(arguments.prompt, refiner.model.tokenizer)
     images: list[Path] = []
     for source in arguments.images:
         try:
@@ -79,6 +83,15 @@ def main() -> int:
         except UserError as error:
             report.error(str(path), error)
     return report.finish()
+
+
+def warn_of_length(prompt: str, tokenizer: Tokenizer) -> None:
+    """Says how much of a prompt the text encoder does not read."""
+    if lost := tokenizer.excess(prompt):
+        print(
+            f"warning: --prompt: its last {lost} tokens are lost, {tokenizer.room} are read; shorten it",
+            file=sys.stderr,
+        )
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -118,6 +131,10 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
       ConfigError: a number out of its range, or a flag that the method lacks or needs.
       WeightsError: the model is none for inpainting, or the adapter is of another model or condition.
     """
+    if (arguments.condition is None) == (arguments.method == "controlnet"):
+        raise ConfigError("--method controlnet needs --condition depth or skeleton, which no other method takes")
+    if arguments.control_scale is not None and arguments.method == "sgm":
+        raise ConfigError("--control-scale is of no use to --method sgm; leave it out or use --method controlnet")
     for name in ("steps", "candidates"):
         if getattr(settings, name) < 1:
             raise ConfigError(f"--{name} is {getattr(settings, name)}; it must be at least 1")
@@ -135,10 +152,6 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
             return HandRefiner(model, network, params, detector, settings, scale=scale)
         scale = 1.0 if scale is None else scale
         return ControlNetRefiner(model, network, params, detector, settings, condition=condition, scale=scale)
-    if (arguments.condition is None) == (arguments.method == "controlnet"):
-        raise ConfigError("--method controlnet needs --condition depth or skeleton, which no other method takes")
-    if arguments.control_scale is not None and arguments.method == "sgm":
-        raise ConfigError("--control-scale is of no use to --method sgm; leave it out or use --method controlnet")
     adapter = arguments.adapter or folder / "sgm"
     sgm, params = load_adapter(adapter)
     unet = model.unet.config
