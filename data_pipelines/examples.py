@@ -119,7 +119,7 @@ class ExampleMaker:
         self._augmentation = options.augmentation if self._augmented else Augmentation()
         self._appearance = options.appearance if self._augmented else Appearance()
         tokenizer = Tokenizer(str(find_model(options.tokenizer)), options.max_length)
-        self._tokenize = _remember(lambda caption: tokenizer([caption])[0])
+        self._tokenize = _remember(_CaptionReader(tokenizer))
         self._find_hands = _remember(_HandFinder(tokenizer))
         self._captions = _read_captions(options.captions) if options.captions else {}
 
@@ -248,20 +248,43 @@ def _read_captions(path: str) -> dict[str, str]:
     return captions
 
 
-class _HandFinder:
-    """Marks a caption's words on hands; says how many captions have had none, at the first, tenth, hundredth, …"""
+class _Tally:
+    """Counts captions of a kind; says how many there have been, at the first, tenth, hundredth, …"""
+
+    def __init__(self, kind: str):
+        self._kind = kind
+        self._count = 0
+
+    def add(self, caption: str) -> None:
+        self._count += 1
+        if self._count == 10 ** (len(str(self._count)) - 1):
+            log.warning("captions %s: %d, as %r", self._kind, self._count, caption)
+
+
+class _CaptionReader:
+    """Encodes a caption, and tells of those whose end is cut off."""
 
     def __init__(self, tokenizer: Tokenizer):
         self._tokenizer = tokenizer
-        self._without = 0
+        self._cut = _Tally(f"of more than {tokenizer.room} tokens, whose end is lost")
+
+    def __call__(self, caption: str) -> np.ndarray:
+        if self._tokenizer.excess(caption):
+            self._cut.add(caption)
+        return self._tokenizer([caption])[0]
+
+
+class _HandFinder:
+    """Marks a caption's words on hands, and tells of those without any."""
+
+    def __init__(self, tokenizer: Tokenizer):
+        self._tokenizer = tokenizer
+        self._without = _Tally(f"without a word on hands (by {told_by()}), which get no bias")
 
     def __call__(self, caption: str) -> np.ndarray:
         tokens = hand_tokens(self._tokenizer, [caption])[0]
         if not tokens.any():
-            self._without += 1
-            if self._without == 10 ** (len(str(self._without)) - 1):
-                told = "captions without a word on hands (by %s), which get no bias: %d, as %r"
-                log.warning(told, told_by(), self._without, caption)
+            self._without.add(caption)
         return tokens
 
 

@@ -112,7 +112,7 @@ class PaintedJob:
         """Loads the networks.
 
         Raises:
-          WeightsError: one is missing, damaged, or of another model.
+          WeightsError: one is missing, damaged, of another model, or of another condition.
         """
         painter = HandPainter.load(self)
         return lambda names, failures: painted_records(names, self.poses, painter, failures, self.licence)
@@ -140,8 +140,8 @@ class HandPainter:
         model = load_stable_diffusion(job.model)
         size = model.unet.config.sample_size * model.vae.config.factor
         controls = []
-        for folder in job.controlnets.values():
-            network, params = load_controlnet(folder)
+        for condition, folder in job.controlnets.items():
+            network, params = load_controlnet(folder, condition=condition)
             if not network.config.fits(model.unet.config, model.vae.config):
                 raise WeightsError(f"{folder}: a ControlNet of another model than {job.model}; name that one")
             nothing = np.zeros((size, size, 3), np.float32)

@@ -13,8 +13,8 @@ from handjax.adapters.files import load_controlnet
 from handjax.conditions.crops import tight_box
 from handjax.diffusion.model import StableDiffusion, load_stable_diffusion
 from handjax.errors import ConfigError
+from handjax.inference.controlled import Controlled
 from handjax.inference.evaluate import Batch
-from handjax.inference.handrefiner import REFERENCE_SCALE, Controlled
 from handjax.metrics.hands import keypoint_distance
 from handjax.perception import HandDetector
 from launch.evaluate_hands import read_in_box
@@ -60,16 +60,16 @@ def bench_sesahand_alpha(
 
     Raises:
       ConfigError: a folder is not named.
-      WeightsError: the ControlNet is missing, damaged or of another model.
+      WeightsError: the ControlNet is missing, damaged, of another model or of another condition.
       InputError: there are fewer held-out records.
       BackendError: MediaPipe is not on this machine.
     """
     if data is None or controlnet is None:
         raise ConfigError("sesahand_alpha needs records and an exported ControlNet; name --data and --controlnet")
     model = jax.device_put(load_stable_diffusion(MODEL))
-    network, params = load_controlnet(controlnet)
+    network, params = load_controlnet(controlnet, condition=WHOLE.condition)
     check_controlnet(network, model, controlnet)
-    control = Controlled(network, jax.device_put(params), REFERENCE_SCALE)
+    control = Controlled(network, jax.device_put(params))
     batches = list(held_out_examples(str(data), WHOLE, model, samples, Path()))
     judge, reader = make_judge(), HandDetector.load()
     yield captions_item(batches, network.config.hand_alpha)

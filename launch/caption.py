@@ -3,6 +3,7 @@
 python -m launch.caption photos/ --out captions.jsonl
 python -m launch.caption photos/ --out captions.jsonl --backend local --model smolvlm
 python -m launch.caption photos/ --out captions.jsonl --backend endpoint --url http://localhost:8000/v1 --model NAME
+python -m launch.caption photos/ --out captions.jsonl --backend local --model llava-onevision --style mmhmr
 python -m launch.precompute photos/ --captions captions.jsonl
 
 Captions that the pictures came with (captions.json, captions.csv, a .txt beside each) are taken up by the rules, and
@@ -15,7 +16,7 @@ import functools
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,10 @@ from handjax.captioning.endpoint import Endpoint
 from handjax.captioning.failures import NoAnswer
 from handjax.captioning.local import MODELS, LocalModel
 from handjax.captioning.picture import Picture
-from handjax.captioning.refinement import Refined, Refinement, compose
-from handjax.captioning.report import ValidationReport
+from handjax.captioning.refinement import Answered, Refined, Refinement, compose
+from handjax.captioning.report import ABOUT_CLIPS, Length, ValidationReport
+from handjax.diffusion.model import find_model
+from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError
 from handjax.files import atomic_write
 from handjax.images import decode_image, find_images
@@ -50,13 +53,13 @@ class Batch:
     """Captions pictures one by one, from any number of threads.
 
     Attributes:
-      refine: the three steps.
+      refine: makes the caption of a picture.
       detector: finds hands where they are needed.
       cache: entries by the content of the picture and its given caption; one is written down as soon as it is there,
         whatever becomes of the pictures before it.
     """
 
-    refine: Refinement
+    refine: Callable[[Picture], Refined]
     detector: HandDetector
     cache: Journal
 
@@ -78,7 +81,7 @@ class Batch:
 def main() -> int:
     """Captions every picture and prints what became of them; returns the exit status."""
     arguments = _parse_arguments()
-    report, validation = command.Report("caption", arguments.json), ValidationReport()
+    report, validation = command.Report("caption", arguments.json), ValidationReport(_length(arguments.tokenizer))
     refine, identity = _backend(arguments)
     pictures = _pictures(arguments.paths, report)
     with Journal(_cache(arguments.out, identity), identity) as cache:
@@ -96,6 +99,15 @@ def main() -> int:
     if not arguments.json:
         print(validation.lines())
     return report.finish(summary=validation.summary(), backend=identity)
+
+
+def _length(tokenizer: str | None) -> Length:
+    """What is over-long: by a tokenizer's own count where one is named. Raises WeightsError where there is none."""
+    if tokenizer is None:
+        return ABOUT_CLIPS
+    reader = Tokenizer(str(find_model(tokenizer)))
+    reader.bare("")  # read before any work
+    return Length(reader.room, "tokens", lambda caption: len(reader.bare(caption)))
 
 
 def _write(out: Path, entries: Iterable[tuple[Path, dict[str, Any]]]) -> None:
@@ -117,8 +129,8 @@ def _run(batch: Batch, pictures: dict[Path, str], workers: int) -> Iterator[tupl
             pool.shutdown(cancel_futures=True)
 
 
-def _backend(arguments: argparse.Namespace) -> tuple[Refinement, dict[str, Any]]:
-    """The three steps, and all that their captions depend on."""
+def _backend(arguments: argparse.Namespace) -> tuple[Callable[[Picture], Refined], dict[str, Any]]:
+    """What makes the captions, and all that they depend on."""
     identity = {
         "backend": arguments.backend,
         "version": handjax.__version__,
@@ -136,6 +148,9 @@ def _backend(arguments: argparse.Namespace) -> tuple[Refinement, dict[str, Any]]
         key = os.environ.get(KEY_VARIABLE, "")
         ask = Endpoint(arguments.url, arguments.model, key, arguments.timeout, arguments.retries)
         identity |= {"model": arguments.model, "url": arguments.url}
+    if arguments.style == "mmhmr":
+        answered = Answered(prompts.captioner(ask, prompts.HAND_POSE), rules.plain_caption)
+        return answered, identity | {"prompts": _hash(prompts.HAND_POSE)}
     identity |= {"prompts": _hash(prompts.CAPTION, prompts.EXTRACTION)}
     return Refinement(prompts.captioner(ask), prompts.extractor(ask), compose, rules.plain_caption), identity
 
@@ -184,6 +199,10 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backend", choices=["rules", "local", "endpoint"], default="rules", help="rules: no model")
     parser.add_argument("--model", help=f"local: {', '.join(MODELS)}, a hub id or a folder; endpoint: its name there")
     parser.add_argument("--url", help=f"of an API like OpenAI's, as http://localhost:8000/v1; key in {KEY_VARIABLE}")
+    style = "sesahand: four fields of what people do (default); mmhmr: a model's answer on the hand's pose"
+    parser.add_argument("--style", choices=["sesahand", "mmhmr"], default="sesahand", help=style)
+    tokenizer = "whose tokenizer/ counts what is over-long (default: by words)"
+    parser.add_argument("--tokenizer", metavar="FOLDER", help=tokenizer)
     parser.add_argument("--timeout", type=float, default=60.0, metavar="S", help="seconds to wait for an endpoint")
     parser.add_argument("--retries", type=int, default=2, metavar="N", help="how often to ask an endpoint again")
     parser.add_argument("--workers", type=int, metavar="N", help="pictures at a time (default: 4 with an endpoint)")
@@ -194,6 +213,8 @@ def _parse_arguments() -> argparse.Namespace:
         raise ConfigError("--backend endpoint needs --url and --model")
     if arguments.backend == "rules" and arguments.model:
         raise ConfigError("--model is not for the rules; add --backend local or --backend endpoint")
+    if arguments.backend == "rules" and arguments.style == "mmhmr":
+        raise ConfigError("--style mmhmr asks a model; add --backend local or --backend endpoint")
     if arguments.backend != "endpoint" and arguments.url:
         raise ConfigError("--url is of an endpoint; add --backend endpoint")
     if arguments.workers is not None and arguments.workers < 1:

@@ -139,7 +139,7 @@ def describe(name: str, values: dict[str, Any]) -> str:
 
 def settings_of(arguments: argparse.Namespace) -> dict[str, Any]:
     """What decides the figures."""
-    names = ("limit", "model", "method", "control_scale", "backend", "steps", "guidance_scale", "seed")
+    names = ("limit", "model", "method", "condition", "control_scale", "backend", "steps", "guidance_scale", "seed")
     return {"data": Path(arguments.data).name} | {name: getattr(arguments, name) for name in names}
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from handjax.adapters.controlnet import ControlNet
 from handjax.adapters.files import load_controlnet, load_lora
@@ -91,7 +92,7 @@ def load_generator(arguments: argparse.Namespace) -> tuple[Generator, dict[str, 
         network, params = load_controlnet(folder, dtype, arguments.allow_pickle)
         check_controlnet(network, model, folder)
         check_fusion(network, size, folder)
-        picture = resize(read_image(image), size) / np.float32(255)
+        picture = read_control(image, size)
         controls.append(Control(network, params, picture, scale, arguments.guess))
     provenance["controlnets"] = [
         {
@@ -124,6 +125,23 @@ def pair_controls(arguments: argparse.Namespace) -> list[tuple[Path, Path, float
     if not all(map(math.isfinite, scales)):
         raise ConfigError(f"--control-scale is {scales}; give finite numbers")
     return list(zip(folders, images, scales, strict=True))
+
+
+def read_control(path: Path, size: tuple[int, int]) -> Float[np.ndarray, "height width 3"]:
+    """Reads the picture that a ControlNet is to follow, in [0, 1] at the size of what is made.
+
+    Raises:
+      ConfigError: it has another shape, so that it would be stretched.
+    """
+    picture = read_image(path)
+    (height, width), (wanted_height, wanted_width) = picture.shape[:2], size
+    rounding = max(height, width, *size)  # a pixel of either picture
+    if abs(width * wanted_height - height * wanted_width) > rounding:
+        raise ConfigError(
+            f"{path}: {width}x{height} pixels would be stretched to {wanted_width}x{wanted_height}; crop it to that "
+            "shape, or give --size in its own"
+        )
+    return resize(picture, size) / np.float32(255)
 
 
 def check_controlnet(network: ControlNet, model: StableDiffusion, folder: Path) -> None:

@@ -7,6 +7,7 @@ pixel is the input's.
 import argparse
 import dataclasses
 import itertools
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from handjax.adapters.controlnet import ControlNet
 from handjax.adapters.files import load_controlnet, load_sgm
 from handjax.anatomy.head import HandHead
 from handjax.diffusion.model import INPAINTING_CHANNELS, StableDiffusion, find_model, load_stable_diffusion
+from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.best import anatomy_rank
+from handjax.inference.controlled import PLAIN_SETTINGS, ControlNetRefiner
 from handjax.inference.handrefiner import PAPER_SETTINGS, HandRefiner
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
 from handjax.inference.score import HeadCounter
@@ -33,7 +36,7 @@ from handjax.training.config import read_config
 from launch import command
 from launch.generator import check_controlnet
 
-METHODS = {"sgm": RepairSettings(), "handrefiner": PAPER_SETTINGS}
+METHODS = {"sgm": RepairSettings(), "handrefiner": PAPER_SETTINGS, "controlnet": PLAIN_SETTINGS}
 NOT_FOUND = "no hand was found; crop closer to the hand, or name pictures that show one"
 
 
@@ -43,7 +46,7 @@ def main() -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="pictures or folders of pictures")
     parser.add_argument("--out", type=command.output_folder, required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--prompt", help="describes the picture (default: each hand as it is seen)")
-    parser.add_argument("--candidates", type=int, help="painted for each hand (default: 8; handrefiner: 1)")
+    parser.add_argument("--candidates", type=int, help="painted for each hand (default: sgm 8, others 1)")
     parser.add_argument(
         "--best-of",
         type=int,
@@ -60,6 +63,8 @@ def main() -> int:
     refiner = load_refiner(arguments, settings)
     if arguments.best_of is not None:
         refiner = dataclasses.replace(refiner, rank=anatomy_rank(refiner.detector, HeadCounter(HandHead.load())))
+    if arguments.prompt:
+        warn_of_length(arguments.prompt, refiner.model.tokenizer)
     images: list[Path] = []
     for source in arguments.images:
         try:
@@ -80,6 +85,15 @@ def main() -> int:
     return report.finish()
 
 
+def warn_of_length(prompt: str, tokenizer: Tokenizer) -> None:
+    """Says how much of a prompt the text encoder does not read."""
+    if lost := tokenizer.excess(prompt):
+        print(
+            f"warning: --prompt: its last {lost} tokens are lost, {tokenizer.room} are read; shorten it",
+            file=sys.stderr,
+        )
+
+
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds what `load_refiner` reads, and --seed and --json."""
     parser.add_argument(
@@ -91,7 +105,8 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--adapter", type=Path, help="exported adapter or training run (default for sgm: MODEL/sgm)")
     parser.add_argument("--method", choices=sorted(METHODS), default="sgm", help="how the repair is steered")
-    parser.add_argument("--control-scale", type=float, help="of handrefiner's ControlNet (default: adaptive)")
+    parser.add_argument("--condition", choices=["depth", "skeleton"], help="that --method controlnet is to follow")
+    parser.add_argument("--control-scale", type=float, help="of a ControlNet (default: 1; handrefiner: adaptive)")
     parser.add_argument("--backend", choices=["flax", "mediapipe"], default="flax", help="hand detector")
     parser.add_argument("--max-hands", type=int, default=2, help="hands to find in a picture at most")
     parser.add_argument("--steps", type=int, help="of the sampler (default: 30; handrefiner: 50)")
@@ -113,9 +128,13 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     """Loads everything before the first picture, so that a wrong flag costs no work.
 
     Raises:
-      ConfigError: a number out of its range.
-      WeightsError: the model is none for inpainting, or the adapter is of another model.
+      ConfigError: a number out of its range, or a flag that the method lacks or needs.
+      WeightsError: the model is none for inpainting, or the adapter is of another model or condition.
     """
+    if (arguments.condition is None) == (arguments.method == "controlnet"):
+        raise ConfigError("--method controlnet needs --condition depth or skeleton, which no other method takes")
+    if arguments.control_scale is not None and arguments.method == "sgm":
+        raise ConfigError("--control-scale is of no use to --method sgm; leave it out or use --method controlnet")
     for name in ("steps", "candidates"):
         if getattr(settings, name) < 1:
             raise ConfigError(f"--{name} is {getattr(settings, name)}; it must be at least 1")
@@ -125,10 +144,14 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     channels = model.unet.config.in_channels
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
-    if arguments.method == "handrefiner":
-        network, params = load_control(arguments.adapter, model)
+    if arguments.method != "sgm":
+        condition, scale = arguments.condition or "depth", arguments.control_scale
+        network, params = load_control(arguments.adapter, arguments.method, condition, model)
         model, params = jax.device_put((model, params))
-        return HandRefiner(model, network, params, detector, settings, scale=arguments.control_scale)
+        if arguments.method == "handrefiner":
+            return HandRefiner(model, network, params, detector, settings, scale=scale)
+        scale = 1.0 if scale is None else scale
+        return ControlNetRefiner(model, network, params, detector, settings, condition=condition, scale=scale)
     adapter = arguments.adapter or folder / "sgm"
     sgm, params = load_adapter(adapter)
     unet = model.unet.config
@@ -139,28 +162,28 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     return Refiner(model, sgm, params, detector, settings)
 
 
-def load_control(folder: Path | None, model: StableDiffusion) -> tuple[ControlNet, Any]:
-    """Loads a ControlNet of depth from a folder or file, or from the newest checkpoint of a training run.
+def load_control(folder: Path | None, method: str, condition: str, model: StableDiffusion) -> tuple[ControlNet, Any]:
+    """Loads a ControlNet of a condition from a folder or file, or from the newest checkpoint of a training run.
 
     Raises:
       ConfigError: no --adapter is given.
-      WeightsError: there is none, or it is of another model.
+      WeightsError: there is none, or it is of another model or condition.
     """
     if folder is None:
-        raise ConfigError("--method handrefiner needs --adapter: a ControlNet of depth, or a run of handrefiner.py")
+        raise ConfigError(f"--method {method} needs --adapter: a ControlNet of {condition}, exported or a training run")
     if (folder / "checkpoints").is_dir():
         task = make_task(read_config(folder))
-        if not isinstance(task, ControlNetTask) or task.conditions != ("depth",):
+        if not isinstance(task, ControlNetTask) or task.conditions != (condition,):
             raise WeightsError(
-                f"{folder}: a training run, but not of a ControlNet of depth; give one of handrefiner.py"
+                f"{folder}: a training run, but not of a ControlNet of {condition} alone; give one of it"
             )
         shapes = jax.eval_shape(lambda: task.init(jax.random.key(0))[0])
-        network, params = task.control, restore_params(folder, shapes)[1]["depth"]
+        network, params = task.control, restore_params(folder, shapes)[1][condition]
     else:
-        network, params = load_controlnet(folder)
+        network, params = load_controlnet(folder, condition=condition)
     check_controlnet(network, model, folder)
     if network.config.hand_alpha:
-        raise WeightsError(f"{folder}: trained with a bias on words on hands, which handrefiner lacks; give another")
+        raise WeightsError(f"{folder}: trained with a bias on words on hands, which {method} lacks; give another")
     return network, params
 
 

@@ -20,8 +20,15 @@ from handjax.errors import ConfigError
 CLASS_NAME = "ControlNetModel"
 # Keys of diffusers' ControlNetModel that the UNet does not have, at the values that are built in.
 FIXED = {"controlnet_conditioning_channel_order": "rgb", "global_pool_conditions": False}
+# Keys of a UNet that diffusers' ControlNetModel lacks, and would warn of.
+NOT_IN_CONTROLNET = (
+    *("up_block_types", "out_channels", "sample_size", "conv_in_kernel", "conv_out_kernel", "attention_type"),
+    *("center_input_sample", "class_embeddings_concat", "dropout", "dual_cross_attention", "time_embedding_type"),
+    *("resnet_out_scale_factor", "resnet_skip_time_act"),
+)
 # What only ours has, at the values that are a plain ControlNet.
 NOT_IN_DIFFUSERS = {"structural_fusion": "none", "hand_alpha": 0.0}
+CONDITION_KEY = "_condition"  # diffusers passes over keys that begin so, without a warning
 COPIED = ("time_embedding", "conv_in", "down_blocks", "mid_block")
 LEAST_GUESS_SCALE = 0.1
 RGB = 3
@@ -44,6 +51,7 @@ class ControlNetConfig:
         conditioning_channels: of the picture.
         structural_fusion: how the network's own self-attention refines what it gives (`fuse_outputs`).
         hand_alpha: bias on the words on hands that it was trained with, here and in the UNet (`hand_tokens`).
+        condition: name of the pictures that it was trained to follow; "" is not known, as of those of others.
 
     Raises:
         ConfigError: no such fusion, or a negative bias.
@@ -54,6 +62,7 @@ class ControlNetConfig:
     conditioning_channels: int = RGB
     structural_fusion: str = "none"
     hand_alpha: float = 0.0
+    condition: str = ""
 
     def __post_init__(self):
         if self.structural_fusion not in FORMS:
@@ -64,13 +73,13 @@ class ControlNetConfig:
     @classmethod
     def from_diffusers(cls, document: dict[str, Any]) -> "ControlNetConfig":
         """Reads config.json of a ControlNet. Raises WeightsError where it describes another architecture."""
-        own = {field.name for field in dataclasses.fields(cls)} - {"unet"}
+        own = {field.name for field in dataclasses.fields(cls)} - {"unet", "condition"}
         rest = {key: value for key, value in document.items() if key not in own and FIXED.get(key, ...) != value}
         ways_up = [name.replace("Down", "Up") for name in reversed(document["down_block_types"])]
         given = {key: document[key] for key in own & document.keys()}
         stages = tuple(given.pop("conditioning_embedding_out_channels", cls.conditioning_embedding_out_channels))
         unet = UNetConfig.from_diffusers({**rest, "up_block_types": ways_up})
-        return cls(unet, stages, **given)
+        return cls(unet, stages, **given, condition=str(document.get(CONDITION_KEY, "")))
 
     def fits(self, unet: UNetConfig, vae: VAEConfig | TAESDConfig) -> bool:
         """Whether it can be a UNet's, beside this autoencoder, and takes RGB."""
@@ -84,14 +93,14 @@ class ControlNetConfig:
 
     def to_diffusers(self) -> dict[str, Any]:
         """Writes config.json."""
-        unet = self.unet.to_diffusers()
-        for key in ("up_block_types", "out_channels", "sample_size", "conv_in_kernel", "conv_out_kernel"):
-            unet.pop(key, None)
+        unet = {key: value for key, value in self.unet.to_diffusers().items() if key not in NOT_IN_CONTROLNET}
         own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "unet"}
         for name, absent in NOT_IN_DIFFUSERS.items():
             if own[name] == absent:
                 del own[name]
-        return unet | FIXED | own | {"_class_name": CLASS_NAME}
+        condition = own.pop("condition")
+        told = {CONDITION_KEY: condition} if condition else {}
+        return unet | FIXED | own | told | {"_class_name": CLASS_NAME}
 
 
 class ControlNet(nn.Module):

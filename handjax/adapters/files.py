@@ -115,7 +115,7 @@ def save_controlnet(controlnet: ControlNet, params: Any, folder: Path, dtype: DT
 
 
 def load_controlnet(
-    path: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False
+    path: str | Path, dtype: DTypeLike = jnp.float32, allow_pickle: bool = False, condition: str = ""
 ) -> tuple[ControlNet, Any]:
     """Reads a ControlNet in the layout of diffusers, or in one file with LDM's names.
 
@@ -125,32 +125,39 @@ def load_controlnet(
         ControlNets.
       dtype: of the weights in memory and of the computation.
       allow_pickle: read pickled weights where there are no others.
+      condition: name of the pictures that it is going to be given; "" is not known. Where the settings do not say what
+        it was trained to follow, which those of others never do, the caller is believed.
 
     Returns:
       The module and its parameters.
 
     Raises:
-      WeightsError: a file is missing or damaged, or describes another architecture.
+      WeightsError: a file is missing or damaged, describes another architecture, or says that the network was trained
+        to follow another condition.
     """
     path = Path(path)
     if path.is_file():
-        return _load_ldm_controlnet(path, dtype, allow_pickle)
-    controlnet, weights = ControlNet(_read_config(path), dtype), find_weights(path, CONTROLNET)
+        return _load_ldm_controlnet(path, dtype, allow_pickle, condition)
+    controlnet, weights = ControlNet(_read_config(path, condition), dtype), find_weights(path, CONTROLNET)
     shapes = controlnet_shapes(controlnet)
     return controlnet, fit_params(shapes, read_weights(weights, allow_pickle), dtype, str(weights))
 
 
-def _read_config(folder: Path) -> ControlNetConfig:
+def _read_config(folder: Path, condition: str) -> ControlNetConfig:
     document = read_json(folder / CONFIG)
     if document.get("_class_name") != CLASS_NAME:
         raise WeightsError(f"{folder / CONFIG}: not of a {CLASS_NAME}; give the folder of a ControlNet")
     with reading_settings(folder / CONFIG):
         config = ControlNetConfig.from_diffusers(document)
         controlnet_shapes(ControlNet(config))
+    if condition and config.condition not in ("", condition):
+        raise WeightsError(
+            f"{folder}: a ControlNet that follows {config.condition} would be given {condition}; name another"
+        )
     return config
 
 
-def _load_ldm_controlnet(path: Path, dtype: DTypeLike, allow_pickle: bool) -> tuple[ControlNet, Any]:
+def _load_ldm_controlnet(path: Path, dtype: DTypeLike, allow_pickle: bool, condition: str) -> tuple[ControlNet, Any]:
     # Beside a whole model it has a prefix.
     tensors = list(read_weights(path, allow_pickle, PREFIXES["controlnet"])) or read_weights(path, allow_pickle)
     state = {key.removeprefix(PREFIXES["controlnet"]): value.astype(dtype, copy=False) for key, value in tensors}
@@ -158,7 +165,8 @@ def _load_ldm_controlnet(path: Path, dtype: DTypeLike, allow_pickle: bool) -> tu
         raise WeightsError(f"{path}: one file of a ControlNet in the layout of diffusers; give its folder")
     settings = settings_folder(path)
     known = (settings / CONFIG).is_file()
-    controlnet = ControlNet(_read_config(settings) if known else ControlNetConfig(published_unet(path, state)), dtype)
+    config = _read_config(settings, condition) if known else ControlNetConfig(published_unet(path, state))
+    controlnet = ControlNet(config, dtype)
     shapes = controlnet_shapes(controlnet)
     ndims = {torch_name(place): leaf.ndim for place, leaf in traverse_util.flatten_dict(shapes).items()}
     return controlnet, fit_params(shapes, from_ldm("controlnet", state, ndims).items(), dtype, str(path))

@@ -18,6 +18,8 @@ CAPTION = (
     "what each hand does and how its fingers are held, and where it is. Say only what can be seen, and leave out "
     "things that have nothing to do with the person."
 )
+HAND_POSE = "What's in the image and how does the hand pose look like?"
+"""MMHMR's question (section H), word for word; the answer is the caption."""
 _EXAMPLES = (
     (
         "A young woman in a red coat stands at a bus stop, smiling. She waves at a friend with her right hand, all "
@@ -57,9 +59,9 @@ EXTRACTION = _extraction_prompt()
 """The instruction with the examples P_e, before the description itself."""
 
 
-def captioner(ask: Ask) -> Captioner:
+def captioner(ask: Ask, question: str = CAPTION) -> Captioner:
     """The first step by a model that sees the picture."""
-    return lambda picture: ask(CAPTION, picture.image)
+    return lambda picture: ask(question, picture.image)
 
 
 def extractor(ask: Ask) -> Extractor:

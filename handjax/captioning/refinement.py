@@ -26,7 +26,7 @@ class Refined:
       status: "valid", "repaired" (the JSON was mended), or the status of the failure.
       reason: what failed; "" where nothing did.
       description: the captioner's words; "" where it failed.
-      semantics: the four fields; None where a step failed.
+      semantics: the four fields; None where a step failed, or none asks for them.
     """
 
     caption: str
@@ -62,6 +62,29 @@ class Refinement:
         except Failure as failure:
             return Refined(self.plain(picture), failure.status, str(failure), description)
         return Refined(caption, REPAIRED if mended else VALID, "", description, semantics)
+
+
+@dataclasses.dataclass(frozen=True)
+class Answered:
+    """Captions a picture by what a model says of it, in one step; a failure keeps the plain caption and is told.
+
+    Attributes:
+      captioner: the step.
+      plain: gives the caption that is kept where it fails.
+
+    Source: MMHMR, section H of the supplement.
+    """
+
+    captioner: Captioner
+    plain: Captioner
+
+    def __call__(self, picture: Picture) -> Refined:
+        """Captions a picture. What the step raises beside a `Failure` is raised."""
+        try:
+            description = self.captioner(picture)
+        except Failure as failure:
+            return Refined(self.plain(picture), failure.status, str(failure))
+        return Refined(" ".join(description.split()), VALID, "", description)
 
 
 def compose(semantics: Semantics) -> str:

@@ -1,7 +1,8 @@
 """What became of the captions of a batch: how many are refined, and which a reader should look at."""
 
 from collections import Counter
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from handjax.captioning.failures import BadAnswer, NoAnswer, NoHand
 from handjax.captioning.refinement import REPAIRED, VALID
@@ -12,14 +13,34 @@ KEPT_PLAIN = {
     BadAnswer.status: "the answer was not the four fields",
     NoHand.status: "no hand was found",
 }
-MANY_WORDS = 55
-"""Words of English that about fill the 75 tokens CLIP reads; what stands beyond them is lost."""
+
+
+class Length(NamedTuple):
+    """How long a caption may be; what stands beyond that, a text encoder does not read.
+
+    Attributes:
+      most: so many units.
+      unit: of `count`.
+      count: the length of a caption.
+    """
+
+    most: int
+    unit: str
+    count: Callable[[str], int]
+
+    def __str__(self) -> str:
+        return f"{self.most} {self.unit}"
+
+
+ABOUT_CLIPS = Length(55, "words", lambda caption: len(caption.split()))
+"""Words of English that about fill the 75 tokens CLIP reads."""
 
 
 class ValidationReport:
     """Counts captions by status, and those without words on hands, over-long and absent ones."""
 
-    def __init__(self) -> None:
+    def __init__(self, length: Length = ABOUT_CLIPS) -> None:
+        self._length = length
         self._statuses: Counter[str] = Counter()
         self._without_hand_words = self._long = self._absent = 0
 
@@ -27,7 +48,7 @@ class ValidationReport:
         """Counts one picture."""
         self._statuses[status] += 1
         self._without_hand_words += not hand_words(caption)
-        self._long += len(caption.split()) > MANY_WORDS
+        self._long += self._length.count(caption) > self._length.most
         self._absent += not caption
 
     def summary(self) -> dict[str, Any]:
@@ -42,6 +63,7 @@ class ValidationReport:
             "without_hand_words": self._without_hand_words,
             "hand_words_by": told_by(),
             "over_long": self._long,
+            "over_long_above": str(self._length),
             "without_caption": self._absent,
         }
 
@@ -53,5 +75,5 @@ class ValidationReport:
             f"{counts['pictures']} pictures: {counts['valid']} valid, {counts['repaired']} repaired, "
             f"{counts['kept_plain']} kept plain{f' ({because})' if because else ''}\n"
             f"captions without words on hands (by {counts['hand_words_by']}) {counts['without_hand_words']}, "
-            f"of more than {MANY_WORDS} words {counts['over_long']}, absent {counts['without_caption']}"
+            f"of more than {self._length} {counts['over_long']}, absent {counts['without_caption']}"
         )

@@ -129,7 +129,7 @@ def _split_chunks(
     tokenizer: Tokenizer, pieces: Sequence[Piece], find: Callable[[str], list[tuple[int, int]]]
 ) -> list[list[tuple[int, float, bool]]]:
     """Tokens with their weights, and whether they were looked for, cut where a chunk is full or BREAK says so."""
-    room, start = tokenizer.length - 2, 0
+    room, start = tokenizer.room, 0
     words = find("".join(piece.text for piece in pieces))
     chunks: list[list[tuple[int, float, bool]]] = [[]]
     for piece in pieces:

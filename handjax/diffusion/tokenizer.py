@@ -35,6 +35,15 @@ class Tokenizer:
         encoded = _load(self.folder)(list(prompts), padding="max_length", max_length=self.length, truncation=True)
         return np.asarray(encoded["input_ids"], np.int32)
 
+    @property
+    def room(self) -> int:
+        """Tokens in a prompt beside start and end."""
+        return self.length - 2
+
+    def excess(self, prompt: str) -> int:
+        """How many tokens of a prompt are cut off; raises as `__call__`."""
+        return max(0, len(self.bare(prompt)) - self.room)
+
     def offsets(self, prompts: Sequence[str]) -> list[list[tuple[int, int]]]:
         """Start and end in the prompt of each of its tokens, in characters; (0, 0) for start, end and padding.
 

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, PRNGKeyArray, UInt8
 
 from handjax.diffusion.inpainting import hide
-from handjax.inference.refine import MAX_KEYPOINT_ERROR, Refiner, closest_hand
+from handjax.inference.handrefiner import HandRefiner
+from handjax.inference.refine import MAX_KEYPOINT_ERROR, Attempt, Refiner, closest_hand
 from handjax.metrics.intervals import bootstrap_mean_interval, wilson_interval
 from handjax.perception.margin import add_margin, origin
 from handjax.preview import from_model_range, sheet
@@ -66,15 +67,45 @@ def keypoint_error(
 
 def painted_variants(refiner: Refiner, batch: Batch, key: jax.Array) -> dict[str, UInt8[np.ndarray, "batch s s 3"]]:
     """The pictures to judge: photographs, painted with conditions, with zeroed ones, by the inpainting model alone."""
-    depth, skeleton = batch["depth"], batch["skeleton"]
-    inputs = (batch["image"], batch["mask"])
-    ids = batch["input_ids"]
+    zeros = {name: np.zeros_like(batch[name]) for name in ("depth", "skeleton")}
     return {
         "photograph": np.asarray(jnp.round(from_model_range(jnp.asarray(batch["image"])) * 255).astype(jnp.uint8)),
-        "conditioned": refiner.paint(*inputs, depth, skeleton, ids, key),
-        "zeroed": refiner.paint(*inputs, np.zeros_like(depth), np.zeros_like(skeleton), ids, key),
-        "without_sgm": refiner.paint(*inputs, None, None, ids, key),
+        "conditioned": paint_batch(refiner, batch, key),
+        "zeroed": paint_batch(refiner, {**batch, **zeros}, key),
+        "without_sgm": paint_batch(refiner, {**batch, **dict.fromkeys(zeros)}, key),
     }
+
+
+def paint_batch(refiner: Refiner, batch: Mapping[str, Any], key: PRNGKeyArray) -> UInt8[np.ndarray, "batch s s 3"]:
+    """Paints examples by their conditions; an adaptive `HandRefiner` each as weakly as keeps its keypoints.
+
+    Args:
+      refiner: paints; its detector tells it the strengths.
+      batch: with the fields of the SGM task; conditions that are None leave the inpainting model to itself.
+      key: of the noise.
+    """
+    if not isinstance(refiner, HandRefiner) or refiner.scale is not None:
+        return refiner.paint(**_inputs(batch), rng=key)
+    return np.stack([_search(refiner, batch, number, key) for number in range(len(batch["image"]))])
+
+
+def _search(
+    refiner: HandRefiner, batch: Mapping[str, Any], number: int, key: PRNGKeyArray
+) -> UInt8[np.ndarray, "s s 3"]:
+    key, hand = jax.random.fold_in(key, number), jax.tree.map(lambda rows: rows[number : number + 1], dict(batch))
+    nowhere = np.zeros(hand["image"].shape[1:3], bool)
+
+    def attempt(key: PRNGKeyArray, **scale: float) -> Attempt:
+        (painted,) = refiner.paint(**_inputs(hand), rng=key, **scale)
+        return Attempt((painted, nowhere), keypoint_error(refiner, painted, hand["keypoints"][0]), None, ())
+
+    best = attempt(key) if hand["depth"] is None else refiner.search(attempt, key)
+    return best.pasted[0]
+
+
+def _inputs(batch: Mapping[str, Any]) -> dict[str, Any]:
+    """Of `Refiner.paint`."""
+    return {"images": batch["image"]} | {name: batch[name] for name in ("mask", "depth", "skeleton", "input_ids")}
 
 
 def figures(errors: Float[np.ndarray, " pictures"]) -> dict[str, Any]:

@@ -203,7 +203,8 @@ class ControlNetTask:
     def _save(self, params, state, folder, dtype):
         """One network in the folder itself, several in a folder each, named after their conditions."""
         for name in self.conditions:
-            save_controlnet(self.control, params[name], folder / name if len(params) > 1 else folder, dtype)
+            control = ControlNet(dataclasses.replace(self.control.config, condition=name))
+            save_controlnet(control, params[name], folder / name if len(params) > 1 else folder, dtype)
 
     def _empty_ids(self):
         return jnp.asarray(self.model.tokenizer([""])[0])

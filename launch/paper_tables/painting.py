@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,16 +11,14 @@ from jaxtyping import PRNGKeyArray, UInt8
 from tqdm import tqdm
 
 from handjax.adapters.files import load_controlnet, load_sgm
-from handjax.diffusion.inpainting import Painter
 from handjax.diffusion.model import StableDiffusion
-from handjax.diffusion.samplers import DDIM
 from handjax.files import atomic_write
 from handjax.images import write_image
-from handjax.inference.evaluate import Batch, keypoint_error
-from handjax.inference.finite import finite_pictures
-from handjax.inference.handrefiner import REFERENCE_SCALE, Controlled, HandRefiner, paint_controlled
+from handjax.inference.controlled import PLAIN_SETTINGS, Controlled, paint_controlled
+from handjax.inference.evaluate import Batch, paint_batch
+from handjax.inference.handrefiner import HandRefiner
 from handjax.inference.paste import paste_back
-from handjax.inference.refine import Attempt, Refiner, RepairSettings
+from handjax.inference.refine import Refiner
 from handjax.perception import HandDetector
 from handjax.preview import from_model_range
 from launch.evaluate import held_out_batches
@@ -29,7 +26,7 @@ from launch.paper_tables.rows import Setting
 
 Pictures = UInt8[np.ndarray, "batch size size 3"]
 Paint = Callable[[Batch, PRNGKeyArray], Pictures]
-SAMPLING = RepairSettings(candidates=1, strengths=(1.0,))
+SAMPLING = PLAIN_SETTINGS
 """Of all rows alike: one picture a hand, from noise alone."""
 
 
@@ -67,18 +64,18 @@ def make_paint(setting: Setting, model: StableDiffusion, adapter: Path | None, d
       detector: judges the strengths of HandRefiner.
 
     Raises:
-      WeightsError: the adapter is missing or damaged.
+      WeightsError: the adapter is missing, damaged, or of another condition.
     """
     if setting.method == "alone" or adapter is None:
         return partial(_paint_alone, Refiner(model, None, None, detector, SAMPLING))
     if setting.method == "sgm":
         sgm, params = load_sgm(adapter)
-        return partial(_paint_modulated, Refiner(model, sgm, jax.device_put(params), detector, SAMPLING))
-    network, params = load_controlnet(adapter)
+        return partial(paint_batch, Refiner(model, sgm, jax.device_put(params), detector, SAMPLING))
+    network, params = load_controlnet(adapter, condition=setting.condition)
     params = jax.device_put(params)
     if setting.method == "adaptive":
-        return partial(_paint_adaptively, HandRefiner(model, network, params, detector, SAMPLING))
-    control, alpha = Controlled(network, params, REFERENCE_SCALE), network.config.hand_alpha
+        return partial(paint_batch, HandRefiner(model, network, params, detector, SAMPLING))
+    control, alpha = Controlled(network, params), network.config.hand_alpha
     return partial(paint_biased, model, control, setting.condition, alpha)
 
 
@@ -86,40 +83,13 @@ def _paint_alone(refiner: Refiner, batch: Batch, key: PRNGKeyArray) -> Pictures:
     return refiner.paint(batch["image"], batch["mask"], None, None, batch["input_ids"], key)
 
 
-def _paint_modulated(refiner: Refiner, batch: Batch, key: PRNGKeyArray) -> Pictures:
-    return refiner.paint(**_inputs(batch), rng=key)
-
-
 def paint_biased(
     model: StableDiffusion, control: Controlled, condition: str, alpha: float, batch: Batch, key: PRNGKeyArray
 ) -> Pictures:
     """Paints under a ControlNet with a bias on the words on hands, which may be another than it was trained with."""
     bias = alpha * batch["hand_tokens"] if alpha else None
-    painter = Painter(DDIM(model.schedule, SAMPLING.steps), SAMPLING.guidance_scale)
-    inputs = (batch["image"], batch["mask"], batch[condition], batch["input_ids"], model.tokenizer([""]))
-    return finite_pictures(*paint_controlled(painter, model, control, *inputs, key, bias))
-
-
-def _paint_adaptively(refiner: HandRefiner, batch: Batch, key: PRNGKeyArray) -> Pictures:
-    """Each hand at its own strength (`HandRefiner.search`)."""
-    hands = [{name: rows[n : n + 1] for name, rows in batch.items()} for n in range(len(batch["image"]))]
-    return np.stack([_search(refiner, hand, jax.random.fold_in(key, n)) for n, hand in enumerate(hands)])
-
-
-def _search(refiner: HandRefiner, hand: Batch, key: PRNGKeyArray) -> UInt8[np.ndarray, "size size 3"]:
-    nowhere = np.zeros(hand["image"].shape[1:3], bool)
-
-    def attempt(key: PRNGKeyArray, scale: float) -> Attempt:
-        (painted,) = refiner.paint(**_inputs(hand), rng=key, scale=scale)
-        error = keypoint_error(refiner, painted, hand["keypoints"][0])
-        return Attempt((painted, nowhere), error, None, ())
-
-    return refiner.search(attempt, key).pasted[0]
-
-
-def _inputs(batch: Batch) -> dict[str, Any]:
-    """Of `Refiner.paint`."""
-    return {"images": batch["image"]} | {name: batch[name] for name in ("mask", "depth", "skeleton", "input_ids")}
+    inputs = (batch["image"], batch["mask"], batch[condition], batch["input_ids"])
+    return paint_controlled(model, control, SAMPLING, *inputs, key, bias)
 
 
 def write_painted(batches: Iterable[Batch], paint: Paint, folder: Path, seed: int, limit: int) -> None:

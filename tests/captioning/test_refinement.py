@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import numpy as np
@@ -5,7 +6,8 @@ import pytest
 
 from handjax.captioning.failures import NoAnswer
 from handjax.captioning.picture import Picture
-from handjax.captioning.refinement import Refined, Refinement, compose
+from handjax.captioning.prompts import HAND_POSE, captioner
+from handjax.captioning.refinement import Answered, Refined, Refinement, compose
 from handjax.captioning.report import ValidationReport
 from handjax.captioning.semantics import Semantics
 
@@ -38,6 +40,25 @@ def test_a_failure_keeps_the_plain_caption_and_is_told():
     assert "no JSON object" in refined.reason
 
 
+def test_the_answer_to_mmhmrs_question_is_the_caption():
+    asked = []
+
+    def ask(question, image):
+        asked.append((question, image is PICTURE.image))
+        return " A right hand with fingers\n slightly bent. "
+
+    answered = Answered(captioner(ask, HAND_POSE), lambda picture: f"plain {picture.given}")
+    refined = answered(PICTURE)
+    assert (refined.caption, refined.status) == ("A right hand with fingers slightly bent.", "valid")
+    assert asked == [("What's in the image and how does the hand pose look like?", True)]
+
+    def silent(question, image):
+        raise NoAnswer("timed out")
+
+    kept = dataclasses.replace(answered, captioner=captioner(silent, HAND_POSE))(PICTURE)
+    assert kept == Refined("plain given", "no_answer", "timed out")
+
+
 def test_other_errors_are_not_swallowed():
     with pytest.raises(ZeroDivisionError):
         _refinement(lambda picture: str(1 / 0))(PICTURE)
@@ -65,4 +86,5 @@ def test_the_report_adds_up():
     assert (counts["pictures"], counts["valid"], counts["repaired"], counts["kept_plain"]) == (7, 2, 1, 4)
     assert counts["kept_plain_because"] == {"no_answer": 1, "invalid": 2, "no_hand": 1}
     assert (counts["without_hand_words"], counts["over_long"], counts["without_caption"]) == (3, 1, 1)
+    assert counts["over_long_above"] == "55 words" and "of more than 55 words 1, absent 1" in report.lines()
     assert "7 pictures: 2 valid, 1 repaired, 4 kept plain (1: the model did not answer; 2: " in report.lines()

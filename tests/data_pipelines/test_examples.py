@@ -71,6 +71,20 @@ def test_words_on_hands_are_marked_and_captions_without_any_are_counted(caplog):
     ]
 
 
+def test_captions_whose_end_is_cut_off_are_counted(caplog):
+    spec = {"input_ids": jax.ShapeDtypeStruct((77,), np.int32)}
+    names = load_config("sesahand.py:tiny").model + "/tokenizer"
+    maker = ExampleMaker(LoaderConfig(path="", image_size=SIZE, tokenizer=names), spec, training=False)
+    whole, cut = "a " * 74 + "hand", [f"{number} " + "a " * 80 for number in range(10)]
+    for caption in [whole, *cut, cut[3], "a hand"]:
+        made = maker(dataclasses.replace(make_record(1), caption=caption), np.random.default_rng(0))
+        assert made["input_ids"].shape == (77,)
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        f"captions of more than 75 tokens, whose end is lost: {count}, as {cut[count - 1]!r}" for count in (1, 10)
+    ]
+
+
 def test_captions_of_a_file_take_the_place_of_the_records_own(tmp_path):
     (tmp_path / "captions.json").write_text(json.dumps({"hand-1": "a right fist"}))
     spec = {"input_ids": jax.ShapeDtypeStruct((77,), np.int32)}

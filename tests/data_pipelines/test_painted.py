@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import os
 import pickle
 import shutil
@@ -205,6 +206,14 @@ def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path):
     failures = Failures()
     made = list(job.open()(["0", "1"], failures))
     assert len(made) + sum(failures.left_out.values()) == 2
+
+
+def test_a_controlnet_of_another_condition_is_refused(tmp_path):
+    unet = load_stable_diffusion("tiny_inpainting").unet.config
+    config = ControlNetConfig(dataclasses.replace(unet, in_channels=4), (8, 8, 8), condition="depth")
+    (tmp_path / "config.json").write_text(json.dumps(config.to_diffusers()))
+    with pytest.raises(WeightsError, match="a ControlNet that follows depth would be given mesh; name another"):
+        HandPainter.load(PaintedJob(RandomPoses(2), {"mesh": tmp_path}))
 
 
 def test_other_code_of_the_networks_paints_anew(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ def write_unet_lora(path, width=160):
 def test_mghand_and_anatomy_guide_beside_a_controlnet_and_tell_their_steps(tmp_path):
     lora = write_unet_lora(tmp_path / "lora.safetensors")
     write_controlnet(tmp_path / "control", dataclasses.replace(tiny_unet(), in_channels=4))
-    write_image(tmp_path / "pose.png", np.full((10, 20, 3), 200, np.uint8))
+    write_image(tmp_path / "pose.png", np.full((10, 15, 3), 200, np.uint8))
     control = ("--controlnet", tmp_path / "control", "--control-image", tmp_path / "pose.png")
     guides = ("--guidance", "mghand", "--guidance", "anatomy", "--mghand-lora", lora, *ANY_PALM)
     options = (*control, *guides, "--anatomy-window", 0, 999)
@@ -177,7 +177,7 @@ def write_controlnet(folder, unet):
 def test_controlnets_and_loras_are_named_in_the_provenance(tmp_path):
     unet = tiny_unet()
     write_controlnet(tmp_path / "control", dataclasses.replace(unet, in_channels=4))
-    write_image(tmp_path / "pose.png", np.full((10, 20, 3), 200, np.uint8))
+    write_image(tmp_path / "pose.png", np.full((10, 15, 3), 200, np.uint8))
     factors = LoRAFactors(np.ones((1, 160), np.float32), np.ones((160, 1), np.float32), 1.0)
     write_lora(
         tmp_path / "lora.safetensors", {"unet": {"mid_block.attentions.0.transformer_blocks.0.attn1.to_q": factors}}

@@ -54,6 +54,13 @@ def test_a_batch_with_bad_pictures_goes_on(tmp_path):
         (("--adapter", "nowhere"), "nowhere: no config.json"),
         (("--steps", "0"), "--steps is 0"),
         (("--method", "handrefiner"), "--method handrefiner needs --adapter"),
+        (
+            ("--method", "controlnet", "--condition", "skeleton"),
+            "--method controlnet needs --adapter: a ControlNet of s",
+        ),
+        (("--method", "controlnet"), "--method controlnet needs --condition depth or skeleton"),
+        (("--method", "handrefiner", "--condition", "skeleton"), "which no other method takes"),
+        (("--control-scale", "0.5"), "--control-scale is of no use to --method sgm"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_any_work(tmp_path, monkeypatch, arguments, words):

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import shutil
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -16,9 +17,12 @@ from handjax.adapters.files import save_controlnet
 from handjax.diffusion.model import load_stable_diffusion
 from handjax.errors import ConfigError, WeightsError
 from handjax.images import read_image
+from handjax.inference.controlled import Controlled, ControlNetRefiner
 from handjax.inference.handrefiner import PAPER_SETTINGS, HandRefiner
 from handjax.inference.refine import Attempt
 from launch import refine
+from launch.paper_tables import painting
+from launch.paper_tables.painting import paint_biased
 
 PHOTO = handjax.__path__[0] + "/assets/photos/nocurl.jpg"
 PASTED = np.zeros((2, 2, 3), np.uint8), np.zeros((2, 2), bool)
@@ -94,6 +98,41 @@ def test_the_scale_and_the_depth_reach_the_picture(control):
 
 
 @pytest.mark.slow
+def test_a_plain_controlnet_follows_its_condition_alone(control):
+    words = ("--method", "controlnet", "--condition", "skeleton", "--adapter", control, "--steps", "2")
+    refiner = load(*words)
+    assert (type(refiner), refiner.condition, refiner.scale) == (ControlNetRefiner, "skeleton", 1.0)
+    assert (refiner.settings.guidance_scale, refiner.settings.candidates, refiner.settings.strengths) == (
+        4.0,
+        1,
+        (1.0,),
+    )
+    rng, mask = np.random.default_rng(0), np.ones((1, 96, 96, 1), np.float32)
+    depth, skeleton = rng.random((1, 96, 96, 1), np.float32), rng.random((1, 96, 96, 3), np.float32)
+    batch = {"image": np.zeros((1, 96, 96, 3), np.float32), "mask": mask}
+    batch["input_ids"] = refiner.model.tokenizer(["a photo of a left hand"])
+
+    def paint(refiner, depth, skeleton):
+        inputs = (batch["image"], mask, depth, skeleton, batch["input_ids"], jax.random.key(0))
+        return refiner.paint(*inputs).astype(int)
+
+    followed = paint(refiner, depth, skeleton)
+    np.testing.assert_array_equal(paint(refiner, 0 * depth, skeleton), followed)
+    assert np.abs(paint(refiner, depth, 0 * skeleton) - followed).max() > 3
+    by_depth = dataclasses.replace(refiner, condition="depth")
+    np.testing.assert_array_equal(
+        paint(by_depth, skeleton[..., :1], 0 * skeleton), paint(by_depth, skeleton[..., :1], depth)
+    )
+    # the baseline of launch.tables
+    baseline = partial(
+        paint_biased, refiner.model, Controlled(refiner.adapter, refiner.adapter_params), "skeleton", 0.0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painting, "SAMPLING", refiner.settings)
+        np.testing.assert_array_equal(baseline(batch | {"skeleton": skeleton}, jax.random.key(0)), followed)
+
+
+@pytest.mark.slow
 def test_the_command_repairs_by_it(control, monkeypatch, tmp_path, capsys):
     words = ["refine", PHOTO, "--out", tmp_path, "--method", "handrefiner", "--adapter", control, "--json"]
     words += ["--steps", "2", "--control-scale", "0.55"]
@@ -121,3 +160,7 @@ def test_what_is_no_depth_control_of_the_model_is_refused(control, tmp_path):
     (tmp_path / "biased" / "config.json").write_text(json.dumps(settings | {"hand_alpha": 2.0}))
     with pytest.raises(WeightsError, match="trained with a bias on words on hands, which handrefiner lacks"):
         load("--method", "handrefiner", "--adapter", tmp_path / "biased")
+    (tmp_path / "biased" / "config.json").write_text(json.dumps(settings | {"_condition": "mesh"}))
+    for method, condition in ((("handrefiner",), "depth"), (("controlnet", "--condition", "skeleton"), "skeleton")):
+        with pytest.raises(WeightsError, match=f"a ControlNet that follows mesh would be given {condition}; name"):
+            load("--method", *method, "--adapter", tmp_path / "biased")

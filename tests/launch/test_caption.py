@@ -14,10 +14,10 @@ from PIL import Image
 
 from data_pipelines.captions import Captions
 from data_pipelines.photos import PhotoJob
-from handjax.errors import ConfigError, InputError
+from handjax.errors import ConfigError, InputError, WeightsError
 from handjax.perception.detector import TASK_FILE
 from launch import precompute
-from launch.caption import main
+from launch.caption import _length, main
 from tests.captioning.chat_server import FIELDS, HANG, ChatServer, sees_picture
 
 PHOTO = TASK_FILE.parent / "photos" / "nocurl.jpg"
@@ -96,6 +96,15 @@ def test_records_carry_the_captions(tmp_path):
     assert json.loads(result.stdout)["items"][0]["settings"]["captions"] == str(tmp_path / "captions.jsonl")
 
 
+def test_length_is_the_tokenizers_own_count():
+    by_words, by_tokens = _length(None), _length("tiny_inpainting/tokenizer")
+    caption = "supercalifragilistic " * 20
+    assert (by_words.most, by_words.count(caption)) == (55, 20)
+    assert (str(by_tokens), by_tokens.count("a " * 76)) == ("75 tokens", 76) and by_tokens.count(caption) > 75
+    with pytest.raises(WeightsError, match="nowhere: vocab.json, merges.txt missing"):
+        _length("nowhere")
+
+
 @pytest.mark.parametrize("line", ["", "{", '{"input": "photos/hand.jpg"}', '["photos/hand.jpg"]'])
 def test_other_files_than_captions_are_refused(tmp_path, line):
     (tmp_path / "captions.jsonl").write_text(line)
@@ -136,6 +145,20 @@ def test_an_endpoint_is_asked_once_for_each_picture_and_failures_are_counted(tmp
         again = json.loads(_caption(*arguments).stdout)["summary"]
         assert (again["valid"], again["kept_plain_because"]["no_answer"]) == (4, 0)
         assert len(server.requests) == asked + 2, "only the picture without an answer is asked again, by two steps"
+
+
+@pytest.mark.slow
+def test_mmhmrs_captions_are_answers_to_one_question(tmp_path):
+    folder, out = _pictures(tmp_path / "pictures", 2), tmp_path / "captions.jsonl"
+    with ChatServer(lambda body, number: f"Hand {number}.") as server:
+        result = _caption(folder, "--out", out, *_endpoint(server, "--workers", "1", "--style", "mmhmr"))
+        assert result.returncode == 0, result.stderr[-800:]
+        asked = [body["messages"][0]["content"][0]["text"] for body in server.requests]
+    assert asked == ["What's in the image and how does the hand pose look like?"] * 2
+    assert [(line["caption"], line["status"], line["semantics"]) for line in _read(out)] == [
+        ("Hand 0.", "valid", None),
+        ("Hand 1.", "valid", None),
+    ]
 
 
 @pytest.mark.slow
@@ -209,6 +232,7 @@ def test_answers_behind_a_hanging_picture_outlive_a_kill(tmp_path):
         (["--backend", "endpoint", "--model", "m", "--url", "nowhere"], "--url nowhere"),
         (["--model", "smolvlm"], "--model is not for the rules"),
         (["--url", "http://localhost/v1"], "--url is of an endpoint"),
+        (["--style", "mmhmr"], "--style mmhmr asks a model"),
         (["--workers", "0"], "--workers 0"),
         (["--out", "."], r"\.: is a folder; name a file in it"),
         (["--max-hands", "0"], "max_hands is 0"),

@@ -10,7 +10,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from handjax.errors import ConfigError
+from handjax.images import write_image
 from launch import generate
+from launch.generator import read_control
 from launch.guidance_plot import draw_log, plot_log
 
 LOG = [
@@ -48,6 +50,20 @@ def test_the_guides_status_is_in_the_line_and_its_log_in_the_picture(run, tmp_pa
     assert carried["guidance"] == {"name": "mghand"} | TOLD
     plot = (tmp_path / "a-hand-0.svg").read_text()
     assert all(f"<!-- {name} -->" in plot for name in ("mask_area", "textual", "loss"))
+
+
+def test_the_picture_that_a_controlnet_follows_is_not_stretched(tmp_path):
+    path = tmp_path / "pose.png"
+    for wide, high in ((48, 32), (1000, 667), (15, 10)):  # 2:3, up to a pixel
+        write_image(path, np.full((high, wide, 3), 51, np.uint8))
+        read = read_control(path, (64, 96))
+        assert read.shape == (64, 96, 3) and read.dtype == np.float32
+        np.testing.assert_allclose(read, 0.2, atol=1e-3)
+    for wide, high in ((96, 96), (32, 48), (1000, 640)):
+        write_image(path, np.zeros((high, wide, 3), np.uint8))
+        said = rf"pose\.png: {wide}x{high} pixels would be stretched to 96x64; crop it .* or give --size"
+        with pytest.raises(ConfigError, match=said):
+            read_control(path, (64, 96))
 
 
 def test_a_picture_without_a_guide_or_with_one_that_has_no_status_is_a_path(run, tmp_path):

@@ -1,5 +1,8 @@
 """ControlNet against PyTorch diffusers with the same random weights."""
 
+import dataclasses
+import logging
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +103,28 @@ def test_several_controlnets_add_up():
     two = jax.tree.map(lambda leaf: 2 * leaf, one)
     total = sum_residuals([one, two, one])
     assert float(total["mid_residual"].max()) == 4 and float(total["down_residuals"][0].min()) == 4
+
+
+def test_what_an_export_follows_is_written_and_diffusers_passes_over_it(tmp_path, monkeypatch, caplog):
+    ours, variables, peer = make(UNET_1)
+    marked = ControlNet(dataclasses.replace(ours.config, condition="skeleton"))
+    save_controlnet(marked, variables["params"], tmp_path / "marked", np.float32)
+    read, params = load_controlnet(tmp_path / "marked", condition="skeleton")
+    assert read.config == load_controlnet(tmp_path / "marked")[0].config == marked.config
+    with pytest.raises(WeightsError, match="marked: a ControlNet that follows skeleton would be given depth; name"):
+        load_controlnet(tmp_path / "marked", condition="depth")
+    write_tensors(tmp_path / "marked.safetensors", to_ldm("controlnet", dict(to_torch(variables["params"]))))
+    with pytest.raises(WeightsError, match="marked: a ControlNet that follows skeleton would be given mesh; name"):
+        load_controlnet(tmp_path / "marked.safetensors", condition="mesh")
+
+    monkeypatch.setattr(logging.getLogger("diffusers"), "propagate", True)
+    again = type(peer).from_pretrained(tmp_path / "marked")
+    assert not caplog.records  # nothing is passed over with a warning
+    np.testing.assert_array_equal(again.state_dict()["conv_in.weight"], peer.state_dict()["conv_in.weight"])
+    again.save_pretrained(tmp_path / "again")
+    assert load_controlnet(tmp_path / "again")[0].config == marked.config  # it goes on from there
+    peer.save_pretrained(tmp_path / "theirs")
+    assert load_controlnet(tmp_path / "theirs", condition="depth")[0].config == ours.config  # the user is believed
 
 
 def test_folders_go_both_ways_bit_for_bit(tmp_path):

@@ -182,6 +182,7 @@ def test_export_writes_a_folder_each(task, params, tmp_path):
     for name in ("depth", "skeleton"):
         network, read = load_controlnet(tmp_path / "both" / name)
         assert network.config.fits(task.model.unet.config, task.model.vae.config)
+        assert network.config.condition == name
         jax.tree.map(np.testing.assert_array_equal, read, params[name])
 
 
@@ -221,7 +222,12 @@ def test_sesahands_recipe():
 
 def test_mmhmrs_recipe():
     config = load_config("controlnet_mesh.py")
-    assert (config.data.image_size, config.batch_size, config.optim.weight_decay) == (256, 64, 0.0)
+    assert (config.data.image_size, config.batch_size, config.data.path) == (256, 64, "dexycb")
+    assert (config.optim.lr, config.optim.weight_decay, config.optim.schedule) == (1e-5, 0.0, "constant")
+    training_split = 582_000 * 4 // 5
+    assert config.steps * config.batch_size == 200 * training_split
+    tiny = load_config("controlnet_mesh.py:tiny")
+    assert (tiny.steps, tiny.batch_size, tiny.data.image_size) == (1_000, 16, 96)
 
 
 @pytest.mark.parametrize(
