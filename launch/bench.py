@@ -33,7 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
     options = read_options(arguments)
     report = command.Report("bench", arguments.json)
-    module, function, peers = BENCHMARKS[arguments.name]
+    module, function, peer_packages = BENCHMARKS[arguments.name]
     benchmark = getattr(importlib.import_module(module), function)
     items = []
     for item in benchmark(arguments.runs, **options):
@@ -42,7 +42,7 @@ def main() -> int:
         if arguments.out:
             # some benchmarks take hours: what an interrupted one has found is not lost
             partial = arguments.out.with_name(f"{arguments.out.name}.partial")
-            write_json(partial, {"items": items, **command.environment(*peers)})
+            write_json(partial, {"items": items, **command.environment(*peer_packages)})
     if arguments.out:
         partial.replace(arguments.out)
     return report.finish()

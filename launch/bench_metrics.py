@@ -58,7 +58,7 @@ def bench_metrics(runs: int, peer_python: Path | None = None) -> Iterator[dict[s
         raise BackendError(f"--peer-python {python} is not a program that can be run")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        state = random_state()
+        state: dict[str, Any] = random_state()
         write_tensors(folder / OUR_WEIGHTS, state)
         np.savez(folder / PEER_WEIGHTS, **state)
         sets = [draw_pictures(folder / each, seed) for seed, each in enumerate(("made", "real"))]

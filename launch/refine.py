@@ -23,7 +23,7 @@ from handjax.diffusion.tokenizer import Tokenizer
 from handjax.errors import ConfigError, InputError, UserError, WeightsError
 from handjax.images import color_profile, find_images, read_image, write_image
 from handjax.inference.best import anatomy_rank
-from handjax.inference.controlled import PLAIN_SETTINGS, ControlNetRefiner
+from handjax.inference.controlled import PLAIN_SETTINGS, Condition, ControlNetRefiner
 from handjax.inference.handrefiner import PAPER_SETTINGS, HandRefiner
 from handjax.inference.refine import HandRepair, Refinement, Refiner, RepairSettings
 from handjax.inference.score import HeadCounter
@@ -145,7 +145,8 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
     if arguments.method != "sgm":
-        condition, scale = arguments.condition or "depth", arguments.control_scale
+        condition: Condition = arguments.condition or "depth"
+        scale = arguments.control_scale
         network, params = load_control(arguments.adapter, arguments.method, condition, model)
         model, params = jax.device_put((model, params))
         if arguments.method == "handrefiner":

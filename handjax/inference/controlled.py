@@ -17,6 +17,7 @@ from handjax.diffusion.samplers import DDIM
 from handjax.inference.finite import finite_pictures, to_bytes
 from handjax.inference.refine import Refiner, RepairSettings
 
+Condition = Literal["depth", "skeleton"]
 PLAIN_SETTINGS = RepairSettings(candidates=1, strengths=(1.0,))
 """One picture a hand, from noise alone."""
 
@@ -46,7 +47,7 @@ class ControlNetRefiner(Refiner):
       SGMHand, the baselines of Tables 1 and 2: inpainting under a skeleton, under a depth map.
     """
 
-    condition: Literal["depth", "skeleton"] = "depth"
+    condition: Condition = "depth"
     scale: float = 1.0
 
     def paint(self, images, mask, depth, skeleton, input_ids, rng, strength=1.0):

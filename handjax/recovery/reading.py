@@ -75,7 +75,7 @@ class MeshReader:
         predict, context = self.predictor(params, images, cue)
         wanted = codebook if mean_codes else None
         decoded = decode(predict, len(images), c.tokens, c.codes, key, codebook=wanted, **options)
-        codes = decoded.mean_codes if mean_codes else codebook[decoded.tokens]
+        codes = codebook[decoded.tokens] if decoded.mean_codes is None else decoded.mean_codes
         return self.pose(fixed, codes, context), decoded
 
     def draw(
