@@ -144,7 +144,7 @@ def test_hands_of_all_pictures_stand_where_their_crops_show_them(
     wanted = corner + (np.asarray(project_to_crop(made.posed.keypoints, made.camera))[:COUNT] + 0.5) * side
     seen = np.stack([pixels_of(points, matrix) for points in keypoints])
     assert np.abs((seen - wanted).mean(1)).max() < 0.3  # pixels
-    assert (np.abs(seen - wanted) < 0.05 * side).all()  # perspective is stronger than in the crop
+    assert (np.abs(seen - wanted) < 0.06 * side).all()  # perspective is stronger than in the crop
 
 
 def test_hands_that_cannot_be_placed_are_named_and_no_file_is_written(files, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pytest
 import launch
 from launch.main import COMMANDS, main
 
-OTHERS = {"main", "peer_memory", "pyrender_peer"}
+OTHERS = {"main", "metrics_peer", "peer_memory", "pyrender_peer"}
 """Started as programs too, but not by users."""
 
 

@@ -96,7 +96,7 @@ def test_the_suite_compares_with_meshes_of_the_same_caption(model, weights, monk
     assert by_prompt[PROMPTS[0]]["value"] < 0.01 > by_prompt[PROMPTS[1]]["value"]
     assert by_prompt[PROMPTS[2]]["value"] == pytest.approx(error["among_records"] / 2, rel=0.05)
     assert error["among_records"] > 2  # millimetres
-    assert error["other_prompts"] > 3 * error["value"] and error["deviation"] == pytest.approx(0, abs=1e-6)
+    assert error["other_prompts"] > 3 * error["value"] and error["deviation"] == pytest.approx(0, abs=1e-4)
     assert error["paper"] == [12.2, 3.1] and figures["hausdorff_m"]["paper"] == [0.0221, 0.0073]
     assert (error["prompts"], error["meshes"]) == (3, 6)
     written = json.loads((tmp_path / "figures.json").read_text())
