@@ -10,7 +10,7 @@ import itertools
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
@@ -145,7 +145,8 @@ def load_refiner(arguments: argparse.Namespace, settings: RepairSettings) -> Ref
     if channels != INPAINTING_CHANNELS:
         raise WeightsError(f"{folder}: its UNet takes {channels} channels; give an inpainting model, whose takes 9")
     if arguments.method != "sgm":
-        condition, scale = arguments.condition or "depth", arguments.control_scale
+        condition: Literal["depth", "skeleton"] = arguments.condition or "depth"
+        scale = arguments.control_scale
         network, params = load_control(arguments.adapter, arguments.method, condition, model)
         model, params = jax.device_put((model, params))
         if arguments.method == "handrefiner":
