@@ -75,6 +75,7 @@ def control(tmp_path_factory):
     drawn = jax.jit(lambda: initial_controlnet(network, jax.random.key(0)))()
     params = copy_encoder(model.unet_params, drawn)
     params["controlnet_mid_block"]["kernel"] += 0.05
+    params["controlnet_cond_embedding"]["conv_out"]["kernel"] += 3
     folder = tmp_path_factory.mktemp("control")
     save_controlnet(network, params, folder, np.float32)
     return folder
@@ -100,8 +101,9 @@ def test_the_scale_and_the_depth_reach_the_picture(control):
 @pytest.mark.slow
 def test_a_plain_controlnet_follows_its_condition_alone(control):
     words = ("--method", "controlnet", "--condition", "skeleton", "--adapter", control, "--steps", "2")
-    refiner = load(*words)
-    assert (type(refiner), refiner.condition, refiner.scale) == (ControlNetRefiner, "skeleton", 1.0)
+    assert load(*words).scale == 1.0
+    refiner = load(*words, "--control-scale", "20")
+    assert (type(refiner), refiner.condition, refiner.scale) == (ControlNetRefiner, "skeleton", 20.0)
     assert (refiner.settings.guidance_scale, refiner.settings.candidates, refiner.settings.strengths) == (
         4.0,
         1,
@@ -125,7 +127,7 @@ def test_a_plain_controlnet_follows_its_condition_alone(control):
     )
     # the baseline of launch.tables
     baseline = partial(
-        paint_biased, refiner.model, Controlled(refiner.adapter, refiner.adapter_params), "skeleton", 0.0
+        paint_biased, refiner.model, Controlled(refiner.adapter, refiner.adapter_params, 20.0), "skeleton", 0.0
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(painting, "SAMPLING", refiner.settings)

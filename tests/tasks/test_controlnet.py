@@ -88,21 +88,25 @@ def test_it_starts_as_the_frozen_model_and_as_a_copy_of_its_encoder(evaluated, p
     "network", [pytest.param({}, id="controlnet"), pytest.param(SESAHAND, id="sesahand", marks=pytest.mark.slow)]
 )
 def test_steps_learn_to_follow_the_pictures(network, from_text, fields, keys):
-    task = make(from_text, "mesh", network=network)
-    batch = only(task, fields)
-    assert set(batch) == {"image", "mesh", "input_ids"} | ({"hand_tokens"} if network else set())
-    optim = load_config("controlnet_mesh.py:tiny", ["--config.optim.lr=0.003", "--config.optim.warmup_steps=0"]).optim
-    tx, schedule = make_optimizer(optim, 40)
+    """Nothing but the picture tells examples apart: all have one caption, and their latents are its cells."""
+    task = make(from_text, "mesh", network=network, encoded=True)
+    cells = np.random.default_rng(1).integers(0, 2, (3, 4, 4, 1)).astype(np.float32)
+    small, large = (jnp.asarray(cells.repeat(times, 1).repeat(times, 2)) for times in (2, 8))
+    same = jnp.broadcast_to(fields["input_ids"][:1], fields["input_ids"].shape)
+    batch = only(task, fields | {"latents": (2 * small - 1) * jnp.ones(4), "mesh": large, "input_ids": same})
+    assert set(batch) == {"latents", "mesh", "input_ids"} | ({"hand_tokens"} if network else set())
+    optim = load_config("controlnet_mesh.py:tiny", ["--config.optim.lr=0.01", "--config.optim.warmup_steps=0"]).optim
+    tx, schedule = make_optimizer(optim, 200)
     state = create_state(task, tx, 0, with_ema=False)
     step = jax.jit(make_train_step(task, tx, schedule))
     losses = []
-    for _ in range(40):
+    for _ in range(200):
         state, metrics = step(state, task.frozen(), batch)
         losses.append(float(metrics["noise_mse"]))
-    assert np.mean(losses[-10:]) < 0.97 * np.mean(losses[:10])
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     assert float(metrics.get("captions_without_hands", 1 / 3)) == pytest.approx(1 / 3)
-    gain, _ = jax.jit(task.evaluate)(state.params, from_text, {}, batch, keys)["gain"]
-    assert abs(float(gain)) > 1e-6
+    gain, count = jax.jit(task.evaluate)(state.params, from_text, {}, batch, keys)["gain"]
+    assert float(gain / count) > 0.01
 
 
 def test_the_pictures_of_several_conditions_add_up(task, params, fields):
