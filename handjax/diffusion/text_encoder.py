@@ -1,20 +1,19 @@
 """CLIP's text encoder, and the layers that it shares with the image encoder."""
 
-import functools
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from handjax.activations import gelu
 from handjax.diffusion.attention import attention
 from handjax.diffusion.configs import TextConfig, VisionConfig
 
 ACTIVATION: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * nn.sigmoid(1.702 * x),
-    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu": gelu,
 }
 
 

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from handjax.activations import gelu
 from handjax.diffusion.attention import attention
 from handjax.diffusion.conv import Conv
 from handjax.diffusion.layers import BLOCK, Dense, GroupNorm
@@ -75,7 +75,7 @@ class GEGLU(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens channels"]) -> Float[Array, "batch tokens features"]:
         value, gate = jnp.split(Dense(2 * self.features, dtype=self.dtype, name="proj")(x), 2, axis=-1)
-        return value * jax.nn.gelu(gate, approximate=False)
+        return value * gelu(gate)
 
 
 class FeedForward(nn.Module):

@@ -6,6 +6,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
+from handjax.activations import gelu
+
 NORM_EPSILON = 1e-6
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """ImageNet's, of pixels in [0, 1]."""
@@ -21,9 +23,12 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
         channels = x.shape[-1]
         qkv = nn.Dense(3 * channels, dtype=self.dtype, name="qkv")(x)
-        q, k, v = jnp.moveaxis(qkv.reshape(*x.shape[:2], 3, self.heads, -1), 2, 0)
-        scores = jnp.einsum("bqhd,bkhd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
-        attended = jnp.einsum("bhqk,bkhd->bqhd", jax.nn.softmax(scores).astype(self.dtype), v)
+        q, k, v = qkv.reshape(*x.shape[:2], 3, self.heads, -1).transpose(2, 0, 3, 1, 4)
+        scores = jnp.einsum("bhqd,bhkd->bhqk", q * q.shape[-1] ** -0.5, k, preferred_element_type=jnp.float32)
+        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(-1, keepdims=True)))
+        attended = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(self.dtype), v, preferred_element_type=jnp.float32)
+        # divided here, where there are fewer numbers than scores
+        attended = (attended / weights.sum(-1, keepdims=True)).astype(self.dtype).swapaxes(1, 2)
         return nn.Dense(channels, dtype=self.dtype, name="proj")(attended.reshape(x.shape))
 
 
@@ -34,7 +39,7 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "batch tokens C"]) -> Float[Array, "batch tokens C"]:
-        h = nn.gelu(nn.Dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(x), approximate=False)
+        h = gelu(nn.Dense(4 * x.shape[-1], dtype=self.dtype, name="fc1")(x))
         return nn.Dense(x.shape[-1], dtype=self.dtype, name="fc2")(h)
 
 

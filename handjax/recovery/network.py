@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from handjax.activations import gelu
 from handjax.diffusion.transformer import Attention
 from handjax.recovery.camera import MEAN_CAMERA, reference_points
 from handjax.recovery.deformable import DeformableAttention
@@ -86,7 +87,7 @@ class Upsampler(nn.Module):
     def __call__(self, x: Float[Array, "batch H W C"]) -> Float[Array, "batch h w D"]:
         for number in range(round(math.log2(self.scale))):
             if number:
-                x = nn.gelu(nn.LayerNorm(name=f"up_norm_{number}")(x), approximate=False)
+                x = gelu(nn.LayerNorm(name=f"up_norm_{number}")(x))
             width = max(x.shape[-1] // 2, self.features)
             x = Doubling(width, name=f"up_{number}")(x)
         return nn.LayerNorm(name="norm")(nn.Dense(self.features, name="project")(x))
@@ -116,7 +117,7 @@ class ConditionedLayer(nn.Module):
     def __call__(self, x: Float[Array, "batch L C"], *condition: Any) -> Float[Array, "batch L C"]:
         x += self.self_attention(self.norm1(x))
         x += self.cross_attention(self.norm2(x), *condition)
-        return x + self.narrow(nn.gelu(self.wide(self.norm3(x)), approximate=False))
+        return x + self.narrow(gelu(self.wide(self.norm3(x))))
 
 
 class SynthesiserLayer(ConditionedLayer):
@@ -155,7 +156,7 @@ class ShapeHead(nn.Module):
             read = Attention(c.heads, name=f"attention_{number}")
             x += read(nn.LayerNorm(name=f"norm1_{number}")(x), tokens)
             h = nn.Dense(4 * c.features, name=f"wide_{number}")(nn.LayerNorm(name=f"norm2_{number}")(x))
-            x += nn.Dense(c.features, name=f"narrow_{number}")(nn.gelu(h, approximate=False))
+            x += nn.Dense(c.features, name=f"narrow_{number}")(gelu(h))
         small = nn.initializers.variance_scaling(1e-4, "fan_avg", "uniform")
         betas = nn.Dense(SHAPES, kernel_init=small, name="betas")(x[:, 0])
         return betas, jnp.array(MEAN_CAMERA) + nn.Dense(3, kernel_init=small, name="camera")(x[:, 0])
