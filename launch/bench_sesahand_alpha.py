@@ -36,7 +36,7 @@ from launch.paper_tables.rows import Setting
 
 MODEL = "tiny_inpainting"
 WHOLE = Setting("sesahand-alpha", "control", None, "whole", "mesh")
-ALPHAS = (0.0, 1.0, 2.0, 4.0, 8.0)
+ALPHAS = (0.0, 1.0, 2.0, 2.5, 4.0, 8.0)
 """Of sampling, whatever the network was trained with; the first is what the others are compared with."""
 
 

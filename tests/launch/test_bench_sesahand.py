@@ -27,11 +27,18 @@ def test_operations_of_the_fusion_are_all_counted(monkeypatch):
 
 @pytest.mark.slow
 def test_a_step_is_timed_beside_a_plain_controlnets_and_both_are_counted(monkeypatch):
-    monkeypatch.setattr(bench_sesahand, "BATCH", 1)
+    monkeypatch.setattr(bench_sesahand, "TINY_BATCH", 1)
     monkeypatch.setattr(bench_sesahand, "RECIPE", bench_sesahand.TINY)
-    step, *counts = bench_sesahand.bench_sesahand(1)
-    assert step["name"] == "step_tiny" and 0.5 < step["ratio"] < 2
-    assert 0.01 < step["peer_peak_gib"] < 4 and 0.8 < step["memory_ratio"] < 1.5
-    assert [count["name"] for count in counts] == ["operations_mid", "operations_coarsest", "operations_per_level"]
-    ratios = [count["ratio"] for count in counts]
+    items = {item["name"]: item for item in bench_sesahand.bench_sesahand(1)}
+    for size in ("tiny", "full"):
+        assert 0.5 < items[f"step_{size}"]["ratio"] < 2
+        assert 0.01 < items[f"memory_{size}"]["peer"] < 4 and 0.8 < items[f"memory_{size}"]["ratio"] < 1.5
+    ratios = [items[f"operations_{form}"]["ratio"] for form in ("mid", "coarsest", "per_level")]
     assert 1 < ratios[0] < ratios[1] < ratios[2] < 1.3
+
+
+@pytest.mark.slow
+def test_what_does_not_fit_in_memory_is_not_run(monkeypatch, capsys):
+    monkeypatch.setattr(bench_sesahand.os, "sysconf", lambda name: 1)
+    (memory,) = bench_sesahand.bench_step("tiny", 1, bench_sesahand.TINY, "batch_size=1")
+    assert memory["name"] == "memory_tiny" and "step_tiny is left out" in capsys.readouterr().err
