@@ -105,7 +105,8 @@ class Job:
         for path in tqdm(paths, "reconstruct", unit="picture", disable=None if arguments.json else True):
             try:
                 image = read_image(path)
-                found = detector.detect(image) if boxes is None else detector.read(image, boxes)
+                with command.naming(path):
+                    found = detector.detect(image) if boxes is None else detector.read(image, boxes)
                 wanted = [hand for hand in found if self._is_wanted(hand)]
                 if not wanted:
                     raise _nothing_to_read(path, found)
