@@ -210,7 +210,7 @@ def test_settings_out_of_range_are_refused(monkeypatch, tmp_path, words, capsys)
 
 
 def test_a_folder_without_weights_is_refused(monkeypatch, tmp_path):
-    with pytest.raises(WeightsError, match="no config.json"):
+    with pytest.raises(WeightsError, match="no config.json; give the folder of an exported run of mmhmr.py"):
         call(monkeypatch, tmp_path, "--model", tmp_path, "--out", tmp_path)
 
 
