@@ -19,6 +19,8 @@ from handjax.files import atomic_write
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
 # Those of the suffixes. Pillow reads more, some by starting other programs (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv"})
+"""Of files that hold a clip which nothing here decodes."""
 MAX_PIXELS = 100_000_000
 """Decoding takes up to 14 bytes a pixel, of WebP 22: at most 1.4 and 2.1 GiB."""
 _File = io.BytesIO | io.BufferedReader
@@ -70,9 +72,15 @@ def _decode(file: _File, name: str) -> UInt8[np.ndarray, "height width 3"]:
     except Image.DecompressionBombError as error:
         raise InputError(f"{name}: its pixels are more than {MAX_PIXELS:,}; scale it down first") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{name}: not a picture; give JPEG, PNG, WebP, BMP, TIFF or GIF") from error
+        raise InputError(f"{name}: {_what_to_give(name)}") from error
     except _DAMAGE as error:
         raise InputError(f"{name}: the picture is damaged ({error}); replace it") from error
+
+
+def _what_to_give(name: str) -> str:
+    if Path(name).suffix.lower() in VIDEO_SUFFIXES:
+        return "a video is read as a folder of its frames; make one, by `ffmpeg -i VIDEO frames/%06d.png`"
+    return "not a picture; give JPEG, PNG, WebP, BMP, TIFF or GIF"
 
 
 def _unreadable(path: Path, error: OSError) -> InputError:

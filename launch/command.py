@@ -1,19 +1,20 @@
 """What every command shares: one-line errors with exit status 2, and the JSON report."""
 
+import contextlib
 import importlib.metadata
 import json
 import os
 import platform
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 
 import handjax
-from handjax.errors import ConfigError, UserError
+from handjax.errors import ConfigError, InputError, UserError
 from launch.memory import return_memory_after_compiling
 
 USER_ERROR_STATUS = 2
@@ -85,6 +86,15 @@ def _check_place(text: str, folder: Path) -> None:
         raise ConfigError(f"{text}: cannot be made, for {there} is a file; choose another place")
     if not os.access(there, os.W_OK | os.X_OK):
         raise ConfigError(f"{text}: {there} cannot be written to; choose another place")
+
+
+@contextlib.contextmanager
+def naming(source: object) -> Iterator[None]:
+    """What is wrong with a part of an input is said with the input's name."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
 
 
 def positive(kind: type) -> Any:

@@ -46,10 +46,11 @@ def _find(arguments: argparse.Namespace, report: command.Report) -> None:
     for path in tqdm(paths, "detect", unit="picture", disable=None if arguments.json else True):
         try:
             image = read_image(path)
+            with command.naming(path):
+                hands = detector.detect(image) if boxes is None else detector.read(image, boxes)
         except InputError as error:
             report.error(str(path), error)
             continue
-        hands = detector.detect(image) if boxes is None else detector.read(image, boxes)
         if path in outputs:
             write_image(outputs[path], draw_hands(image, hands))
         height, width = image.shape[:2]

@@ -74,7 +74,8 @@ def _hand(label: str, hand: ReconstructedHand, shown: bool) -> dict[str, Any]:
     return {
         "label": label,
         "side": hand.side,
-        "note": f"confidence {hand.confidence.mean():.2f}, log-likelihood {hand.log_likelihood:.1f}",
+        "note": f"confidence {hand.confidence.mean():.2f}, log-likelihood {hand.log_likelihood:.1f}, "
+        f"{hand.keypoint_error:.0%} of the box off its keypoints",
         "shown": shown,
         "vertices": _encode(hand.vertices, np.float32),
         "confidence": _encode(np.round(255 * hand.vertex_confidence), np.uint8),

@@ -29,6 +29,7 @@ from handjax.images import find_images, read_frames, read_image, write_image
 from handjax.inference.clip import smooth_clip, with_one_side
 from handjax.inference.explain import Explainer
 from handjax.inference.reconstruct import HandReconstructor
+from handjax.inference.refine import MAX_KEYPOINT_ERROR
 from handjax.inference.scene import ReconstructedHand, draw_meshes, reposed, scene_mesh, share_shapes
 from handjax.perception import DetectedHand, HandDetector, HandTracker
 from handjax.recovery.decoding import hidden_before
@@ -104,7 +105,8 @@ class Job:
         for path in tqdm(paths, "reconstruct", unit="picture", disable=None if arguments.json else True):
             try:
                 image = read_image(path)
-                found = detector.detect(image) if boxes is None else detector.read(image, boxes)
+                with command.naming(path):
+                    found = detector.detect(image) if boxes is None else detector.read(image, boxes)
                 wanted = [hand for hand in found if self._is_wanted(hand)]
                 if not wanted:
                     raise _nothing_to_read(path, found)
@@ -230,7 +232,7 @@ class Job:
         if len(hands) > 1:
             item["scene"] = str(output.with_suffix(f".{self.arguments.format}"))
             write_mesh(Path(item["scene"]), scene_mesh(list(hands.values())))
-        rows = [f"{name}  {each['side']:5}  confidence {each['confidence']:.2f}  {each['mesh']}" for each in items]
+        rows = [f"{name}  {describe(each)}" for each in items]
         self.report.item(item, "\n".join(rows) or f"{name}  no hand could be read")
         if self.arguments.viewer:
             self.viewer.add(name, image, camera, hands, hypotheses or {})
@@ -255,6 +257,12 @@ def _nothing_to_read(source: Path, others: Sequence[DetectedHand]) -> InputError
     return InputError(f"{source}: the hand at {x}, {y} is {sure}; leave --side away to read it")
 
 
+def describe(item: dict[str, Any]) -> str:
+    """One line of a hand, with a warning where its mesh is not that of the hand that was found."""
+    line, error = f"{item['side']:5}  confidence {item['confidence']:.2f}  {item['mesh']}", item["keypoint_error"]
+    return line if error < MAX_KEYPOINT_ERROR else f"{line}  misread: {error:.0%} of the box off its keypoints"
+
+
 def hand_parameters(hand: ReconstructedHand, camera: PinholeCamera) -> dict[str, Any]:
     """A hand as the JSON contract has it (docs/design.md)."""
     keypoints = np.asarray(project(camera, jnp.asarray(hand.keypoints)))
@@ -263,6 +271,7 @@ def hand_parameters(hand: ReconstructedHand, camera: PinholeCamera) -> dict[str,
         "joint_confidence": hand.confidence.astype(float).round(4).tolist(),
         "token_confidence": hand.token_confidence.astype(float).round(4).tolist(),
         "log_likelihood": round(hand.log_likelihood, 4),
+        "keypoint_error": round(hand.keypoint_error, 4),
         "keypoints": keypoints.astype(float).round(2).tolist(),
         "world": hand.keypoints.astype(float).round(5).tolist(),
         "pose": hand.pose.astype(float).round(5).tolist(),

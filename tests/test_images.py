@@ -6,7 +6,7 @@ from PIL import Image, ImageCms
 
 from handjax.errors import InputError
 from handjax.files import atomic_write
-from handjax.images import color_profile, decode_image, encode_png, find_images, read_image, write_image
+from handjax.images import color_profile, decode_image, encode_png, find_images, read_frames, read_image, write_image
 
 
 @pytest.fixture
@@ -53,6 +53,14 @@ def test_what_is_no_picture_is_one_line(data, words):
     with pytest.raises(InputError, match=words) as caught:
         decode_image(data, "photo.jpg")
     assert "photo.jpg" in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_of_a_video_its_frames_are_asked_for(tmp_path):
+    path = tmp_path / "wave.MP4"
+    path.write_bytes(b"\0\0\0\x18ftypmp42" + bytes(100))
+    for read in (read_image, lambda path: list(read_frames(path))):
+        with pytest.raises(InputError, match=r"wave\.MP4: a video is read as a folder of its frames; .*ffmpeg -i"):
+            read(path)
 
 
 def test_truncated_picture_is_one_line():

@@ -71,8 +71,8 @@ def load_mano(
         WeightsError: the file is missing, damaged, not MANO's, or names neither side.
     """
     path = Path(path)
-    side = side or _side_of(path)
     arrays = _checked(_read_npz(path) if path.suffix == ".npz" else read_pickle(path, REMEDY, WeightsError), path)
+    side = side or _side_of(path)
     shapedirs = arrays["shapedirs"]
     if side == "left" and (left_shape == "negate" or (left_shape == "auto" and _is_half_mirrored(arrays))):
         shapedirs = shapedirs * np.array([-1.0, 1.0, 1.0])[:, None]
@@ -96,7 +96,10 @@ def load_mano(
 def _side_of(path: Path) -> Side:
     name = path.stem.lower()
     if ("left" in name) == ("right" in name):
-        raise WeightsError(f"{path}: the name does not say which hand it is; give side='left' or side='right'")
+        raise WeightsError(
+            f"{path}: the name does not say which hand it is; name it as published, MANO_RIGHT{path.suffix} or "
+            f"MANO_LEFT{path.suffix}, or give side='left' or side='right'"
+        )
     return "left" if "left" in name else "right"
 
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from handjax.conditions.crops import crop_image, hand_box, hand_in_crop
+from handjax.conditions.crops import box_side, crop_image, hand_box, hand_in_crop
 from handjax.errors import InputError, WeightsError
 from handjax.hand.camera import PinholeCamera, default_camera
 from handjax.hand.model import HandModel, mirror_pose
@@ -138,4 +138,6 @@ class HandReconstructor:
             token_confidence=confidence,
             vertex_confidence=np.asarray(vertex_confidence(batch, model.skin_weights))[0],
             log_likelihood=float(decoded.log_likelihood[index]),
+            keypoint_error=float(np.linalg.norm(places - hand.keypoints[:, :2], axis=1).mean())
+            / box_side(hand.keypoints),
         )

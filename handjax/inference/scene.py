@@ -52,6 +52,8 @@ class ReconstructedHand:
         token_confidence: of each pose token.
         vertex_confidence: of each vertex.
         log_likelihood: of all pose tokens.
+        keypoint_error: mean distance of `places` from the keypoints that the hand was found by, longer sides of their
+            box. Confidence does not tell of a pose that is unlike all that the network has learnt; this does.
     """
 
     side: Side
@@ -66,6 +68,7 @@ class ReconstructedHand:
     token_confidence: Float[np.ndarray, " L"]
     vertex_confidence: Float[np.ndarray, " V"]
     log_likelihood: float
+    keypoint_error: float
 
 
 def both_sides(right: HandModel) -> dict[Side, HandModel]:

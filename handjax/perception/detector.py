@@ -92,7 +92,7 @@ class HandDetector:
           keypoints: x and y of each hand's keypoints, pixels, which the result keeps.
 
         Raises:
-          InputError: a box or hand that is empty or not finite.
+          InputError: a box or hand that is empty, not finite or wholly outside of the picture.
           ConfigError: a backend that cannot read at given places.
         """
         if not isinstance(self.backend, FlaxBackend):
@@ -104,4 +104,8 @@ class HandDetector:
         extents = np.concatenate([boxes[:, 2:] - boxes[:, :2], np.ptp(keypoints, axis=1)])
         if not (np.isfinite(boxes).all() and np.isfinite(keypoints).all() and (extents > 0).all()):
             raise InputError("a hand's box or keypoints are empty or not finite; give x0 < x1 and y0 < y1 in pixels")
+        first = np.concatenate([boxes[:, :2], keypoints.min(axis=1)])
+        last, (height, width) = first + extents, image.shape[:2]
+        if not ((first < [width, height]) & (last > 0)).all():
+            raise InputError(f"a hand's box or keypoints are outside of the picture, which is {width}x{height} pixels")
         return self.backend.read(image, boxes, keypoints)

@@ -104,7 +104,6 @@ def load_transformer(
     what = f"the folder of an exported run of {recipe}"
     if not folder.is_dir():
         raise WeightsError(f"{folder}: no such folder; give --model, {what}")
-    tokenizer = load_tokenizer(folder / TOKENIZER)
     try:
         document: dict[str, Any] = json.loads((folder / CONFIG).read_text())
         trained_with = document.pop(TOKENIZER)
@@ -113,6 +112,7 @@ def load_transformer(
         raise WeightsError(f"{folder}: no {CONFIG}; give {what}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise WeightsError(f"{folder / CONFIG}: not the configuration of {recipe} ({error}); {REMEDY}") from error
+    tokenizer = load_tokenizer(folder / TOKENIZER)
     if content_hash(tokenizer.arrays) != trained_with:
         raise WeightsError(f"{folder / TOKENIZER}: not the tokenizer that {weights} was trained with; {REMEDY}")
     params = to_flax((name, value.astype(np.float32, copy=False)) for name, value in read_weights(folder / weights))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -276,6 +277,18 @@ def tokenizer_and_hand(config: Any) -> tuple[Tokenizer, HandModel]:
     return tokenizer, hand
 
 
+def _check_sizes(encoder: ViTConfig, network: Mapping[str, Any]) -> None:
+    for part, width, heads in (
+        ("encoder", encoder.width, encoder.heads),
+        ("network", network["features"], network["heads"]),
+    ):
+        if width % heads:
+            raise ConfigError(f"{part}.heads={heads} cannot share its {width} channels; use a divisor of {width}")
+    scales = network["scales"]
+    if not scales or any(scale < 1 or scale & (scale - 1) for scale in scales):
+        raise ConfigError(f"network.scales={scales} are not powers of 2; use (1, 4) or others of 1, 2, 4, 8, 16")
+
+
 def make(config: Any) -> MeshRecoveryTask:
     """Makes the task of a recipe with `tokenizer` (folder of an exported one), `encoder` (of `ViTConfig`), `network`
     (of `RecoveryConfig`), `dtype` (of the encoder's computation), `corruption`, `loss`, `hand_model` (path of a MANO
@@ -283,7 +296,8 @@ def make(config: Any) -> MeshRecoveryTask:
 
     Raises:
       ConfigError: no tokenizer is named, or it was trained on another hand model; an unknown dtype; a weight decay
-        that would shrink EfficientNet-Lite0, which stays as it is.
+        that would shrink EfficientNet-Lite0, which stays as it is; heads that cannot share the channels, scales that
+        are no powers of 2.
       WeightsError: a file cannot be read.
     """
     if config.dtype not in DTYPES:
@@ -293,6 +307,7 @@ def make(config: Any) -> MeshRecoveryTask:
         raise ConfigError(f"optim.weight_decay={config.optim.weight_decay} would shrink EfficientNet-Lite0; use 0")
     tokenizer, hand = tokenizer_and_hand(config)
     fields = dict(config.network) | {"scales": tuple(config.network.scales)}  # a run's config.json has a list
+    _check_sizes(encoder, fields)
     tokens, codes = tokenizer.network.tokens, len(tokenizer.codebook)
     sizes = RecoveryConfig(tokens=tokens, codes=codes, encoder=encoder, **fields)
     network = RecoveryNetwork(sizes, jnp.dtype(config.dtype))

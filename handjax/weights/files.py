@@ -4,6 +4,7 @@ Pickled files of any PyTorch are read through PyTorch. What a package on PyPI ca
 `legacy_torch`, which needs no PyTorch and reads nothing newer.
 """
 
+import collections
 import importlib
 import os
 import zipfile
@@ -69,6 +70,14 @@ def read_weights(
         )
 
 
+class _Forgotten:
+    """Stands for every class that a checkpoint names beside tensors: settings and callbacks, as in HaMeR's. None of
+    their code runs."""
+
+    def __new__(cls, *_):
+        return collections.OrderedDict()  # the only thing that PyTorch's loader lets any state be put into
+
+
 def _unpickle(path: Path) -> dict[str, np.ndarray]:
     """The tensors of a pickled state dict, mapped into memory where the file allows it."""
     try:
@@ -76,7 +85,10 @@ def _unpickle(path: Path) -> dict[str, np.ndarray]:
     except ImportError as error:
         raise BackendError(f"{path}: pickled weights need PyTorch; `pip install 'handjax[torch]'`") from error
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        whole = zipfile.is_zipfile(path)  # older files are one pickle after the other
+        named = torch.serialization.get_unsafe_globals_in_checkpoint(path) if whole else []
+        with torch.serialization.safe_globals([(_Forgotten, name) for name in named]):
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=whole)
     except FileNotFoundError as error:
         raise WeightsError(f"{path}: no such file; give the folder of a complete model") from error
     # The many ways in which an unpickler fails on what is damaged or no state dict have no common base.

@@ -42,7 +42,9 @@ class ToldReconstructor(HandReconstructor):
         faces = np.array([TRIANGLE, TRIANGLE[::-1]], np.int32)
         ones, none = np.ones(16, np.float32), np.zeros(3, np.float32)
         sure = {"confidence": ones, "token_confidence": ones, "vertex_confidence": np.ones(21), "log_likelihood": -1.0}
-        return ReconstructedHand(hand.side, POSE, BETAS, none, points, faces, points, places, **sure)
+        return ReconstructedHand(
+            hand.side, POSE, BETAS, none, points, faces, points, places, **sure, keypoint_error=0.0
+        )
 
 
 @pytest.fixture(scope="module")

@@ -243,7 +243,8 @@ def test_damaged_files_are_refused(tmp_path, content, suffix):
 
 @pytest.mark.parametrize("suffix", [".pkl", ".npz"])
 def test_a_missing_file_is_named(tmp_path, suffix):
-    assert_refused(tmp_path / f"MANO_LEFT{suffix}", "cannot be read")
+    for name in ("MANO_LEFT", "hand"):  # that it is missing comes before which hand it is
+        assert_refused(tmp_path / f"{name}{suffix}", "cannot be read")
 
 
 def test_truncated_files_are_refused(mano_path, tmp_path):
@@ -278,7 +279,7 @@ def test_files_of_another_model_are_refused(arrays, tmp_path, change, match):
 def test_the_side_must_be_known(mano_path, tmp_path):
     path = tmp_path / "hand.pkl"
     path.write_bytes(mano_path.read_bytes())
-    assert_refused(path, "side='left'")
+    assert_refused(path, "name it as published, MANO_RIGHT.pkl or MANO_LEFT.pkl, or give side='left'")
     assert load_mano(path, side="right").side == "right"
 
 

@@ -41,7 +41,8 @@ def models():
 
 def hand_in(models, pose, betas, wrist):
     nothing, sure = np.zeros((0, 3)), np.ones(16)
-    hand = ReconstructedHand("right", pose, betas, nothing, nothing, nothing, nothing, nothing, sure, sure, sure, 0.0)
+    zeros = {"log_likelihood": 0.0, "keypoint_error": 0.0}
+    hand = ReconstructedHand("right", pose, betas, *5 * [nothing], sure, sure, sure, **zeros)
     hand = reposed(models, hand, CAMERA, betas, wrist=wrist)
     return dataclasses.replace(hand, places=np.asarray(project(CAMERA, hand.keypoints)))
 

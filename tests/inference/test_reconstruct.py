@@ -70,6 +70,8 @@ def test_a_hand_stands_in_the_picture_where_its_crop_shows_it(reconstructor, ima
     seen = project(default_camera(*SHAPE), right.keypoints)
     np.testing.assert_allclose(seen.mean(0), right.places.mean(0), atol=0.3)
     np.testing.assert_allclose(seen, right.places, atol=4)  # perspective is stronger than in the crop
+    off = np.linalg.norm(right.places - KEYPOINTS[:, :2], axis=1).mean()
+    assert right.keypoint_error == pytest.approx(off / 80, rel=1e-5)  # the box is 80 pixels wide
     assert right.confidence.shape == (16,) and (right.confidence < 1).all()
     np.testing.assert_allclose(right.token_confidence, right.confidence, rtol=1e-5)  # one token a joint
     weights = np.asarray(load_open_hand().skin_weights)

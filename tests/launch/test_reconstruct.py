@@ -4,6 +4,7 @@ import base64
 import dataclasses
 import functools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -187,6 +188,20 @@ def test_a_clip_becomes_smooth_meshes_and_bad_ones_are_named(weights, monkeypatc
         call(monkeypatch, wave, *words, "--hypotheses", "2")
 
 
+def test_a_mesh_that_is_not_of_the_hand_that_was_found_is_named(weights, monkeypatch, tmp_path, capsys):
+    """Of a random network, which puts the keypoints of all hands into the middle of the crop."""
+    pictures = write_pictures(tmp_path / "pictures", 200)
+    words = ["--model", weights, "--out", tmp_path / "out"]
+    assert call(monkeypatch, pictures, *words, hands=[hand("right")]) == 0
+    assert re.search(r"0\.png\.0\.obj  misread: [2-9]\d% of the box off its keypoints\n", capsys.readouterr().out)
+    call(monkeypatch, pictures, *words, "--json", hands=[hand("right")])
+    (told,) = json.loads(capsys.readouterr().out)["items"][0]["hands"]
+    off = np.linalg.norm(np.array(told["keypoints"]) - PLACES[:, :2], axis=1).mean()
+    box = np.ptp(PLACES[:, :2], axis=0).max()
+    assert told["keypoint_error"] == pytest.approx(off / box, abs=0.03)
+    assert reconstruct.describe(told | {"keypoint_error": 0.14}).endswith(".obj")
+
+
 @pytest.mark.parametrize("words", [("--focal", "0"), ("--focal", "inf"), ("--hypotheses", "-1"), ("--side", "both")])
 def test_settings_out_of_range_are_refused(monkeypatch, tmp_path, words, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -195,7 +210,7 @@ def test_settings_out_of_range_are_refused(monkeypatch, tmp_path, words, capsys)
 
 
 def test_a_folder_without_weights_is_refused(monkeypatch, tmp_path):
-    with pytest.raises(WeightsError, match="no config.json"):
+    with pytest.raises(WeightsError, match="no config.json; give the folder of an exported run of mmhmr.py"):
         call(monkeypatch, tmp_path, "--model", tmp_path, "--out", tmp_path)
 
 

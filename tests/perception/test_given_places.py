@@ -1,5 +1,6 @@
 """Keypoints and boxes given by hand that are no numbers are one line."""
 
+import re
 import sys
 
 import numpy as np
@@ -26,7 +27,11 @@ def test_given_keypoints_that_are_not_finite_are_refused(value):
     assert "\n" not in str(caught.value)
 
 
-def test_a_box_that_is_nan_is_refused(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["detect", str(PHOTO), "--box", "nan", "0", "100", "100"])
-    with pytest.raises(InputError, match="empty or not finite"):
-        detect.main()
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [("nan 0 100 100", "empty or not finite"), ("480 0 500 50", "outside of the picture, which is 480x640")],
+)
+def test_a_box_without_pixels_is_refused_and_the_picture_is_named(box, said, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["detect", str(PHOTO), "--box", *box.split()])
+    assert detect.main() == 2
+    assert re.fullmatch(rf"error: {PHOTO}: a hand's box or keypoints are {said}.*\n", capsys.readouterr().err)

@@ -320,6 +320,14 @@ def test_what_does_not_fit_is_refused(folder, tmp_path):
         _task(tmp_path)
     with pytest.raises(ConfigError, match="knows open_hand, data.hand_model is mano"):
         _task(folder, "--config.data.hand_model=mano")
+    for field, said in (
+        ("network.scales=(1,3)", r"scales=\(1, 3\) are not powers of 2"),  # the map would have been that of 4
+        ("network.scales=()", "are not powers of 2"),
+        ("network.heads=7", "network.heads=7 cannot share its"),
+        ("encoder.heads=7", "encoder.heads=7 cannot share its"),
+    ):
+        with pytest.raises(ConfigError, match=said):
+            _task(folder, f"--config.{field}")
     (tmp_path / "config.json").write_text((folder / "config.json").read_text().replace('"width": 8', '"width": 9'))
     (tmp_path / "vq_mano.safetensors").write_bytes((folder / "vq_mano.safetensors").read_bytes())
     with pytest.raises(WeightsError, match="tensors do not fit config.json"):

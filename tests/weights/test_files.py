@@ -61,6 +61,30 @@ def test_a_program_in_a_pickle_does_not_run(tmp_path, capsys):
         list(read_weights(tmp_path / "y.bin", allow_pickle=True))
 
 
+class Settings(dict):
+    """As yacs' and omegaconf's, which Lightning puts into checkpoints, HaMeR's too."""
+
+    def __init__(self, **fields):
+        super().__init__(fields)
+        self.frozen = True
+
+
+class Callback:
+    def __init__(self):
+        self.best = 1.0
+
+
+def test_settings_beside_the_tensors_are_left(tmp_path, capsys):
+    torch = pytest.importorskip("torch")
+    about = {"hyper_parameters": {"cfg": Settings(MODEL=Settings(SIZE=256))}, "callbacks": {Callback: Callback()}}
+    torch.save({"state_dict": {"a": torch.arange(3.0)}, **about}, tmp_path / "x.ckpt")
+    ((name, value),) = read_weights(tmp_path / "x.ckpt", allow_pickle=True)
+    assert name == "a" and value.tolist() == [0, 1, 2]
+    torch.save({"state_dict": {"a": torch.arange(3.0)}, "cfg": Program()}, tmp_path / "x.ckpt")
+    assert [name for name, _ in read_weights(tmp_path / "x.ckpt", allow_pickle=True)] == ["a"]
+    assert "this ran" not in capsys.readouterr().out
+
+
 def test_pickled_values_that_are_no_numbers(tmp_path):
     torch = pytest.importorskip("torch")
     torch.save({"a": torch.tensor([1.0, float("nan")])}, tmp_path / "x.pt")

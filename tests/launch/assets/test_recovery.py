@@ -1,9 +1,26 @@
-"""Which commands make the embedded mesh recovery; they are written down instead of run."""
+"""Which commands make the embedded mesh recovery, which are written down instead of run; what they have made."""
 
 import sys
 
+from handjax.hand.model import load_open_hand
+from handjax.images import read_image
+from handjax.inference.reconstruct import HandReconstructor
+from handjax.inference.refine import MAX_KEYPOINT_ERROR
+from handjax.perception import HandDetector
+from handjax.perception.detector import TASK_FILE
+from handjax.recovery.files import ASSET, load_recovery
 from launch import stages
 from launch.assets import recovery
+
+
+def test_the_packages_model_is_small_and_reads_a_photograph():
+    assert sum(path.stat().st_size for path in ASSET.rglob("*") if path.is_file()) < 12e6
+    reconstructor = HandReconstructor(load_recovery(ASSET), load_open_hand())
+    photo = read_image(TASK_FILE.parent / "photos" / "nocurl.jpg")
+    (hand,) = HandDetector.load().detect(photo)
+    read = reconstructor.read(photo, hand)
+    assert read.side == "right" and read.keypoint_error < MAX_KEYPOINT_ERROR
+    assert 0.2 < read.translation[2] < 2  # metres before the camera
 
 
 def test_the_transformer_learns_on_the_tokenizer_of_the_same_folder(tmp_path, monkeypatch):
