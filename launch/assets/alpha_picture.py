@@ -50,7 +50,7 @@ def draw(items: dict[str, dict[str, Any]], path: Path) -> None:
             known = [(alpha, item["ours"], *item["interval_95"]) for alpha, item in found if item["ours"] is not None]
             alphas, values, low, high = np.array(known).reshape(-1, 4).T
             panel.errorbar(alphas, values, (values - low, high - values), marker="o", capsize=3)
-            panel.set(xlabel="α", ylabel=label, xticks=ALPHAS)
+            panel.set(xlabel="α", ylabel=label)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=90)
 
