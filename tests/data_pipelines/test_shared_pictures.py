@@ -20,6 +20,8 @@ def pairs():
 
 
 def test_what_was_cut_out_of_a_picture_is_joined_to_it(pairs):
+    """Black where no record reaches."""
+    rest = []
     for image, placed, records in pairs:
         hands = join_hands(records[::-1])  # in any order
         assert [hand.side for hand in hands] == ["right", "left"] and hand_type(hands) == "interacting"
@@ -35,7 +37,8 @@ def test_what_was_cut_out_of_a_picture_is_joined_to_it(pairs):
         y, x = np.mgrid[: joined.shape[0], : joined.shape[1]]
         original = image[(y + corner[1]).clip(0, SIZE - 1), (x + corner[0]).clip(0, SIZE - 1)].astype(int)
         assert np.abs(joined - original)[covered].mean() < 3
-        assert joined[~covered].mean() < 8 if (~covered).any() else True
+        rest.extend(joined[~covered])
+    assert len(rest) > 50 and np.mean(rest) < 8
 
 
 def test_a_hand_alone_stays_as_it_is(pairs):
