@@ -1,11 +1,11 @@
 """Records in the files of HIC that InterWild measures hands by: HIC.json, pictures, and MANO's meshes.
 
 HIC has one camera and its files do not name it, so that pictures become what that camera would have seen: pictures of
-640 x 480 in which a record is a window before black. Meshes stay where they are.
+640 x 480 in which records are windows before black. Meshes stay where they are.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -15,14 +15,8 @@ from PIL import Image
 
 from data_pipelines.datasets.annotation import HALF_PIXEL, ManoHand, project_points
 from data_pipelines.datasets.mano import posed_hand
-from data_pipelines.record_labels import (
-    UnfitRecordError,
-    Written,
-    check_labels,
-    fit_records,
-    mano_parameters,
-    needed,
-)
+from data_pipelines.record_labels import UnfitRecordError, Written, check_labels, mano_parameters, needed
+from data_pipelines.shared_pictures import fit_pictures, hand_type
 from handjax.files import write_json
 from handjax.hand.mesh_files import HALF_TURN, Mesh, write_mesh
 from handjax.hand.model import HandModel
@@ -39,11 +33,14 @@ _FINER = 2
 """Samples of a pixel in each direction."""
 
 
-def write_hic(records: Iterable[HandRecord], folder: Path, mano: Mapping[Side, HandModel]) -> Written:
+def write_hic(records: Sequence[HandRecord], folder: Path, mano: Mapping[Side, HandModel]) -> Written:
     """Writes HIC.json with pictures and meshes beside it; its place in InterWild is data/HIC/data.
 
+    A right and a left hand of one picture become one picture of interacting hands.
+
     Args:
-      records: with keypoints in space, mesh, side and camera, in sight of HIC's camera; others are left out.
+      records: with keypoints in space, mesh, side and camera, in sight of HIC's camera; others are left out, and so
+        are pictures of more hands.
       folder: made when missing; HIC.json is replaced.
       mano: your MANO models; parameters of the open hand are converted for them.
 
@@ -58,21 +55,29 @@ def write_hic(records: Iterable[HandRecord], folder: Path, mano: Mapping[Side, H
       camera space; focal length 525, principal point (319.5, 239.5), counted from the centre of the first pixel.
     """
     images, annotations, left_out = [], [], Counter[str]()
-    for number, record in enumerate(fit_records(records, _check, left_out, folder)):
-        side = needed(record, "side")
+    count = 0
+    for number, hands in enumerate(fit_pictures(records, _check, left_out, folder)):
         picture = f"{SEQUENCE}/1/rgb/{number:05d}.png"
-        mesh = f"{SEQUENCE}/1/mano/{number:05d}_{side}.ply"
-        posed = posed_hand(mano[side], ManoHand(*jax.device_get(mano_parameters(record, mano))))
-        vertices = np.asarray(posed.vertices)
-        # files of `write_mesh` have the axes of viewers, HIC's have the camera's
-        write_mesh(folder / mesh, Mesh(vertices * HALF_TURN, np.asarray(mano[side].faces)))
-        write_image(folder / picture, seen_by_hic(record))
+        meshes: dict[str, str | None] = {f"{side}_mano_path": None for side in _SIDES}
+        for record in hands:
+            meshes[f"{record.side}_mano_path"] = _write_mesh(record, folder, number, mano)
+        write_image(folder / picture, seen_by_hic(hands[0]))
         width, height = SIZE
         images.append({"id": number, "file_name": picture, "width": width, "height": height})
-        meshes = {f"{each}_mano_path": mesh if each == side else None for each in _SIDES}
-        annotations.append({"id": number, "image_id": number, "hand_type": side, **meshes})
+        annotations.append({"id": number, "image_id": number, "hand_type": hand_type(hands), **meshes})
+        count += len(hands)
     write_json(folder / ANNOTATIONS, {"images": images, "annotations": annotations})
-    return Written(len(images), left_out)
+    return Written(count, len(images), left_out)
+
+
+def _write_mesh(record: HandRecord, folder: Path, number: int, mano: Mapping[Side, HandModel]) -> str:
+    """Writes the mesh of a hand; returns its path below `folder`."""
+    side: Side = needed(record, "side")
+    name = f"{SEQUENCE}/1/mano/{number:05d}_{side}.ply"
+    posed = posed_hand(mano[side], ManoHand(*jax.device_get(mano_parameters(record, mano))))
+    # files of `write_mesh` have the axes of viewers, HIC's have the camera's
+    write_mesh(folder / name, Mesh(np.asarray(posed.vertices) * HALF_TURN, np.asarray(mano[side].faces)))
+    return name
 
 
 def seen_by_hic(record: HandRecord) -> UInt8[np.ndarray, "480 640 3"]:

@@ -1,6 +1,6 @@
 """Painted hands as a job: a diffusion model paints rendered hands anew, so that pictures vary and labels stay exact.
 
-What does not show the hand that was asked for, or shows a malformed one, is left out and counted.
+What does not show the hands that were asked for, or shows others or a malformed one, is left out and counted.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from data_pipelines.encoding import jpeg
-from data_pipelines.painted_poses import Poses
+from data_pipelines.painted_poses import CONDITIONS, PosedPicture, Poses
 from data_pipelines.precompute import Failures
 from data_pipelines.shards import RecordMaker, maker_hash
+from data_pipelines.shared_pictures import PlacedHand
 from handjax.adapters.files import load_controlnet
 from handjax.anatomy.head import HandHead
 from handjax.conditions.crops import box_side
@@ -29,9 +29,8 @@ from handjax.inference.generate import Control, Generator, Wish
 from handjax.inference.score import SURE_OF_SIDE, FingerCounter, HeadCounter, score_hand
 from handjax.perception import HandDetector
 from handjax.perception.margin import add_margin, origin
-from handjax.record import HandRecord, Side
+from handjax.record import HandRecord
 
-CONDITIONS = ("depth", "skeleton", "mesh")
 BATCH = 8
 """Painted at once."""
 MOST_OFF = 0.1
@@ -47,7 +46,9 @@ _MAKERS = (
 )
 """Paint and judge, beside what makes all records."""
 NOT_FOUND, ELSEWHERE, OTHER_SIDE = "no hand found", "keypoints elsewhere", "the other hand"
-MORE, MALFORMED = "a second hand", "implausible anatomy"
+MISSING, MORE, MALFORMED = "one hand found of two", "one hand too many", "implausible anatomy"
+_MOST_HANDS = 3
+"""To look for: two, and one that nobody has asked for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,7 +151,7 @@ class HandPainter:
         sampler = DPMSolver(model.schedule, job.steps)
         generator = Generator(model, sampler, (size, size), job.guidance_scale, BATCH, controls)
         counter = HeadCounter(HandHead.load())
-        return cls(generator, tuple(job.controlnets), HandDetector.load(max_hands=2), counter)
+        return cls(generator, tuple(job.controlnets), HandDetector.load(max_hands=_MOST_HANDS), counter)
 
     @property
     def size(self) -> int:
@@ -158,38 +159,39 @@ class HandPainter:
         return self.generator.size[0]
 
     def __call__(
-        self, records: Sequence[HandRecord], prompts: Sequence[str], seeds: Sequence[int]
+        self, pictures: Sequence[PosedPicture], prompts: Sequence[str]
     ) -> list[UInt8[np.ndarray, "size size 3"]]:
-        """Paints the hands of records."""
-        wishes = [Wish(prompt, seed=seed) for prompt, seed in zip(prompts, seeds, strict=True)]
-        pictures = [np.stack([self._condition(record, name) for record in records]) for name in self.conditions]
-        made = {wish.seed: image for wish, image, _ in self.generator.steered(wishes, pictures)}
-        return [made[seed] for seed in seeds]
+        """Paints pictures."""
+        wishes = [Wish(prompt, seed=picture.seed) for picture, prompt in zip(pictures, prompts, strict=True)]
+        conditions = [np.stack([self._condition(picture, name) for picture in pictures]) for name in self.conditions]
+        made = {wish.seed: image for wish, image, _ in self.generator.steered(wishes, conditions)}
+        return [made[picture.seed] for picture in pictures]
 
-    def refuse(
-        self, picture: UInt8[np.ndarray, "height width 3"], keypoints: Float[np.ndarray, "21 2"], side: Side
-    ) -> str | None:
-        """Why a picture does not show one good hand of this side with such keypoints; None where it does."""
+    def refuse(self, picture: UInt8[np.ndarray, "height width 3"], asked: Sequence[PlacedHand]) -> str | None:
+        """Why a picture does not show these hands, each of them good, and no other; None where it does."""
         wide = add_margin(picture)
         hands = self.detector.detect(wide)
         if not hands:
             return NOT_FOUND
-        off = [
-            np.linalg.norm(hand.keypoints[:, :2] - origin(picture.shape) - keypoints, axis=1).mean() for hand in hands
-        ]
-        nearest = int(np.argmin(off))
-        if off[nearest] > MOST_OFF * box_side(keypoints):
-            return ELSEWHERE
-        if hands[nearest].side != side and hands[nearest].score >= SURE_OF_SIDE:
-            return OTHER_SIDE
-        if len(hands) > 1:  # which nobody has labelled
+        nearest = []
+        for placed in asked:
+            off = [_distance(hand.keypoints[:, :2] - origin(picture.shape), placed.keypoints) for hand in hands]
+            nearest.append(int(np.argmin(off)))
+            if off[nearest[-1]] > MOST_OFF * box_side(placed.keypoints):
+                return MISSING if len(hands) < len(asked) else ELSEWHERE
+        if len(set(nearest)) < len(asked):
+            return MISSING
+        for number, placed in zip(nearest, asked, strict=True):
+            if hands[number].side != placed.record.side and hands[number].score >= SURE_OF_SIDE:
+                return OTHER_SIDE
+        if len(hands) > len(asked):  # which nobody has labelled
             return MORE
-        anatomy = score_hand(wide, hands[nearest], self.counter).anatomy
-        return MALFORMED if anatomy.verdict == "implausible" else None
+        verdicts = [score_hand(wide, hands[number], self.counter).anatomy.verdict for number in nearest]
+        return MALFORMED if "implausible" in verdicts else None
 
-    def _condition(self, record: HandRecord, name: str) -> Float[np.ndarray, "size size 3"]:
-        picture = decode_image(getattr(record, name), f"{record.id} ({name})")
-        return resize(picture, (self.size, self.size)) / np.float32(255)
+    def _condition(self, picture: PosedPicture, name: str) -> Float[np.ndarray, "size size 3"]:
+        encoded = decode_image(picture.conditions[name], f"{picture.hands[0].record.id} ({name})")
+        return resize(encoded, (self.size, self.size)) / np.float32(255)
 
 
 def painted_records(
@@ -198,32 +200,41 @@ def painted_records(
     """Paints rendered hands.
 
     Args:
-      names: which hands of `poses`.
-      poses: says what they are.
+      names: which pictures of `poses`.
+      poses: says what they show.
       painter: paints and judges them.
-      failures: receives how many are left out, by reason.
+      failures: receives how many pictures are left out, by reason.
       licence: of the pictures.
 
     Yields:
-      Records with the labels and conditions of the rendered hands and the painted pictures.
+      Records with the labels and conditions of the rendered hands and what the painted pictures show of each; those of
+      one picture follow each other.
     """
     waiting = iter(names)
     while part := list(itertools.islice(waiting, BATCH)):
-        hands = poses.render(part, painter.size, failures)
-        seeds, records = [seed for seed, _ in hands], [record for _, record in hands]
-        prompts = [_prompt(record) for record in records]
-        pictures = painter(records, prompts, seeds) if hands else []
-        for record, prompt, picture in zip(records, prompts, pictures, strict=True):
-            assert record.keypoints_2d is not None and record.side is not None
-            if reason := painter.refuse(picture, record.keypoints_2d[:, :2], record.side):
+        pictures = poses.render(part, painter.size, failures)
+        prompts = [_prompt([hand.record for hand in picture.hands]) for picture in pictures]
+        images = painter(pictures, prompts) if pictures else []
+        for picture, image in zip(pictures, images, strict=True):
+            if reason := painter.refuse(image, picture.hands):
                 failures.leave_out(reason)
                 continue
-            yield dataclasses.replace(record, image=jpeg(picture), caption=prompt, licence=licence)
+            for hand in picture.hands:
+                caption = _prompt([hand.record])
+                yield dataclasses.replace(hand.cut_from(image), caption=caption, licence=licence)
 
 
-def _prompt(record: HandRecord) -> str:
+def _prompt(records: Sequence[HandRecord]) -> str:
+    return f"a photo of {' and '.join(map(_description, records))}"
+
+
+def _description(record: HandRecord) -> str:
     assert record.keypoints_3d is not None and record.side is not None
-    return f"a photo of {with_article(describe_hand(record.keypoints_3d[:, :3], record.side))}"
+    return with_article(describe_hand(record.keypoints_3d[:, :3], record.side))
+
+
+def _distance(points: Float[np.ndarray, "21 2"], others: Float[np.ndarray, "21 2"]) -> float:
+    return float(np.linalg.norm(points - others, axis=1).mean())
 
 
 def _files(folder: Path) -> list[tuple[str, int, int]]:

@@ -1,14 +1,12 @@
 """Labels of records as the files of published data sets need them."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from handjax.errors import InputError
 from handjax.hand.convert import HandParameters, convert_hand
@@ -36,44 +34,11 @@ class UnfitRecordError(InputError):
 
 
 class Written(NamedTuple):
-    """What became of records: how many are in the files, and how many were left out by reason."""
+    """What became of records: how many are in the files, in how many pictures, and how many were left out by reason."""
 
     records: int
+    pictures: int
     left_out: Counter[str]
-
-
-def fit_records(
-    records: Iterable[HandRecord], check: Callable[[HandRecord], None], left_out: Counter[str], folder: Path
-) -> Iterator[HandRecord]:
-    """Passes on the records that can be written; shows how it goes on stderr.
-
-    Args:
-      records: any.
-      check: raises UnfitRecordError.
-      left_out: receives how many are left out, by reason.
-      folder: named in errors.
-
-    Raises:
-      InputError: after all records, where none of them is fit.
-    """
-    count = 0
-    first: UnfitRecordError | None = None
-    for record in tqdm(records, "write", unit="record", disable=None):
-        try:
-            check(record)
-        except UnfitRecordError as error:
-            left_out[error.reason] += 1
-            first = first or error
-            continue
-        count += 1
-        yield record
-    if first and not count:
-        raise InputError(
-            f"{folder}: none of {left_out.total()} records can be written: {first}; take rendered, painted or "
-            "published records"
-        )
-    if not count:
-        raise InputError(f"{folder}: there are no records to write; prepare some with launch.precompute")
 
 
 def needed(record: HandRecord, field: str) -> Any:

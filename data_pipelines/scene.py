@@ -80,7 +80,7 @@ def _render(
     keys = jax.random.split(key, 8)
     pose, betas, translation = parameters or _draw_hand(keys[:4], forearm)
     posed = pose_hand(forearm, pose, betas, translation)
-    camera = _camera_on_hand(posed.keypoints, size)
+    camera = camera_about(posed.keypoints, size)
     fine = PinholeCamera(camera.focal * SUPERSAMPLING, camera.center * SUPERSAMPLING)
     raster = rasterize(posed.vertices, forearm.faces, fine, size * SUPERSAMPLING, size * SUPERSAMPLING)
     light = shade_arm(keys[4], raster, draw_skin(keys[5], parts), forearm.faces)
@@ -100,15 +100,26 @@ def _render(
 
 
 def _draw_hand(keys: Key[Array, "4"], forearm: HandModel) -> HandParameters:
-    pose = sample_pose(keys[0], forearm).at[0].set(_draw_orientation(keys[1]))
+    pose = draw_pose(keys[0], keys[1], forearm)
     betas = jax.random.normal(keys[2], (forearm.shapedirs.shape[-1],))
     return HandParameters(
         pose, betas, jnp.array([0.0, 0.0, 1.0]) * jax.random.uniform(keys[3], minval=0.35, maxval=1.2)
     )
 
 
+def draw_pose(pose_key: Key[Array, ""], turn_key: Key[Array, ""], hand: HandModel) -> Float[Array, "16 3"]:
+    """Draws a pose as people hold up their hands, axis-angle in radians.
+
+    Args:
+      pose_key: of the fingers.
+      turn_key: of the whole hand.
+      hand: whose axes are meant.
+    """
+    return sample_pose(pose_key, hand).at[0].set(_draw_orientation(turn_key))
+
+
 def _draw_orientation(key: Key[Array, ""]) -> Float[Array, "3"]:
-    """Palm, back or edge towards the camera; tilted a little, and mostly upright as people hold up their hands."""
+    """Palm, back or edge towards the camera; tilted a little, and mostly upright."""
     turn_key, tilt_key, roll_key = jax.random.split(key, 3)
     turn = jax.random.uniform(turn_key, minval=-jnp.pi, maxval=jnp.pi)
     tilt = 0.5 * jax.random.normal(tilt_key)
@@ -118,11 +129,17 @@ def _draw_orientation(key: Key[Array, ""]) -> Float[Array, "3"]:
     return matrix_to_axis_angle(turns[0] @ turns[1] @ turns[2])
 
 
-def _camera_on_hand(keypoints: Float[Array, "21 3"], size: int) -> PinholeCamera:
-    """The camera of the square RECORD_CROP_SCALE times the tight box of the keypoints."""
+def camera_about(keypoints: Float[Array, "points 3"], size: int, scale: float = RECORD_CROP_SCALE) -> PinholeCamera:
+    """The camera of the square about one hand or several.
+
+    Args:
+      keypoints: of all of them, camera space.
+      size: side of the square in pixels.
+      scale: its side in longer sides of the keypoints' tight box.
+    """
     rays = keypoints[:, :2] / keypoints[:, 2:]
     low, high = rays.min(axis=0), rays.max(axis=0)
-    focal = size / (RECORD_CROP_SCALE * jnp.max(high - low))
+    focal = size / (scale * jnp.max(high - low))
     return PinholeCamera(focal=jnp.stack([focal, focal]), center=size / 2 - focal * (low + high) / 2)
 
 

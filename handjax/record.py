@@ -17,7 +17,8 @@ class HandRecord:
     zeros. The pictures of the mesh cover the same square as `image`, each at its own resolution.
 
     Attributes:
-      id: unique in its data set and the same whenever the data set is made again.
+      id: unique in its data set and the same whenever the data set is made again; PICTURE#NUMBER where a picture may
+        show several hands, each of which is a record with the same source.
       image: encoded RGB picture (JPEG or PNG).
       keypoints_2d: x, y in pixels of `image` and confidence in [0, 1]; OpenPose order. Unknown places are NaN.
       keypoints_3d: x, y, z in metres in camera axes, the wrist's place left to the data set, and confidence.

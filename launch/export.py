@@ -78,16 +78,16 @@ def export_records(arguments: argparse.Namespace) -> None:
     if records is None:
         raise InputError(f"{arguments.records}: has no split {arguments.split!r}; name another with --split")
     mano = load_manos(arguments.mano) if arguments.mano else None
-    listed = (records[number] for number in range(len(records)))
     if arguments.to == "interhand":
         part = "test" if arguments.split == "eval" else arguments.split
-        written = write_interhand(listed, arguments.out, part, mano)
+        written = write_interhand(records, arguments.out, part, mano)
     elif mano is None:
         raise ConfigError("--to hic writes meshes of MANO; give --mano, the folder of your MANO files")
     else:
-        written = write_hic(listed, arguments.out, mano)
+        written = write_hic(records, arguments.out, mano)
     missed = "".join(f", {count} left out: {reason}" for reason, count in written.left_out.items())
-    print(f"{arguments.out}: {written.records} records of {arguments.records} ({arguments.split}){missed}")
+    made = f"{written.records} records of {arguments.records} ({arguments.split}) in {written.pictures} pictures"
+    print(f"{arguments.out}: {made}{missed}")
 
 
 if __name__ == "__main__":

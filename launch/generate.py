@@ -5,7 +5,8 @@ did. No safety checker is run, whichever the model names.
 A prompt may weigh its words: (more), (much more:1.4), [less]; BREAK starts another chunk.
 
 `python -m launch.generate --condition mesh --poses 2000 --controlnet exported --out records` paints hands of known
-meshes instead, checks every picture and keeps what passes as training data with exact labels.
+meshes instead, checks every picture and keeps what passes as training data with exact labels; with `--hands 2` both
+hands of a body in each.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> int:
     """Makes every picture; prints where each is."""
     parser = _parser()
     arguments = parser.parse_args()
-    if arguments.condition or arguments.poses:
+    if arguments.condition or arguments.poses or arguments.hands:
         generate_records.paint_records(generate_records.given_options(parser))
     arguments.batch = max(arguments.batch, arguments.best_of)  # candidates are made together
     wishes = read_wishes(arguments)

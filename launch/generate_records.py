@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from handjax.errors import ConfigError
 
-FORWARDED = ("model", "steps", "guidance_scale", "json")
+FORWARDED = ("hands", "model", "steps", "guidance_scale", "json")
 """Options that mean the same to both commands."""
 _OWN = ("condition", "poses", "controlnet", "control_scale", "out")
 _OPTIONS = {"prompts": "prompt", "file": "--prompts"}
@@ -28,6 +28,7 @@ def add_record_arguments(parser: argparse.ArgumentParser) -> None:
         help="what a --controlnet follows: depth, skeleton or mesh; may be repeated",
     )
     add("--poses", metavar="POSES", help="COUNT[:SEED] random ones, or a folder of prepared records")
+    add("--hands", type=int, choices=[1, 2], help="in a picture; 2: right and left hand of a body, in random poses")
 
 
 def given_options(parser: argparse.ArgumentParser) -> dict[str, Any]:
@@ -62,7 +63,8 @@ def precompute_words(given: Mapping[str, Any]) -> list[str]:
     """
     conditions, networks = given.get("condition", []), given.get("controlnet", [])
     if not conditions:
-        raise ConfigError(f"--poses {given['poses']}: name what the ControlNet follows, such as --condition mesh")
+        name = "poses" if "poses" in given else "hands"
+        raise ConfigError(f"--{name} {given[name]}: name what the ControlNet follows, such as --condition mesh")
     asked = f"--condition {' '.join(conditions)}"
     if "poses" not in given:
         raise ConfigError(f"{asked}: give --poses, COUNT or COUNT:SEED of random ones or a folder of prepared records")

@@ -177,9 +177,11 @@ def _poses(arguments: argparse.Namespace) -> "Poses":
     from data_pipelines.prepared import PreparedRecords
 
     if not _DRAWN.fullmatch(arguments.input):
+        if arguments.hands > 1:
+            raise ConfigError(f"--hands {arguments.hands}: is for random poses, COUNT[:SEED], not for those of records")
         return RecordPoses(PreparedRecords(Path(arguments.input.removeprefix(PAINTED)), arguments.limit))
     count, seed = _rendered_numbers(arguments.input)
-    return RandomPoses(min(count, arguments.limit or count), seed, arguments.eval_fraction)
+    return RandomPoses(min(count, arguments.limit or count), seed, arguments.eval_fraction, arguments.hands)
 
 
 def _controlnets(texts: list[str]) -> dict[str, Path]:
@@ -275,6 +277,9 @@ def _parse_arguments() -> argparse.Namespace:
     )
     published.add_argument("--mano", default="", metavar="DIR", help="your MANO files; else the open hand is fitted")
     painted = parser.add_argument_group("painted hands")
+    painted.add_argument(
+        "--hands", type=int, choices=[1, 2], default=1, help="in a picture of random poses; 2: both hands of a body"
+    )
     painted.add_argument("--model", default="tiny_inpainting", help="text-to-image or inpainting")
     painted.add_argument(
         "--controlnet", action="append", default=[], metavar="CONDITION=FOLDER", help="of depth, skeleton or mesh"

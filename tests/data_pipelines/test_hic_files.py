@@ -18,6 +18,7 @@ from handjax.errors import ConfigError, InputError
 from handjax.hand.mano import absolute_pose
 from handjax.hand.model import pose_hand
 from launch import export
+from tests.data_pipelines.pairs import painted_pairs
 
 pytest.importorskip("trimesh")
 SIZE = 128
@@ -65,7 +66,7 @@ def test_pictures_are_those_of_hics_camera(records, manos, tmp_path):
         disc = np.clip(4.5 - np.hypot(x - place[0], y - place[1]), 0, 1) * 255
         image = jpeg(np.repeat(np.round(disc).astype(np.uint8)[..., None], 3, axis=2))
         marked.append((dataclasses.replace(record, image=image), finger))
-    assert write_hic([record for record, _ in marked], tmp_path, manos) == (4, {})
+    assert write_hic([record for record, _ in marked], tmp_path, manos) == (4, 4, {})
     rows, columns = np.mgrid[:480, :640]
     for number, (_, picture, _) in read_back(tmp_path).items():
         record, finger = marked[number]
@@ -100,6 +101,30 @@ def test_meshes_of_the_open_hand_are_those_of_its_other_export(records, manos, t
         np.testing.assert_allclose(posed.keypoints[0], record.keypoints_3d[0, :3], atol=1e-4)
 
 
+def test_two_hands_of_a_picture_are_one_annotation(records, manos, tmp_path):
+    """With both meshes where they are, and a picture in which discs at both wrists are found where HIC sees them."""
+    (_, placed, _) = painted_pairs(1, SIZE)[0]
+    y, x = np.mgrid[:SIZE, :SIZE] + 0.5
+    discs = [np.clip(3.5 - np.hypot(x - u, y - v), 0, 1) * 255 for u, v in (hand.keypoints[0] for hand in placed)]
+    image = np.round(np.stack([*discs, np.zeros_like(x)], axis=2)).astype(np.uint8)  # the right one's red
+    hands = [hand.cut_from(image) for hand in placed]
+    third = dataclasses.replace(records[1], id="crowd#2", source="crowd")
+    crowd = [dataclasses.replace(third, id=f"crowd#{number}") for number in range(3)]
+    counts = {"more than two hands in the picture": 3}
+    assert write_hic([hands[1], *crowd, records[0], hands[0]], tmp_path, manos) == (3, 2, counts)
+    annotation, picture, meshes = read_back(tmp_path)[0]
+    assert annotation["hand_type"] == "interacting" and list(meshes) == ["right", "left"]
+    rows, columns = np.mgrid[:480, :640]
+    for channel, record in enumerate(hands):
+        posed = pose_hand(manos[record.side], *mano_parameters(record, manos))
+        np.testing.assert_allclose(meshes[record.side], posed.vertices, atol=1e-5)
+        light = np.where(picture[..., channel] > 64, picture[..., channel], 0).astype(float)
+        found = np.array([(columns * light).sum(), (rows * light).sum()]) / light.sum()
+        point = record.keypoints_3d[0, :3]
+        np.testing.assert_allclose(found, FOCAL * point[:2] / point[2] + PRINCIPAL, atol=0.5)
+    assert read_back(tmp_path)[1][0]["hand_type"] == records[0].side
+
+
 def out_of_sight(record):
     """As far beside HIC's camera as before it, in the middle of its own."""
     aside = np.float32([record.keypoints_3d[0, 2], 0, 0, 0])
@@ -111,7 +136,7 @@ def out_of_sight(record):
 def test_records_that_hic_cannot_show_are_left_out_and_counted(records, manos, tmp_path):
     mixed = [records[0], out_of_sight(records[1]), dataclasses.replace(records[2], translation=None), records[3]]
     counts = {"out of sight of HIC's camera": 1, "no translation": 1}
-    assert write_hic(mixed, tmp_path, manos) == (2, counts)
+    assert write_hic(mixed, tmp_path, manos) == (2, 2, counts)
     read = read_back(tmp_path)
     assert [(number, annotation["hand_type"]) for number, (annotation, *_) in read.items()] == [
         (0, records[0].side),
@@ -150,7 +175,8 @@ def test_the_command_says_what_was_left_out(monkeypatch, tmp_path, capsys, recor
     monkeypatch.setattr(sys, "argv", words)
     export.main()
     told = capsys.readouterr().out.splitlines()[-1]
-    assert told == f"{tmp_path / 'out'}: 3 records of painted (train), 1 left out: out of sight of HIC's camera"
+    made = f"{tmp_path / 'out'}: 3 records of painted (train) in 3 pictures"
+    assert told == f"{made}, 1 left out: out of sight of HIC's camera"
 
 
 def test_the_command_asks_for_mano(monkeypatch, tmp_path):

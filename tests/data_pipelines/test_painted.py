@@ -18,6 +18,7 @@ from data_pipelines import painted
 from data_pipelines.painted import (
     ELSEWHERE,
     MALFORMED,
+    MISSING,
     MORE,
     NOT_FOUND,
     OTHER_SIDE,
@@ -30,6 +31,7 @@ from data_pipelines.precompute import Failures
 from data_pipelines.prepared import PreparedRecords
 from data_pipelines.rendered import rendered_records
 from data_pipelines.shards import plan_shards
+from data_pipelines.shared_pictures import PlacedHand
 from handjax.adapters.controlnet import ControlNet, ControlNetConfig, initial_controlnet
 from handjax.adapters.files import save_controlnet
 from handjax.conditions.crops import box_side
@@ -39,6 +41,8 @@ from handjax.images import decode_image, read_image
 from handjax.inference.generate import Generator
 from handjax.inference.score import FingerCount
 from handjax.perception import HandDetector
+from handjax.perception.margin import detect_with_margin
+from handjax.record import HandRecord
 from launch.precompute import _controlnets
 from tests.data_pipelines.conftest import prepare
 
@@ -54,11 +58,12 @@ class Painter(HandPainter):
     def __init__(self, reasons=()):
         self.__dict__.update(reasons=dict(reasons), calls=[])
 
-    def __call__(self, records, prompts, seeds):
+    def __call__(self, pictures, prompts):
+        seeds = [picture.seed for picture in pictures]
         self.calls.append((prompts, seeds))
         return [np.full((SIZE, SIZE, 3), 10 * (seed % 16), np.uint8) for seed in seeds]
 
-    def refuse(self, picture, keypoints, side):
+    def refuse(self, picture, asked):
         return self.reasons.get(int(picture[0, 0, 0]) // 10)
 
 
@@ -83,9 +88,31 @@ def test_labels_are_those_of_the_rendered_hands():
         assert record.licence == "CC0-1.0" and record.source == "painted:2"
 
 
+def test_records_of_two_hands_are_cut_from_their_picture():
+    """Both or none: one that is refused takes the other with it."""
+    painter, failures = Painter({1: MORE}), Failures()
+    poses = RandomPoses(3, 2, hands=2)
+    records = list(painted_records("012", poses, painter, failures, licence="CC0-1.0"))
+    assert dict(failures.left_out) == {MORE: 1}
+    assert [record.id for record in records] == [f"painted-pair-2-{n:07d}#{hand}" for n in (0, 2) for hand in (0, 1)]
+    assert [record.side for record in records] == ["right", "left"] * 2
+    ((prompts, seeds),) = painter.calls
+    assert seeds == [number + (2 << 22) for number in range(3)]
+    for prompt, (right, left) in zip((prompts[0], prompts[2]), (records[:2], records[2:]), strict=True):
+        assert prompt == f"{right.caption} and {left.caption.removeprefix('a photo of ')}"
+        assert "right hand" in right.caption and "left hand" in left.caption and "left" not in right.caption
+        assert right.source == left.source == "painted:2" and right.licence == "CC0-1.0"
+    for number, record in zip((0, 0, 2, 2), records, strict=True):
+        side = 2 * np.ptp(record.keypoints_2d[:, :2], axis=0).max()
+        assert pixels(record).shape == (np.ceil(side), np.ceil(side), 3)
+        assert abs(int(pixels(record)[0, 0, 0]) - 10 * number) <= 2
+    assert poses.settings() != RandomPoses(3, 2).settings()
+
+
 def test_poses_are_not_those_of_rendered_hands():
     """Or pictures to train on would show held-out rendered hands again."""
-    painted_hands = [record for _, record in RandomPoses(6).render("012345", SIZE, Failures())]
+    pictures = RandomPoses(6).render("012345", SIZE, Failures())
+    painted_hands = [hand.record for picture in pictures for hand in picture.hands]
     rendered = list(rendered_records(range(6), 0, SIZE))
     apart = [[np.abs(mine.pose - other.pose).max() for other in rendered] for mine in painted_hands]
     assert np.min(apart) > 0.3
@@ -167,6 +194,13 @@ def counter(*complaints):
     return lambda image, hand: FingerCount(5, {}, complaints)
 
 
+def placed(keypoints, side, corner=(0, 0)):
+    """A hand at these pixels of a picture, in a record whose square begins at `corner`."""
+    x, y = corner
+    labels = np.column_stack([keypoints - corner, np.ones(21)])
+    return PlacedHand(HandRecord("asked", b"", labels, side=side), np.array([x, y, x + SIZE, y + SIZE]))
+
+
 @pytest.fixture(scope="module")
 def photograph():
     image = read_image(PHOTO)
@@ -180,32 +214,66 @@ def test_only_the_hand_that_was_asked_for_is_taken(photograph, monkeypatch):
     detector = HandDetector.load(max_hands=2)
     generator = object.__new__(Generator)
     painter = HandPainter(generator, (), detector, counter())
-    assert painter.refuse(image, keypoints, side) is None
+
+    def refuse(image, keypoints, side, painter=painter):
+        return painter.refuse(image, [placed(keypoints, side)])
+
+    assert refuse(image, keypoints, side) is None
     tenth = 0.1 * box_side(keypoints) / np.sqrt(2)
-    assert painter.refuse(image, keypoints + 0.5 * tenth, side) is None
-    assert painter.refuse(image, keypoints + 1.5 * tenth, side) == ELSEWHERE
-    assert painter.refuse(image, keypoints, {"left": "right", "right": "left"}[side]) == OTHER_SIDE
-    assert painter.refuse(np.full_like(image, 128), keypoints, side) == NOT_FOUND
-    assert painter.refuse(np.concatenate([image, image], axis=1), keypoints, side) == MORE
-    strict = dataclasses.replace(painter, counter=counter("looks malformed"))
-    assert strict.refuse(image, keypoints, side) == MALFORMED
+    assert refuse(image, keypoints + 0.5 * tenth, side) is None
+    assert refuse(image, keypoints + 1.5 * tenth, side) == ELSEWHERE
+    assert refuse(image, keypoints, {"left": "right", "right": "left"}[side]) == OTHER_SIDE
+    assert refuse(np.full_like(image, 128), keypoints, side) == NOT_FOUND
+    assert refuse(np.concatenate([image, image], axis=1), keypoints, side) == MORE
+    assert refuse(image, keypoints, side, dataclasses.replace(painter, counter=counter("looks malformed"))) == MALFORMED
+
+
+def test_each_of_two_hands_is_judged(monkeypatch):
+    """Of a picture beside its mirror image, as the detector finds its hands."""
+    monkeypatch.setattr("data_pipelines.painted.SURE_OF_SIDE", 0.5)
+    image, detector = read_image(PHOTO.with_name("fullcurl.jpg")), HandDetector.load(max_hands=3)
+    both = np.concatenate([image, image[:, ::-1]], axis=1)
+    left, right = sorted(detect_with_margin(detector, both), key=lambda hand: hand.side)
+    assert (left.side, right.side) == ("left", "right")
+    keypoints, mirrored = left.keypoints[:, :2], right.keypoints[:, :2]
+    one, two = placed(keypoints, "left", (7, 11)), placed(mirrored, "right", (480, 0))
+
+    def likes(image, hand):
+        return FingerCount(5, {}, normal=True)
+
+    def likes_the_left(image, hand):
+        return likes(image, hand) if hand.side == "left" else FingerCount(5, {}, ("looks malformed",))
+
+    painter = HandPainter(object.__new__(Generator), (), detector, likes)
+    assert painter.refuse(both, [one, two]) is None and painter.refuse(both, [two, one]) is None
+    off = 0.15 * box_side(keypoints) / np.sqrt(2)
+    assert painter.refuse(both, [one, placed(mirrored + off, "right")]) == ELSEWHERE
+    assert painter.refuse(both, [one, placed(mirrored, "left")]) == OTHER_SIDE
+    assert painter.refuse(image, [one, two]) == MISSING
+    assert painter.refuse(both, [one, one]) == MISSING  # one that is found is not both
+    closer = image[200:, 80:430]
+    three = np.concatenate([closer, closer[:, ::-1], closer], axis=1)
+    found = [placed(hand.keypoints[:, :2], hand.side) for hand in detect_with_margin(detector, three)]
+    assert len(found) == 3 and painter.refuse(three, found[:2]) == MORE
+    assert dataclasses.replace(painter, counter=likes_the_left).refuse(both, [one, two]) == MALFORMED
 
 
 @pytest.mark.slow
-def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path):
+@pytest.mark.parametrize("hands", [1, 2])
+def test_the_embedded_model_paints_and_all_hands_are_accounted_for(tmp_path, hands):
     """A ControlNet that was never trained: what comes out is no hand that was asked for, or is one by its detector."""
     unet = load_stable_diffusion("tiny_inpainting").unet.config
     network = ControlNet(ControlNetConfig(dataclasses.replace(unet, in_channels=4), (8, 8, 8)))
     save_controlnet(network, initial_controlnet(network, jax.random.key(0)), tmp_path / "net", np.dtype("float32"))
-    job = PaintedJob(RandomPoses(2), {"mesh": tmp_path / "net"}, steps=2)
+    job = PaintedJob(RandomPoses(2, hands=hands), {"mesh": tmp_path / "net"}, steps=2)
     assert job.settings()["mesh_files"] and job.settings()["model_files"]
     painter = HandPainter.load(job)
-    (record,) = rendered_records([0], 0, painter.size)
-    mesh = painter._condition(record, "mesh")
+    (picture,) = job.poses.render(["0"], painter.size, Failures())
+    mesh = painter._condition(picture, "mesh")
     assert mesh.shape == (96, 96, 3) and mesh.min() >= 0 and 0.5 < mesh.max() <= 1
     failures = Failures()
     made = list(job.open()(["0", "1"], failures))
-    assert len(made) + sum(failures.left_out.values()) == 2
+    assert len(made) / hands + sum(failures.left_out.values()) == 2
 
 
 def test_a_controlnet_of_another_condition_is_refused(tmp_path):

@@ -26,10 +26,10 @@ class GreyPainter(HandPainter):
     def __init__(self):
         self.__dict__.update(painted=0)
 
-    def __call__(self, records, prompts, seeds):
-        return [np.full((SIZE, SIZE, 3), 128, np.uint8) for _ in records]
+    def __call__(self, pictures, prompts):
+        return [np.full((SIZE, SIZE, 3), 128, np.uint8) for _ in pictures]
 
-    def refuse(self, picture, keypoints, side):
+    def refuse(self, picture, asked):
         self.__dict__["painted"] += 1
         return ELSEWHERE if self.painted % 3 == 0 else None
 
@@ -83,6 +83,20 @@ def test_poses_of_records_become_records_of_the_same_splits(run, tmp_path):
     assert [record.id for record in open_records("out", "train")] == [f"painted-{hand.id}" for hand in hands[:2]]
 
 
+def test_pictures_of_two_hands_become_two_records_each(run, tmp_path):
+    words = ("--condition", "mesh", "--controlnet", "net", "--hands", "2")
+    status, printed = run(*words, "--poses", "3:4", "--out", "out", "--json")
+    manifest = json.loads(printed.out)["items"][0]
+    assert status == 0 and manifest["pictures"] == 3 and manifest["failures"]["counts"] == {ELSEWHERE: 1}
+    records = records_of("out")
+    assert len(records) == 4 and {record.id[-2:]: record.side for record in records} == {"#0": "right", "#1": "left"}
+    assert {record.id[:-2] for record in records} < {f"painted-pair-4-{number:07d}" for number in range(3)}
+    for record in records:
+        points, camera = record.keypoints_3d[:, :3], record.camera
+        seen = camera[:2] * points[:, :2] / points[:, 2:] + camera[2:]
+        np.testing.assert_allclose(record.keypoints_2d[:, :2], seen, atol=1e-3)
+
+
 MESH = ("--condition", "mesh")
 
 
@@ -93,6 +107,7 @@ MESH = ("--condition", "mesh")
         ((*MESH, "--controlnet", "net"), "--condition mesh: give --poses, COUNT or COUNT:SEED"),
         (("--poses", "3", "--controlnet", "net"), "--poses 3: name what the ControlNet follows, such as --condition"),
         ((*MESH, "--poses", "3", "--controlnet", "net", "--seed", "0"), "which takes no --seed; leave it out"),
+        (("--hands", "2", "--controlnet", "net"), "--hands 2: name what the ControlNet follows, such as --condition"),
         (("a fist", *MESH, "--poses", "3", "--controlnet", "net", "--lora", "x"), "takes no prompt, --lora; leave"),
         ((*MESH, "--poses", "3", "--controlnet", "net", "--prompts", "x"), "takes no --prompts; leave it out"),
         (("--condition", "hue", "--poses", "3", "--controlnet", "net"), "name at least one of them, not hue"),
@@ -107,6 +122,8 @@ def test_records_that_are_not_there_or_have_no_poses_are_refused(run, tmp_path):
     words = (*MESH, "--controlnet", "net", "--out", "out", "--poses")
     with pytest.raises(InputError, match="--input nowhere: no such folder"):
         run(*words, "nowhere")
+    with pytest.raises(ConfigError, match="--hands 2: is for random poses, COUNT"):
+        run(*words, prepare(tmp_path / "posed", train=(3, 4)), "--hands", "2")
     with pytest.raises(InputError, match="write painted:COUNT"):
         run(*words, "0")
     with pytest.raises(InputError, match="no record has a pose of the open hand"):
