@@ -32,8 +32,11 @@ class Tokenizer:
         Raises:
             WeightsError: the folder lacks a file, or one is damaged.
         """
-        encoded = _load(self.folder)(list(prompts), padding="max_length", max_length=self.length, truncation=True)
-        return np.asarray(encoded["input_ids"], np.int32)
+        ids = np.full((len(prompts), self.length), self.padding, np.int32)
+        for row, prompt in zip(ids, prompts, strict=True):
+            framed = [self.start, *self.bare(prompt)[: self.room], self.end]
+            row[: len(framed)] = framed
+        return ids
 
     @property
     def room(self) -> int:
@@ -49,9 +52,11 @@ class Tokenizer:
 
         Raises as `__call__`.
         """
-        options = {"padding": "max_length", "max_length": self.length, "truncation": True}
-        return _load(self.folder)(list(prompts), return_offsets_mapping=True, **options)["offset_mapping"]
+        kept = [self.bare_offsets(prompt)[: self.room] for prompt in prompts]
+        return [[(0, 0), *offsets] + [(0, 0)] * (self.length - 1 - len(offsets)) for offsets in kept]
 
+    # All calls leave cutting and padding to this class: in transformers they are settings of the one tokenizer, which
+    # the threads of a data loader would change under each other.
     def bare(self, text: str) -> list[int]:
         """Encodes a text of any length, without start, end and padding; raises as `__call__`."""
         return _load(self.folder)(text, add_special_tokens=False, verbose=False)["input_ids"]
