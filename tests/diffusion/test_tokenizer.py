@@ -6,10 +6,16 @@ import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
-from handjax.diffusion.tokenizer import Tokenizer
 from handjax.diffusion.model import find_model
+from handjax.diffusion.tokenizer import Tokenizer
 
-PROMPTS = ["", "A left hand, open", "two hands " * 20, "naïve  fingers’ tips — 5!", "a hand <|endoftext|> after the end"]
+PROMPTS = [
+    "",
+    "A left hand, open",
+    "two hands " * 20,
+    "naïve  fingers’ tips — 5!",
+    "a hand <|endoftext|> after the end",
+]
 
 
 @pytest.fixture(scope="module")
