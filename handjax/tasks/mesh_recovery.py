@@ -96,7 +96,9 @@ class MeshRecoveryTask:
 
     def init(self, rng):
         if self.init_weights:
-            return self._exported_params(), {}
+            # where only shapes are asked for, files are read all the same, and what they say is checked
+            with jax.ensure_compile_time_eval():
+                return self._exported_params(), {}
         params = jax.jit(self.network.init)(rng, *example_inputs(self.network))["params"]
         if self.network.config.encoder.stem == "efficientnet":
             params = {**params, "backbone": with_imagenet_maps(params["backbone"])}

@@ -303,8 +303,11 @@ def test_a_trained_model_comes_back_with_its_own_tokenizer(folder, task, params,
 
 def test_training_goes_on_from_exported_weights(folder, task, params, tmp_path):
     task.exports["handjax"](params, {}, tmp_path, np.dtype(np.float32))
-    begun, _ = _task(tmp_path / "tokenizer", f"--config.init_weights={tmp_path}").init(jax.random.key(9))
+    goes_on = _task(tmp_path / "tokenizer", f"--config.init_weights={tmp_path}")
+    begun, _ = goes_on.init(jax.random.key(9))
     jax.tree.map(np.testing.assert_array_equal, begun, dict(params))
+    shapes, _ = jax.eval_shape(goes_on.init, jax.random.key(9))  # as launch.export asks for them
+    assert jax.tree.map(jnp.shape, shapes) == jax.tree.map(jnp.shape, begun)
     with pytest.raises(ConfigError, match="a network of other sizes; use the recipe it is of"):
         _task(folder, f"--config.init_weights={tmp_path}", "--config.network.layers=2").init(jax.random.key(9))
     other = task.tokenizer._replace(codebook=task.tokenizer.codebook + 1)
