@@ -121,7 +121,7 @@ def test_pictures_differ_by_alpha_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(bench_sesahand_alpha, "judge_all", judge_all)
     rows = list(bench_sesahand_alpha.bench_sesahand_alpha(1, tmp_path, tmp_path / "exported", 2))
     assert rows[0]["trained_with"] == 2.0 and (rows[0]["part"], rows[0]["of"]) == (1, 2)
-    assert len(rows) == 1 + 5 * len(ALPHAS) + 5 * (len(ALPHAS) - 1) and len(made) == len(ALPHAS)
+    assert len(rows) == 1 + 6 * len(ALPHAS) + 5 * (len(ALPHAS) - 1) and len(made) == len(ALPHAS)
     with_words, without = (np.stack([made[number][row] for number in made]).astype(int) for row in (0, 1))
     np.testing.assert_allclose(without, without[:1].repeat(len(ALPHAS), 0), atol=1)
     apart = [np.abs(pictures - with_words[0]).mean() for pictures in with_words]
