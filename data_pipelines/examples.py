@@ -243,8 +243,8 @@ def _read_captions(path: str) -> dict[str, str]:
         captions = json.loads(Path(path).read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"data.captions={path}: cannot be read ({error}); give JSON, captions by record id") from error
-    if not isinstance(captions, dict):
-        raise InputError(f"data.captions={path}: not an object; give JSON, captions by record id")
+    if not isinstance(captions, dict) or not all(isinstance(caption, str) for caption in captions.values()):
+        raise InputError(f"data.captions={path}: not an object of texts; give JSON, captions by record id")
     return captions
 
 

@@ -23,7 +23,6 @@ from handjax.record import HandRecord, Side
 
 CAPTURE, SEQUENCE, SUBJECT = 0, "handjax", 0
 PREFIX = "InterHand2.6M"
-FILES = ("data", "camera", "joint_3d", "MANO_NeuralAnnot")
 _TO_INTERHAND = keypoint_permutation("openpose", "interhand")
 _SIDES: tuple[Side, ...] = ("right", "left")
 _MILLIMETRES = 1e3
@@ -45,7 +44,7 @@ def write_interhand(
       folder: which gets them; annotations of the part are replaced.
       part: "train", "val" or "test".
       mano: your MANO models; parameters of the open hand are converted for them. Without them only records that have
-        MANO's own would have a fit, and none is written.
+        MANO's own would have a fit, and none is written: the file of fits is empty.
 
     Returns:
       How many records are written, and how many left out by reason.
@@ -79,14 +78,10 @@ def write_interhand(
         "data": {"images": images, "annotations": annotations},
         "camera": {str(CAPTURE): cameras},
         "joint_3d": {str(CAPTURE): joints},
-        **({"MANO_NeuralAnnot": {str(CAPTURE): fits}} if mano is not None else {}),
+        "MANO_NeuralAnnot": {str(CAPTURE): fits},  # also without a fit: InterWild opens it before it looks for one
     }
-    for key in FILES:
-        path = folder / "annotations" / part / f"{PREFIX}_{part}_{key}.json"
-        if key in documents:
-            write_json(path, documents[key])
-        else:
-            path.unlink(missing_ok=True)  # of an earlier export, of other records
+    for key, document in documents.items():
+        write_json(folder / "annotations" / part / f"{PREFIX}_{part}_{key}.json", document)
     with atomic_write(folder / f"aid_human_annot_{part}.txt") as temporary:
         temporary.write_text("".join(f"{annotation['id']}\n" for annotation in annotations))
     return Written(count, len(images), left_out)

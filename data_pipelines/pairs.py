@@ -16,7 +16,7 @@ from handjax.conditions.pictures import HandPictures, hand_pictures
 from handjax.hand.camera import PinholeCamera, crop_camera, project
 from handjax.hand.draw import draw_skeleton
 from handjax.hand.model import HandModel, load_open_hand, mirror_pose, pose_hand
-from handjax.hand.rasterize import depth_map, join_meshes
+from handjax.hand.rasterize import depth_map
 from handjax.record import HandRecord, Side
 
 PAIR_CROP_SCALE = 1.3
@@ -113,18 +113,20 @@ def rendered_pair(number: int, seed: int, size: int) -> tuple[dict[str, bytes], 
     Returns:
       Depth, skeleton and mesh of both hands as encoded pictures; and the records, the right hand's first, with
       everything but id, image, caption and source. A record's own conditions show its own hand.
+
+    Source: DECISIONS B3, by which depth is scaled of each hand by itself.
     """
     hand = _open_hand()
     pair = draw_pair(jax.random.fold_in(jax.random.key(seed), number), hand)
     camera = camera_about(pair.keypoints.reshape(-1, 3), size, PAIR_CROP_SCALE)
     meshes = [(pair.vertices[0], hand.faces), (pair.vertices[1], hand.faces[:, ::-1])]
-    joined = join_meshes(*zip(*meshes, strict=True))
-    pictures = hand_pictures(joined.vertices, joined.faces, camera, size)
+    order = np.argsort(pair.keypoints[..., 2].mean(axis=1))
+    near, far = (hand_pictures(*meshes[each], camera, size) for each in order)
     skeletons = [draw_skeleton(points, size, size) for points in project(camera, pair.keypoints)]
     conditions = {
-        "depth": png(np.asarray(pictures.depth)),
+        "depth": png(np.where(near.mask > 0, near.depth, far.depth)),
         "skeleton": png(np.maximum(*skeletons)),
-        "mesh": png(np.asarray(pictures.mesh)),
+        "mesh": png(np.where(near.mask[..., None] > 0, near.mesh, far.mesh)),
     }
     hands = [_placed_hand(pair, index, camera, mesh, size) for index, mesh in enumerate(meshes)]
     return conditions, tuple(hands)

@@ -1,6 +1,7 @@
 """The chain of the three steps, and what becomes of a picture where one of them fails."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 from handjax.captioning.failures import Failure
@@ -96,6 +97,7 @@ def compose(semantics: Semantics) -> str:
     kept = []
     for place, phrase in enumerate(phrases):
         others = phrases[:place] + [later for later in phrases[place:] if len(later) > len(phrase)]
-        if phrase and not any(phrase.lower() in other.lower() for other in others):
+        words = re.compile(rf"(?<!\w){re.escape(phrase)}(?!\w)", re.IGNORECASE)  # "reading" is not in "spreading"
+        if phrase and not any(words.search(other) for other in others):
             kept.append(phrase)
     return " ".join(f"{phrase[0].upper()}{phrase[1:]}." for phrase in kept)

@@ -89,7 +89,9 @@ def _load(folder: str):
     from transformers import CLIPTokenizer
 
     try:
-        return CLIPTokenizer.from_pretrained(folder)
+        tokenizer = CLIPTokenizer.from_pretrained(folder)
+        tokenizer("")  # drops the cutting and padding that its file may ask for, before threads share it
+        return tokenizer
     except Exception as error:  # its readers raise whatever their parsers do
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(f"{folder}: no tokenizer that can be read ({reason}); download it again") from error

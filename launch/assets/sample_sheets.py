@@ -4,7 +4,8 @@ python -m launch.assets.sample_sheets tables docs/images/tables.jpg --workdir TA
 python -m launch.assets.sample_sheets records docs/images/painted.jpg --records PAINTED PAINTED
 
 Of a folder of `launch.tables`: held-out photographs in a row, and a row for each row of the tables, from the same
-noise. Of painted records: the mesh that each was asked to show, the picture, and the labels drawn over it.
+noise, but for HandRefiner's, which draws its own for each hand. Of painted records: the mesh that each was asked to
+show, the picture, and the labels drawn over it.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from jaxtyping import UInt8
 from data_pipelines.features import open_records
 from handjax.errors import InputError
 from handjax.hand.draw import draw_skeleton
-from handjax.images import decode_image, read_image, write_image
+from handjax.images import decode_image, read_image, resize, write_image
 from handjax.record import HandRecord
 from launch import command
 from launch.paper_tables import rows as settings
@@ -89,8 +90,10 @@ def _records(folders: Sequence[str]) -> Iterator[HandRecord]:
 def _column(record: HandRecord) -> Picture:
     if record.mesh is None or record.keypoints_2d is None:
         raise InputError(f"{record.id}: neither mesh nor keypoints; name records that launch.generate painted")
-    picture, mesh = (decode_image(data, record.id) for data in (record.image, record.mesh))
-    bones = np.asarray(draw_skeleton(record.keypoints_2d[:, :2], *picture.shape[:2]) * 255, np.uint8)
+    shown, mesh = (decode_image(data, record.id) for data in (record.image, record.mesh))
+    picture = resize(shown, mesh.shape[:2])  # that of one of two hands is the part of their picture about it
+    keypoints = record.keypoints_2d[:, :2] * len(mesh) / len(shown)
+    bones = np.asarray(draw_skeleton(keypoints, *mesh.shape[:2]) * 255, np.uint8)
     return np.concatenate([mesh, picture, np.maximum(picture // 2, bones)])
 
 

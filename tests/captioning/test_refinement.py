@@ -70,6 +70,12 @@ def test_empty_and_repeated_fields_are_said_once():
     assert compose(Semantics("a man", "a man waving", "", "outdoors.")) == "A man waving. Outdoors."
 
 
+def test_a_field_that_is_but_letters_of_another_ones_words_is_kept():
+    fields = Semantics("a woman sitting", "reading", "spreading the fingers", "outdoors")
+    assert compose(fields) == "A woman sitting. Reading. Spreading the fingers. Outdoors."
+    assert compose(Semantics("", "art", "holding a cup (art)", "a party")) == "Holding a cup (art). A party."
+
+
 def test_the_report_adds_up():
     report = ValidationReport()
     for caption, status in [

@@ -100,7 +100,7 @@ def test_captions_of_a_file_take_the_place_of_the_records_own(tmp_path):
     assert ids(own, 0.0, **captions) == ids(told, 0.0) != ids(own, 0.0)
     assert ids(own, 1.0, **captions) == ids(dataclasses.replace(own, caption="a left fist"), 0.0)
     assert ids(make_record(2), 0.0, **captions) == ids(make_record(2), 0.0)
-    for text in ("{", "[]"):
+    for text in ("{", "[]", json.dumps({"hand-1": None})):
         (tmp_path / "captions.json").write_text(text)
         with pytest.raises(InputError, match=r"data\.captions=.*give JSON, captions by record id"):
             ids(own, 0.0, **captions)

@@ -28,13 +28,13 @@ def rendered():
     return [rendered_pair(number, 5, SIZE) for number in range(4)]
 
 
-def views(pair):
+def views(pair, size=FINE):
     """Depth of the nearer hand, depth of the farther one, and pixels and z of the nearer one's vertices."""
-    camera = camera_about(jnp.asarray(pair.keypoints.reshape(-1, 3)), FINE, PAIR_CROP_SCALE)
+    camera = camera_about(jnp.asarray(pair.keypoints.reshape(-1, 3)), size, PAIR_CROP_SCALE)
     far = int(pair.keypoints[..., 2].mean(axis=1).argmax())
     faces = load_open_hand().faces
     near_depth, far_depth = (
-        np.asarray(depth_map(jnp.asarray(pair.vertices[each]), faces, camera, FINE, FINE)) for each in (1 - far, far)
+        np.asarray(depth_map(jnp.asarray(pair.vertices[each]), faces, camera, size, size)) for each in (1 - far, far)
     )
     places = np.asarray(project(camera, jnp.asarray(pair.vertices[1 - far]))).astype(int)
     return near_depth, far_depth, places, pair.vertices[1 - far, :, 2]
@@ -99,6 +99,23 @@ def test_labels_are_where_the_conditions_show_the_hands(rendered):
             inside = np.delete(places, [4, 8, 12, 16, 20], axis=0)  # tips are on the skin
             assert (shown["mesh"][inside[:, 1], inside[:, 0]] > 0).all()
             assert (shown["skeleton"][places[:, 1], places[:, 0]].max(axis=1) > 128).all()
+
+
+def test_depth_is_scaled_of_each_hand_by_itself(pairs, rendered):
+    """From 1 at its nearest point to 0.2 at its farthest one, wherever the other hand is."""
+
+    def scaled(depth):
+        nearest, farthest = depth[depth > 0].min(), depth.max()
+        return np.where(depth > 0, 1 - 0.8 * (depth - nearest) / (farthest - nearest), 0)
+
+    jointly = []
+    for pair, (conditions, _) in zip(pairs, rendered, strict=False):
+        near, far, *_ = views(pair, SIZE)
+        shown = decode_image(conditions["depth"], "depth")[..., 0] / 255
+        off = np.abs(shown - np.where(near > 0, scaled(near), scaled(far)))
+        assert (off > 0.01).mean() < 0.002
+        jointly.append(np.abs(shown - scaled(np.where(near > 0, near, far)))[shown > 0].mean())
+    assert max(jointly) > 0.05
 
 
 def test_records_are_squares_about_their_own_hand(rendered):

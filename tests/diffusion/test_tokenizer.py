@@ -1,13 +1,14 @@
 """handjax.diffusion.tokenizer against transformers' own cutting and padding."""
 
 import concurrent.futures
+import json
 
 import numpy as np
 import pytest
 from transformers import CLIPTokenizer
 
 from handjax.diffusion.model import find_model
-from handjax.diffusion.tokenizer import Tokenizer
+from handjax.diffusion.tokenizer import Tokenizer, _load
 
 PROMPTS = [
     "",
@@ -42,3 +43,14 @@ def test_threads_do_not_change_each_others_lengths(folder):
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         assert all(pool.map(encode, range(4000)))
+
+
+def test_no_call_changes_the_shared_tokenizer_whatever_its_file_asks_for(folder, tmp_path):
+    peer = CLIPTokenizer.from_pretrained(folder)
+    peer(PROMPTS, padding="max_length", max_length=16, truncation=True)
+    peer.save_pretrained(tmp_path)
+    asked = json.loads((tmp_path / "tokenizer.json").read_text())
+    assert asked["truncation"] and asked["padding"]
+    shared = _load(str(tmp_path)).backend_tokenizer
+    assert shared.truncation is None and shared.padding is None
+    np.testing.assert_array_equal(Tokenizer(str(tmp_path), 32)(PROMPTS), Tokenizer(folder, 32)(PROMPTS))

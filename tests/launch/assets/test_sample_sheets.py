@@ -44,3 +44,17 @@ def test_a_records_labels_are_drawn_over_its_darkened_picture(monkeypatch):
         sheet_of_records(["painted"])
     with pytest.raises(InputError, match="no records"):
         sheet_of_records([])
+
+
+def test_hands_that_share_a_picture_are_drawn_as_large_as_their_meshes(monkeypatch):
+    """Whose squares are as large as the hands are in it."""
+    image = np.concatenate([np.full((12, 6, 3), level, np.uint8) for level in (60, 180)], axis=1)
+    keypoints = np.full((21, 3), [9, 3, 1], np.float32)
+    record = HandRecord("a#0", encode_png(image), mesh=encode_png(grey(200)), keypoints_2d=keypoints)
+    splits = {"train": [record, dataclasses.replace(record, image=encode_png(grey(100)))], "eval": []}
+    monkeypatch.setattr(sample_sheets, "open_records", lambda folder, split: splits[split])
+    drawn = sheet_of_records(["painted"])
+    assert drawn.shape == (3 * SIDE, 2 * SIDE, 3)
+    np.testing.assert_array_equal(drawn[SIDE : 2 * SIDE, [0, SIDE - 1], 0], [[60, 180]] * SIDE)
+    labels = drawn[2 * SIDE :, :SIDE].max(axis=-1)
+    assert labels[2, 6] == 255 and labels[SIDE - 2, 1] == 30
