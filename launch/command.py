@@ -118,6 +118,19 @@ def output_paths(paths: list[Path], folder: Path) -> dict[Path, Path]:
     return {path: folder / path.resolve().relative_to(common).with_name(path.name + ".png") for path in paths}
 
 
+def clip_folders(clips: list[Path], folder: Path) -> dict[Path, Path]:
+    """A folder for what is made of the frames of each clip, named after it; otherwise as `output_paths`.
+
+    Raises:
+        ConfigError: it would be the clip itself or within it, whose own frames may have the same names.
+    """
+    folders = {clip: path.with_suffix("") for clip, path in output_paths(clips, folder).items()}
+    for clip, place in folders.items():
+        if place.resolve().is_relative_to(clip.resolve()):
+            raise ConfigError(f"--out {folder}: what is made of {clip} would get in its place; choose another folder")
+    return folders
+
+
 class Report:
     """Collects a command's items and errors; prints them as the one JSON document of the contract (DESIGN)."""
 

@@ -64,9 +64,9 @@ def _follow(arguments: argparse.Namespace, report: command.Report) -> None:
     """Follows hands through each clip; an item a frame, with the hands' identities."""
     if arguments.backend != "flax" or arguments.tiles or arguments.box:
         raise ConfigError("--video follows hands by itself; leave --backend, --tiles and --box away")
-    tracker = HandTracker.load(max_hands=arguments.max_hands, rate=arguments.rate)
     sources = [Path(source) for source in arguments.images]
-    outputs = command.output_paths(sources, arguments.out) if arguments.out else {}
+    outputs = command.clip_folders(sources, arguments.out) if arguments.out else {}
+    tracker = HandTracker.load(max_hands=arguments.max_hands, rate=arguments.rate)
     for source in sources:
         found = False
         try:
@@ -74,7 +74,7 @@ def _follow(arguments: argparse.Namespace, report: command.Report) -> None:
                 found |= bool(hands)
                 if source in outputs:
                     drawn = draw_hands(image, list(hands.values()), [f"#{identity}" for identity in hands])
-                    write_image(outputs[source].with_suffix("") / f"{number:06}.png", drawn)
+                    write_image(outputs[source] / f"{number:06}.png", drawn)
                 height, width = image.shape[:2]
                 items = [{"track": identity, **hand_item(hand)} for identity, hand in hands.items()]
                 item = {"input": str(source), "frame": number, "width": width, "height": height, "hands": items}

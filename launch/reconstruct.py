@@ -153,14 +153,14 @@ class Job:
         arguments = self.arguments
         if arguments.box or arguments.hypotheses or arguments.explain:
             raise ConfigError("--video follows hands by itself; leave --box, --hypotheses and --explain away")
-        tracker = HandTracker.load(max_hands=arguments.max_hands, rate=arguments.rate)
         sources = [Path(source) for source in arguments.images]
-        outputs = command.output_paths(sources, arguments.out)
+        outputs = command.clip_folders(sources, arguments.out)
+        tracker = HandTracker.load(max_hands=arguments.max_hands, rate=arguments.rate)
         for source in sources:
             try:
                 clip, camera = self._read_clip(source, tracker)
                 for number, (image, hands) in enumerate(zip(read_frames(source), clip, strict=True)):
-                    output = outputs[source].with_suffix("") / f"{number:06}.png"
+                    output = outputs[source] / f"{number:06}.png"
                     items = [
                         {"track": identity, **self._write(hand, camera, output, str(identity))}
                         for identity, hand in hands.items()

@@ -1,4 +1,4 @@
-"""Turns words into hand meshes: `python -m launch.text_to_mesh PROMPT… --model DIR --out DIR`.
+"""Turns words into hand meshes.
 
 python -m launch.text_to_mesh "a right hand signing the letter A" --model run --out meshes --count 8 --format glb
 
@@ -21,7 +21,7 @@ from handjax.inference.text_to_mesh import HandWriter, WrittenHand, draw_hand
 from handjax.recovery.text_files import TextMeshModel, load_text_to_mesh
 from handjax.tasks.text_to_mesh import TextToMeshTask
 from launch import command
-from launch.generate import file_name
+from launch.generate import SEEDS, file_name
 from launch.runs import restore_run
 
 PICTURE = 384
@@ -32,20 +32,25 @@ def main() -> int:
     arguments = _parse_arguments()
     if arguments.count < 1:
         raise ConfigError(f"--count is {arguments.count}; it must be at least 1")
+    last = SEEDS - len(arguments.prompts)
+    if not 0 <= arguments.seed <= last:
+        raise ConfigError(f"--seed is {arguments.seed}; it must be from 0 to {last}")
+    # seeds count up, so that prompts whose beginnings are alike have files of their own
+    wishes = [Wish(prompt, seed=arguments.seed + number) for number, prompt in enumerate(arguments.prompts)]
     report = command.Report("text_to_mesh", arguments.json)
     writer = load_writer(arguments.model, arguments.hand_model)
-    for prompt in tqdm(arguments.prompts, "write", unit="prompt", disable=None if arguments.json else True):
+    for wish in tqdm(wishes, "write", unit="prompt", disable=None if arguments.json else True):
         try:
-            hands = writer(prompt, arguments.count, arguments.seed)
+            hands = writer(wish.prompt, arguments.count, wish.seed)
         except InputError as error:
-            report.error(prompt, error)
+            report.error(wish.prompt, error)
             continue
         for number, hand in enumerate(hands):
-            picture = (arguments.out / file_name(Wish(prompt, seed=arguments.seed))).with_suffix(f".{number}.png")
+            picture = (arguments.out / file_name(wish)).with_suffix(f".{number}.png")
             mesh = picture.with_suffix(f".{arguments.format}")
             write_image(picture, draw_hand(hand, PICTURE))
             write_mesh(mesh, Mesh(hand.vertices, hand.faces))
-            item = {"prompt": prompt, "seed": arguments.seed, "number": number}
+            item = {"prompt": wish.prompt, "seed": wish.seed, "number": number}
             item |= {"picture": str(picture), "mesh": str(mesh), **describe(hand)}
             report.item(item, f"{mesh}  {hand.side}  log-likelihood {hand.log_likelihood:.1f}")
     return report.finish()
@@ -79,8 +84,8 @@ def _parse_arguments() -> argparse.Namespace:
     add("prompts", nargs="+", metavar="PROMPT", help="what the hands do; a left hand where it says so")
     add("--model", type=Path, required=True, metavar="DIR", help="a run of text_to_mesh.py, or exported weights")
     add("--out", type=command.output_folder, required=True, metavar="DIR", help="for meshes and pictures")
-    add("--count", type=int, default=4, help="meshes a prompt")
-    add("--seed", type=int, default=0, help="of the draws")
+    add("--count", type=int, default=4, help="meshes a prompt, 4 where it is not given")
+    add("--seed", type=int, default=0, help="of the first prompt's draws; each further prompt has the next")
     add("--format", choices=[ending[1:] for ending in FORMATS], default="obj", help="of the meshes")
     add("--hand-model", default="", metavar="FILE", help="MANO file of exported weights that know MANO")
     add("--json", action="store_true", help="print one JSON document instead of lines")

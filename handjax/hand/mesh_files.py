@@ -78,7 +78,7 @@ def _trimesh() -> ModuleType:
     try:
         import trimesh
     except ImportError as error:
-        raise BackendError("mesh files are read and written by trimesh; pip install 'handjax[dev]'") from error
+        raise BackendError("mesh files are read and written by trimesh; pip install trimesh") from error
     return trimesh
 
 

@@ -108,13 +108,15 @@ def load_transformer(
         document: dict[str, Any] = json.loads((folder / CONFIG).read_text())
         trained_with = document.pop(TOKENIZER)
         network = make(document)
+        expected = jax.eval_shape(network.init, jax.random.key(0), *inputs(network))["params"]
     except FileNotFoundError as error:
         raise WeightsError(f"{folder}: no {CONFIG}; give {what}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise WeightsError(f"{folder / CONFIG}: not the configuration of {recipe} ({error}); {REMEDY}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, ZeroDivisionError) as error:
+        reason = str(error).split("\n")[0]
+        raise WeightsError(f"{folder / CONFIG}: not the configuration of {recipe} ({reason}); {REMEDY}") from error
     tokenizer = load_tokenizer(folder / TOKENIZER)
     if content_hash(tokenizer.arrays) != trained_with:
         raise WeightsError(f"{folder / TOKENIZER}: not the tokenizer that {weights} was trained with; {REMEDY}")
     params = to_flax((name, value.astype(np.float32, copy=False)) for name, value in read_weights(folder / weights))
-    check_tree(params, jax.eval_shape(network.init, jax.random.key(0), *inputs(network))["params"], str(folder))
+    check_tree(params, expected, str(folder))
     return network, params, tokenizer

@@ -279,13 +279,19 @@ def tokenizer_and_hand(config: Any) -> tuple[Tokenizer, HandModel]:
     return tokenizer, hand
 
 
+def check_heads(part: str, width: int, heads: int) -> None:
+    """Makes sure that the heads of a part of a recipe can share its channels.
+
+    Raises:
+      ConfigError: they cannot.
+    """
+    if heads < 1 or width % heads:
+        raise ConfigError(f"{part}.heads={heads} cannot share its {width} channels; use a divisor of {width}")
+
+
 def _check_sizes(encoder: ViTConfig, network: Mapping[str, Any]) -> None:
-    for part, width, heads in (
-        ("encoder", encoder.width, encoder.heads),
-        ("network", network["features"], network["heads"]),
-    ):
-        if width % heads:
-            raise ConfigError(f"{part}.heads={heads} cannot share its {width} channels; use a divisor of {width}")
+    check_heads("encoder", encoder.width, encoder.heads)
+    check_heads("network", network["features"], network["heads"])
     scales = network["scales"]
     if not scales or any(scale < 1 or scale & (scale - 1) for scale in scales):
         raise ConfigError(f"network.scales={scales} are not powers of 2; use (1, 4) or others of 1, 2, 4, 8, 16")

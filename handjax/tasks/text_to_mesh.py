@@ -20,7 +20,7 @@ from handjax.recovery.text_network import TextMeshConfig, TextMeshNetwork, examp
 from handjax.recovery.tokenizer import Tokenizer, code_rotations, pose_tokens
 from handjax.recovery.vq_mano import JOINTS
 from handjax.recovery.writing import PoseWriter, TextFixed
-from handjax.tasks.mesh_recovery import GEOMETRY_SCALE, expected_codes, tokenizer_and_hand
+from handjax.tasks.mesh_recovery import GEOMETRY_SCALE, check_heads, expected_codes, tokenizer_and_hand
 from handjax.training.task import total
 
 PREVIEWS, DRAWN = 4, 3
@@ -129,9 +129,10 @@ def make(config: Any) -> TextToMeshTask:
     it), `network` (of `TextMeshConfig`), `most`, `loss` and `hand_model` (path of a MANO file, or empty).
 
     Raises:
-      ConfigError: no tokenizer is named, or it was trained on another hand model.
+      ConfigError: no tokenizer is named, or it was trained on another hand model; heads that cannot share the channels.
       WeightsError: a file cannot be read.
     """
+    check_heads("network", config.network.features, config.network.heads)
     tokenizer, hand = tokenizer_and_hand(config)
     text = load_text_model(config.text_model)
     sizes = TextMeshConfig(

@@ -1,5 +1,7 @@
 """Prompts to hands: what is drawn, sides, pictures; on random weights."""
 
+import json
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -92,6 +94,14 @@ def test_models_that_cannot_be_used_are_refused(model, tmp_path):
     with pytest.raises(WeightsError, match="no such folder; give --model"):
         load_text_to_mesh(tmp_path / "nowhere")
     save_text_to_mesh(model, tmp_path / "half", np.float16)
+    path = tmp_path / "half" / "config.json"
+    written = path.read_text()
+    for heads in (3, 0):  # of 16 channels
+        path.write_text(json.dumps(json.loads(written) | {"heads": heads}))
+        with pytest.raises(WeightsError, match="config.json: not the configuration of text_to_mesh.py") as refused:
+            load_text_to_mesh(tmp_path / "half")
+        assert "\n" not in str(refused.value)
+    path.write_text(written)
     read = load_text_to_mesh(tmp_path / "half")
     kernel = np.asarray(model.params["logits"]["kernel"])
     np.testing.assert_array_equal(read.params["logits"]["kernel"], kernel.astype(np.float16).astype(np.float32))

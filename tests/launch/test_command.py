@@ -55,6 +55,20 @@ def test_a_file_is_no_folder_to_write_to(words, monkeypatch, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+def test_nothing_is_made_in_the_place_of_a_clip(monkeypatch, tmp_path):
+    """Frames of ffmpeg have the names that drawn ones get."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "frames" / "000001.png").write_text("mine")
+    (tmp_path / "wave.gif").write_text("mine")
+    for clip, out in (("frames", "."), ("frames", "frames"), ("wave.gif", ".")):
+        with pytest.raises(ConfigError, match=f"--out {out}: what is made of {clip} would get in its place"):
+            run(monkeypatch, "detect", clip, "--video", "--out", out)
+    assert [(tmp_path / name).read_text() for name in ("frames/000001.png", "wave.gif")] == ["mine", "mine"]
+    clips = [tmp_path / "frames", tmp_path / "wave.gif"]
+    assert command.clip_folders(clips, tmp_path / "out") == {clip: tmp_path / "out" / clip.name for clip in clips}
+
+
 def test_places_that_can_be_written_are_taken_and_not_made_yet(tmp_path):
     (tmp_path / "file").write_text("")
     for text in ("file", "new", "new/deep"):

@@ -186,6 +186,8 @@ def test_a_clip_becomes_smooth_meshes_and_bad_ones_are_named(weights, monkeypatc
     assert len(json.loads(data)["scenes"]) == 3
     with pytest.raises(ConfigError, match="--video follows hands by itself"):
         call(monkeypatch, wave, *words, "--hypotheses", "2")
+    with pytest.raises(ConfigError, match="what is made of .*wave would get in its place; choose another folder"):
+        call(monkeypatch, wave, *words, "--out", tmp_path)
 
 
 def test_a_mesh_that_is_not_of_the_hand_that_was_found_is_named(weights, monkeypatch, tmp_path, capsys):

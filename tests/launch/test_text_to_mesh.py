@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,9 +59,28 @@ def test_one_failing_prompt_leaves_the_others_meshes_and_pictures(model, weights
     assert len(document["items"]) == 2
 
 
+def test_prompts_that_begin_alike_overwrite_nothing(model, weights, monkeypatch, tmp_path, capsys):
+    """File names hold the beginning of the prompt and the seed."""
+    monkeypatch.setattr(text_to_mesh, "PICTURE", SIDE)
+    long = "a photo of an open right hand, seen from the back, index "
+    prompts = [f"{long} up", f"{long} down", f"{long} up"]
+    words = [*prompts, "--model", weights, "--out", tmp_path, "--count", 1, "--seed", 7, "--json"]
+    assert call(text_to_mesh, monkeypatch, *words) == 0
+    items = json.loads(capsys.readouterr().out)["items"]
+    assert [(item["prompt"], item["seed"]) for item in items] == list(zip(prompts, (7, 8, 9), strict=True))
+    for name in ("mesh", "picture"):
+        assert len({item[name] for item in items}) == 3
+    writer = HandWriter(model, load_hand(""))
+    for item in items:
+        hand = writer(item["prompt"], 1, item["seed"])[0]
+        np.testing.assert_allclose(read_mesh(Path(item["mesh"])).vertices, hand.vertices, atol=1e-5)
+
+
 def test_numbers_out_of_range_and_runs_of_other_tasks_are_refused(weights, monkeypatch, tmp_path):
     with pytest.raises(ConfigError, match="--count is 0; it must be at least 1"):
         call(text_to_mesh, monkeypatch, "a hand", "--model", weights, "--out", tmp_path, "--count", 0)
+    with pytest.raises(ConfigError, match="--seed is -1; it must be from 0 to 4294967295"):
+        call(text_to_mesh, monkeypatch, "a hand", "--model", weights, "--out", tmp_path, "--seed", -1)
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     with pytest.raises(ConfigError, match="--hand-model MANO.pkl: .* names its own"):
         words = ("a hand", "--model", tmp_path / "run", "--out", tmp_path, "--hand-model", "MANO.pkl")

@@ -145,3 +145,6 @@ def test_a_recipe_names_its_parts(model, tmp_path):
         make_task(load_config("text_to_mesh.py:tiny", []))
     with pytest.raises(ConfigError, match="data.hand_model is mano; use one hand model"):
         make_task(named("text_to_mesh.py:tiny", "--config.data.hand_model=mano"))
+    for heads in (7, 0):
+        with pytest.raises(ConfigError, match=f"network.heads={heads} cannot share its 96 channels; use a divisor"):
+            make_task(named("text_to_mesh.py:tiny", f"--config.network.heads={heads}"))
