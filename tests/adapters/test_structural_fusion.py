@@ -7,6 +7,7 @@ import pytest
 
 from handjax.adapters import structural_fusion
 from handjax.adapters.structural_fusion import fuse_outputs, refine_features
+from handjax.diffusion.attention import plain_attention_everywhere
 from tests.adapters.dense_fusion import dense_refined
 
 BATCH, HEADS, DIM = 2, 3, 4
@@ -22,12 +23,29 @@ def layers_of(*sides):
     ]
 
 
+def refined(features, layers):
+    """Traced anew each time, by what is patched then."""
+    return jax.jit(lambda *arrays: refine_features(*arrays))(features, layers)
+
+
 @pytest.mark.parametrize("block", [1, 1500, 2**21], ids=["a row", "some rows", "whole"])
 @pytest.mark.parametrize("sides", [(12,), (2,), (4, 8, 8), (2, 4, 4, 8)], ids=str)
 def test_refined_features_are_the_dense_ones(sides, block, monkeypatch):
     monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", block)
     layers, features = layers_of(*sides), draw(7, BATCH, 4, 4, 6)
-    np.testing.assert_allclose(jax.jit(refine_features)(features, layers), dense_refined(features, layers), atol=1e-5)
+    np.testing.assert_allclose(refined(features, layers), dense_refined(features, layers), atol=1e-5)
+
+
+@pytest.mark.parametrize("block", [1, 1500, 2**21], ids=["a row", "some rows", "whole"])
+def test_accelerators_work_on_all_examples_at_once(block, monkeypatch):
+    """By what they lower, run here."""
+    monkeypatch.setattr(structural_fusion, "ACCELERATOR_BLOCK_SCORES", block)
+    monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+    layers, features = layers_of(2, 4, 4, 8), draw(7, BATCH, 4, 4, 6)
+    np.testing.assert_allclose(refined(features, layers), dense_refined(features, layers), atol=1e-5)
+    with plain_attention_everywhere():
+        whole = refined(features, layers)
+    np.testing.assert_allclose(whole, dense_refined(features, layers), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from launch import bench_sesahand
 
 def test_operations_of_the_fusion_are_all_counted(monkeypatch):
     """Of a 16x16 map for 8x8 cells, the products are q·k and ψ'·f; what else there is, is less."""
-    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 2**12)
+    monkeypatch.setattr(structural_fusion, "ACCELERATOR_BLOCK_SCORES", 2**12)
     heads, dim, channels = 2, 32, 64
 
     def lower():
