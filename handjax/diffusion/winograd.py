@@ -14,23 +14,23 @@ Places = list[Array]
 def winograd_conv(
     x: Float[Array, "batch height width cin"], kernel: Float[Array, "3 3 cin cout"]
 ) -> Float[Array, "batch height width cout"]:
-    """3×3 convolution with stride 1 and zero padding to the same size, which must be even.
+    """3×3 convolution with stride 1 and zero padding to the same size; an odd one is computed as the next even one.
 
     Differs from the direct sum by rounding, about 5e-6 of the output's standard deviation in float32.
     """
     # Without the barrier the transformed kernel, nearly twice as large, would be kept through all steps of a sampler.
     x, kernel = jax.lax.optimization_barrier((x, kernel))
     batch, height, width, _ = x.shape
-    tall, wide, cout = height // 2, width // 2, kernel.shape[-1]
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    rows = _input_transform([padded[:, i : i + height - 1 : 2] for i in range(4)])
-    tiles = [_input_transform([row[:, :, j : j + width - 1 : 2] for j in range(4)]) for row in rows]
+    tall, wide, cout = -(-height // 2), -(-width // 2), kernel.shape[-1]
+    padded = jnp.pad(x, ((0, 0), (1, 1 + height % 2), (1, 1 + width % 2), (0, 0)))
+    rows = _input_transform([padded[:, i : i + 2 * tall - 1 : 2] for i in range(4)])
+    tiles = [_input_transform([row[:, :, j : j + 2 * wide - 1 : 2] for j in range(4)]) for row in rows]
     weights = [_kernel_transform(list(row)) for row in _kernel_transform(list(kernel))]
     products = [[tiles[i][j] @ weights[i][j] for j in range(4)] for i in range(4)]
     columns = [_output_transform([products[i][j] for i in range(4)]) for j in range(4)]
     pixels = [_output_transform([columns[j][i] for j in range(4)]) for i in range(2)]
     out = jnp.stack([jnp.stack(row, axis=3) for row in pixels], axis=2)
-    return out.reshape(batch, 2 * tall, 2 * wide, cout)
+    return out.reshape(batch, 2 * tall, 2 * wide, cout)[:, :height, :width]
 
 
 def _input_transform(d: Places) -> Places:

@@ -1,5 +1,7 @@
 """Features of pictures, for distances between sets of them."""
 
+import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +20,9 @@ from handjax.metrics.resize import resize_clean, resize_tensorflow
 from handjax.perception.efficientnet import EfficientNetLite0, load_params, normalised, square
 
 BATCH = 32
+"""Pictures that go to all devices together, while as many are read."""
+IN_CACHE = 4
+"""Pictures of a batch that a CPU takes at once, so that maps stay in cache."""
 RESIZES = {"clean-fid": resize_clean, "torch-fidelity": resize_tensorflow}
 EXTRACTORS = ("effnet-lite0", *(f"inception:{resize}" for resize in RESIZES))
 
@@ -94,14 +99,20 @@ def _over_devices(apply: Callable[..., Any], params: Any) -> Callable[[Any], Arr
     Products keep 32 bits: TPUs would take 16, and distances would differ from other machines'.
     """
     mesh = Mesh(np.array(jax.local_devices()), ("data",))
-    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    whole, shared = PartitionSpec(), PartitionSpec("data")
+    params = jax.device_put(params, NamedSharding(mesh, whole))
+
+    def few_at_a_time(params: Any, images: Any) -> Any:
+        few = images.reshape(-1, math.gcd(len(images), IN_CACHE), *images.shape[1:])
+        return jax.lax.map(functools.partial(apply, params), few).reshape(len(images), -1)
 
     @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=(whole, shared), out_specs=shared)
     def exact(params: Any, images: Any) -> Any:
         with jax.default_matmul_precision("float32"):
-            return apply(params, images)
+            return jax.lax.platform_dependent(params, images, cpu=few_at_a_time, default=apply)
 
-    return lambda images: exact(params, jax.device_put(images, NamedSharding(mesh, PartitionSpec("data"))))
+    return lambda images: exact(params, jax.device_put(images, NamedSharding(mesh, shared)))
 
 
 def picture_features(

@@ -5,7 +5,8 @@ TensorFlow's `inception-2015-12-05`: means over 3x3 cells leave out the padding,
 a mean, and there are 1008 classes. Batch normalisation is part of the convolutions.
 
 XLA's CPU backend runs some operations at a fraction of the speed of others that give the same, which are taken here:
-1x1 convolutions are matrix products, 3x3 ones without padding are cropped ones with it, and pooling combines slices.
+1x1 convolutions are matrix products, 3x3 ones Winograd's, cropped where they have no padding, and pooling combines
+slices. Means of neighbours are taken after the 1x1 convolution that follows them, of fewer channels.
 """
 
 import zipfile
@@ -20,6 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from handjax.diffusion.same_conv import library_conv
+from handjax.diffusion.winograd import winograd_conv
 from handjax.errors import WeightsError
 from handjax.weights.files import PICKLED, read_weights
 from handjax.weights.legacy_torch import read_legacy_torch
@@ -36,16 +39,24 @@ EDGE = ((0, 0), (1, 1), (1, 1), (0, 0))
 Maps = Float[Array, "batch _h _w _c"]
 
 
-def _conv(x: Maps, name: str, features: int, kernel: tuple[int, int] = (1, 1), **options: Any) -> Maps:
-    """A convolution, its normalisation folded in, and ReLU; called in a compact method, whose submodule it makes."""
-    if kernel == (1, 1):
-        options["conv_general_dilated"] = _product
-    return nn.relu(nn.Conv(features, kernel, name=name, **options)(x))
+def _affine(x: Maps, name: str, features: int, kernel: tuple[int, int] = (1, 1), **options: Any) -> Maps:
+    """A convolution, its normalisation folded in; called in a compact method, whose submodule it makes."""
+    if not options:
+        options["conv_general_dilated"] = _fast
+    return nn.Conv(features, kernel, name=name, **options)(x)
 
 
-def _product(x: Maps, kernel: Float[Array, "1 1 _c _d"], *_: Any, **__: Any) -> Maps:
-    """A 1x1 convolution with stride 1, called as `jax.lax.conv_general_dilated`."""
-    return x @ kernel[0, 0]
+def _conv(x: Maps, *arguments: Any, **options: Any) -> Maps:
+    """`_affine` and ReLU."""
+    return nn.relu(_affine(x, *arguments, **options))
+
+
+def _fast(x: Maps, kernel: Float[Array, "_h _w _c _d"], *_: Any, **__: Any) -> Maps:
+    """A convolution with stride 1 that keeps the size, called as `jax.lax.conv_general_dilated`."""
+    if kernel.shape[:2] == (1, 1):
+        return x @ kernel[0, 0]
+    on_cpu = winograd_conv if kernel.shape[:2] == (3, 3) else library_conv
+    return jax.lax.platform_dependent(x, kernel, cpu=on_cpu, default=library_conv)
 
 
 def _inside(x: Maps) -> Maps:
@@ -63,6 +74,13 @@ def _pooled(x: Maps, combine: Callable[[Array, Array], Array], step: int = 1) ->
 
 _halved = partial(_conv, kernel=(3, 3), strides=(2, 2), padding="VALID")
 _max_halved = partial(_pooled, combine=jnp.maximum, step=2)
+
+
+def _pooled_conv(x: Maps, features: int) -> Maps:
+    """Means of neighbours, a 1x1 convolution and ReLU. As means of a constant are the constant, the first two change
+    places.
+    """
+    return nn.relu(_mean_of_neighbours(_affine(x, "branch_pool", features)))
 
 
 def _mean_of_neighbours(x: Maps) -> Maps:
@@ -84,7 +102,7 @@ class FineBlock(nn.Module):
         five = _conv(_conv(x, "branch5x5_1", 48), "branch5x5_2", 64, (5, 5))
         three = _conv(_conv(x, "branch3x3dbl_1", 64), "branch3x3dbl_2", 96, (3, 3))
         three = _conv(three, "branch3x3dbl_3", 96, (3, 3))
-        pooled = _conv(_mean_of_neighbours(x), "branch_pool", self.pooled)
+        pooled = _pooled_conv(x, self.pooled)
         return jnp.concatenate([_conv(x, "branch1x1", 64), five, three, pooled], axis=-1)
 
 
@@ -111,7 +129,7 @@ class MiddleBlock(nn.Module):
         twice = _conv(_conv(x, "branch7x7dbl_1", self.inner), "branch7x7dbl_2", self.inner, column)
         twice = _conv(_conv(twice, "branch7x7dbl_3", self.inner, row), "branch7x7dbl_4", self.inner, column)
         twice = _conv(twice, "branch7x7dbl_5", 192, row)
-        pooled = _conv(_mean_of_neighbours(x), "branch_pool", 192)
+        pooled = _pooled_conv(x, 192)
         return jnp.concatenate([_conv(x, "branch1x1", 192), once, twice, pooled], axis=-1)
 
 
@@ -138,7 +156,7 @@ class CoarseBlock(nn.Module):
 
         three = _conv(x, "branch3x3_1", 384)
         double = _conv(_conv(x, "branch3x3dbl_1", 448), "branch3x3dbl_2", 384, (3, 3))
-        pooled = _conv(_max_of_neighbours(x) if self.last else _mean_of_neighbours(x), "branch_pool", 192)
+        pooled = _conv(_max_of_neighbours(x), "branch_pool", 192) if self.last else _pooled_conv(x, 192)
         branches = [_conv(x, "branch1x1", 320), *both(three, "branch3x3_2"), *both(double, "branch3x3dbl_3"), pooled]
         return jnp.concatenate(branches, axis=-1)
 
