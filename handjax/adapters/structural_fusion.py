@@ -13,13 +13,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from handjax.adapters.pooled_attention import Rows, pooled_rows, pooled_rows_gradient
 from handjax.diffusion.attention import is_plain
 
 FORMS = ("none", "mid", "coarsest", "per_level")
 QueriesKeys = tuple[Float[Array, "batch _tokens _heads _dim"], Float[Array, "batch _tokens _heads _dim"]]
 """Queries and keys of one layer's self-attention over a map, row by row."""
-BLOCK_SCORES = 2**18
-"""Scores of a layer's head that CPUs work on at once, if a row of cells has no more: 1 MiB stays in cache."""
+BLOCK_SCORES = 2**20
+"""Scores of a layer's head that CPUs work on at once, if a row of cells has no more: 4 MiB stay in cache."""
 ACCELERATOR_BLOCK_SCORES = 2**26
 """The same of others: 256 MiB."""
 
@@ -75,7 +76,7 @@ def refine_features(
     batch, height, width, channels = features.shape
     size, cells = (height, width), height * width
     alike = Counter(q.shape[1] for q, _ in layers)
-    shares = [1 / alike[q.shape[1]] for q, _ in layers]
+    shares = tuple(1 / alike[q.shape[1]] for q, _ in layers)
     queries, keys = [_by_cell(q, size) for q, _ in layers], [_in_blocks(k, size) for _, k in layers]
     tokens = features.reshape(batch, cells, channels)
     gather = functools.partial(_gather, shares=shares, size=size)
@@ -83,8 +84,8 @@ def refine_features(
         gathered = jax.vmap(functools.partial(gather, together=cells))(queries, keys, tokens)
     else:
         scores_a_row = max(q.shape[2] * math.prod(k.shape[2:4]) for q, k in zip(queries, keys, strict=True))
-        together = min(max(ACCELERATOR_BLOCK_SCORES // (batch * scores_a_row), 1), cells)
-        in_cache = functools.partial(gather, together=min(max(BLOCK_SCORES // scores_a_row, 1), cells))
+        together = _divisor(cells, ACCELERATOR_BLOCK_SCORES // (batch * scores_a_row))
+        in_cache = functools.partial(gather, together=_divisor(cells, BLOCK_SCORES // scores_a_row))
         # Only the branch of the platform that the program is lowered for is compiled.
         gathered = jax.lax.platform_dependent(
             queries,
@@ -96,49 +97,89 @@ def refine_features(
     return gathered.astype(features.dtype).reshape(features.shape)
 
 
+def _divisor(count: int, most: int) -> int:
+    """The largest divisor of `count` that is not above `most`, or 1."""
+    return max(n for n in range(1, count + 1) if count % n == 0 and n <= max(most, 1))
+
+
 def _gather(
     queries: list[Float[Array, "cells _inner heads _dim"]],
     keys: list[Float[Array, "heads _blocks _within _dim"]],
     tokens: Float[Array, "cells channels"],
     *,
-    shares: Sequence[float],
+    shares: tuple[float, ...],
     size: tuple[int, int],
     together: int,
 ) -> Float[Array, "cells channels"]:
-    """What every cell of an example gathers, so many rows of ψ' at a time; they are made again for the gradient."""
-
-    @jax.checkpoint
-    def row(queries: list[Float[Array, "_inner heads _dim"]]) -> Float[Array, " channels"]:
-        parts = zip(queries, keys, shares, strict=True)
-        fused = jnp.stack([share * _pooled_row(q, k, size) for q, k, share in parts]).sum(axis=0)
-        return jnp.dot(fused / fused.sum(), tokens, preferred_element_type=jnp.float32)
-
-    # of one row at a time no batch, which the compiler's products are slower with
-    return jax.lax.map(row, queries, batch_size=together if together > 1 else None)
+    """What every cell of an example gathers, so many rows of ψ' at a time."""
+    scaled = [(q * q.shape[-1] ** -0.5).reshape(-1, together, *q.shape[1:]).transpose(0, 3, 1, 2, 4) for q in queries]
+    return _gathered(scaled, keys, tokens, shares, size)
 
 
-def _pooled_row(
-    queries: Float[Array, "inner heads dim"],
-    keys: Float[Array, "heads blocks within dim"],
-    size: tuple[int, int],
-) -> Float[Array, " cells"]:
-    """The row of one cell in a layer's map, which is brought to cells of this height and width."""
-    heads, blocks, within, dim = keys.shape
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _gathered(queries, keys, tokens, shares, size):
+    return _forward(queries, keys, tokens, shares, size)[0]
 
-    @jax.checkpoint
-    def add_head(mean, head):
-        q, k = head
-        scores = jnp.dot(k, q.T, preferred_element_type=jnp.float32)
-        weights = jnp.exp(scores - jax.lax.stop_gradient(scores.max(axis=0)))
-        return mean + weights * (1 / (heads * weights.sum(axis=0))), None
 
-    by_head = (queries * dim**-0.5).swapaxes(0, 1), keys.reshape(heads, blocks * within, dim)
-    nothing = jnp.zeros((blocks * within, len(queries)), jnp.float32)
-    mean, _ = jax.lax.scan(add_head, nothing, by_head, unroll=heads if is_plain() else 1)
-    weights = mean.max(axis=1).reshape(blocks, within).max(axis=1)
-    (height, width), outer = size, math.isqrt(math.prod(size) // blocks)
-    grid = weights.reshape(height // outer, 1, width // outer, 1) / outer**2
-    return jnp.broadcast_to(grid, (height // outer, outer, width // outer, outer)).ravel()
+def _forward(queries, keys, tokens, shares, size):
+    """`_gathered` and what its gradient takes: no rows, which are made again."""
+
+    def rows(queries):
+        entries, kept = zip(*map(pooled_rows, queries, keys), strict=True)
+        fused = sum(share * _to_cells(each, size) for share, each in zip(shares, entries, strict=True))
+        total = fused.sum(axis=-1, keepdims=True)
+        return jnp.dot(fused / total, tokens, preferred_element_type=jnp.float32), (total, kept)
+
+    gathered, kept = jax.lax.map(rows, queries)
+    return gathered.reshape(len(tokens), -1), (queries, keys, tokens, gathered, *kept)
+
+
+def _backward(shares, size, residuals, cotangent):
+    queries, keys, tokens, gathered, totals, kept = residuals
+
+    def rows(gradients, block):
+        queries, gathered, total, kept, cotangent = block
+        to_keys, to_tokens = gradients
+        means = (cotangent * gathered).sum(axis=-1, keepdims=True)
+        slopes = (jnp.dot(cotangent, tokens.T, preferred_element_type=jnp.float32) - means) / total
+        fused, to_queries = 0, []
+        for layer, (q, k, share) in enumerate(zip(queries, keys, shares, strict=True)):
+            from_cells = _from_cells(share * slopes, size, k.shape[1])
+            entries, to_q, to_k = pooled_rows_gradient(q, k, kept[layer], from_cells)
+            fused += share * _to_cells(entries, size)
+            to_queries.append(to_q)
+            to_keys[layer] += to_k
+        to_tokens += jnp.dot((fused / total).T, cotangent)
+        return (to_keys, to_tokens), to_queries
+
+    nothing = [jnp.zeros(k.shape, jnp.float32) for k in keys], jnp.zeros(tokens.shape, jnp.float32)
+    blocks = queries, gathered, totals, kept, cotangent.reshape(gathered.shape)
+    (to_keys, to_tokens), to_queries = jax.lax.scan(rows, nothing, blocks)
+    gradients = to_queries, to_keys, to_tokens
+    return jax.tree.map(lambda gradient, value: gradient.astype(value.dtype), gradients, (queries, keys, tokens))
+
+
+_gathered.defvjp(_forward, _backward)
+
+
+def _to_cells(entries: Rows, size: tuple[int, int]) -> Float[Array, "rows cells"]:
+    """Rows by cell: an entry of a coarser map is shared by its block of cells."""
+    blocks, rows = entries.shape
+    (height, width), outer = size, _outer(size, blocks)
+    grid = entries.T.reshape(rows, height // outer, 1, width // outer, 1) / outer**2
+    return jnp.broadcast_to(grid, (rows, height // outer, outer, width // outer, outer)).reshape(rows, -1)
+
+
+def _from_cells(slopes: Float[Array, "rows cells"], size: tuple[int, int], blocks: int) -> Rows:
+    """The transpose of `_to_cells`."""
+    (height, width), outer = size, _outer(size, blocks)
+    grid = slopes.reshape(-1, height // outer, outer, width // outer, outer)
+    return grid.mean(axis=(2, 4)).reshape(-1, blocks).T
+
+
+def _outer(size: tuple[int, int], blocks: int) -> int:
+    """Cells in height, and in width, that each of a map's blocks of keys spans."""
+    return math.isqrt(math.prod(size) // blocks)
 
 
 def _in_blocks(keys, size: tuple[int, int]):

@@ -60,9 +60,10 @@ def test_each_form_refines_its_outputs(form, refined):
         np.testing.assert_allclose(after, expected, atol=1e-5)
 
 
-def test_gradients_are_those_of_the_dense_form(monkeypatch):
+@pytest.mark.parametrize("block", [1, 1500, 2**21], ids=["a row", "some rows", "whole"])
+def test_gradients_are_those_of_the_dense_form(block, monkeypatch):
     """By central differences of the dense form, in float64, along a random direction of each input."""
-    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", 1500)
+    monkeypatch.setattr(structural_fusion, "BLOCK_SCORES", block)
     layers, features, weight = layers_of(2, 4, 8), draw(7, BATCH, 4, 4, 2), draw(8, BATCH, 4, 4, 2)
     inputs = (features, layers)
     got = jax.jit(jax.grad(lambda inputs: (refine_features(*inputs) * weight).sum()))(inputs)
@@ -79,6 +80,36 @@ def test_gradients_are_those_of_the_dense_form(monkeypatch):
         slope = (moved(1e-6) - moved(-1e-6)) / 2e-6
         assert abs(slope) > 1e-2
         np.testing.assert_allclose((slopes[place] * direction).sum(), slope, rtol=2e-3)
+
+
+def test_gradients_of_half_precision_are_near():
+    """The 16 bits are of inputs and products; scores, sums and gradients of many cells are summed in 32."""
+    weight = draw(8, BATCH, 4, 4, 2)
+    gradients = jax.jit(jax.grad(lambda inputs: (refine_features(*inputs) * weight).sum()))
+    inputs = jax.tree.map(lambda x: jnp.asarray(x, jnp.bfloat16), (draw(7, BATCH, 4, 4, 2), layers_of(2, 4, 8)))
+    half = gradients(inputs)
+    whole = gradients(jax.tree.map(lambda x: x.astype(jnp.float32), inputs))
+    for ours, exact in zip(jax.tree.leaves(half), jax.tree.leaves(whole), strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_allclose(ours.astype(np.float32), exact, atol=0.02 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize("lowered", ["accelerators", "plain"])
+def test_gradients_are_the_same_everywhere(lowered, monkeypatch):
+    layers, features, weight = layers_of(2, 4, 8), draw(7, BATCH, 4, 4, 2), draw(8, BATCH, 4, 4, 2)
+
+    def gradients():
+        return jax.jit(jax.grad(lambda inputs: (refine_features(*inputs) * weight).sum()))((features, layers))
+
+    on_cpu = gradients()
+    if lowered == "plain":
+        with plain_attention_everywhere():
+            others = gradients()
+    else:
+        monkeypatch.setattr(jax.lax, "platform_dependent", lambda *arrays, cpu, default: default(*arrays))
+        others = gradients()
+    for ours, expected in zip(jax.tree.leaves(others), jax.tree.leaves(on_cpu), strict=True):
+        np.testing.assert_allclose(ours, expected, atol=1e-5 * np.abs(expected).max())
 
 
 def test_no_map_of_all_queries_and_keys_is_ever_made(monkeypatch):
