@@ -21,8 +21,8 @@ Rows = Float[Array, "blocks rows"]
 
 
 class Kept(NamedTuple):
-    """What the gradient takes from the forward pass: logarithms of the softmaxes' sums, and places of maxima within a
-    block's keys and a cell's queries; None where there is only one place.
+    """What the gradient takes from the forward pass: logarithms of the softmaxes' sums, and for each entry of a finer
+    map the place of its maximum within the block's keys and the cell's queries; None where there is only one place.
     """
 
     log_sums: Float[Array, "heads rows*inner"]

@@ -20,7 +20,7 @@ FORMS = ("none", "mid", "coarsest", "per_level")
 QueriesKeys = tuple[Float[Array, "batch _tokens _heads _dim"], Float[Array, "batch _tokens _heads _dim"]]
 """Queries and keys of one layer's self-attention over a map, row by row."""
 BLOCK_SCORES = 2**20
-"""Scores of a layer's head that CPUs work on at once, if a row of cells has no more: 4 MiB stay in cache."""
+"""Scores of a layer's head, or entries of rows, that CPUs work on at once if a row has no more: 4 MiB stay in cache."""
 ACCELERATOR_BLOCK_SCORES = 2**26
 """The same of others: 256 MiB."""
 
@@ -83,7 +83,7 @@ def refine_features(
     if is_plain():
         gathered = jax.vmap(functools.partial(gather, together=cells))(queries, keys, tokens)
     else:
-        scores_a_row = max(q.shape[2] * math.prod(k.shape[2:4]) for q, k in zip(queries, keys, strict=True))
+        scores_a_row = max(cells, *(q.shape[2] * math.prod(k.shape[2:4]) for q, k in zip(queries, keys, strict=True)))
         together = _divisor(cells, ACCELERATOR_BLOCK_SCORES // (batch * scores_a_row))
         in_cache = functools.partial(gather, together=_divisor(cells, BLOCK_SCORES // scores_a_row))
         # Only the branch of the platform that the program is lowered for is compiled.
@@ -122,7 +122,7 @@ def _gathered(queries, keys, tokens, shares, size):
 
 
 def _forward(queries, keys, tokens, shares, size):
-    """`_gathered` and what its gradient takes: no rows, which are made again."""
+    """`_gathered` and what its gradient takes: no rows or scores, which are made again."""
 
     def rows(queries):
         entries, kept = zip(*map(pooled_rows, queries, keys), strict=True)
@@ -159,7 +159,8 @@ def _backward(shares, size, residuals, cotangent):
     return jax.tree.map(lambda gradient, value: gradient.astype(value.dtype), gradients, (queries, keys, tokens))
 
 
-_gathered.defvjp(_forward, _backward)
+# Otherwise rematerialisation would look inside `_forward` for what its policy keeps, and keep all scores.
+_gathered.defvjp(_forward, _backward, optimize_remat=True)
 
 
 def _to_cells(entries: Rows, size: tuple[int, int]) -> Float[Array, "rows cells"]:

@@ -35,7 +35,7 @@ def conv(
 
 
 def fastest_on_cpu(x: Any, kernel: Any) -> Callable[[Array, Array], Array]:
-    """What computes `conv` fastest on CPUs, by shapes and dtype; bounds measured on two cores."""
+    """What computes `conv` fastest on CPUs, by shapes and dtype; bounds measured on two cores, at even sizes."""
     batch, height, width, cin = x.shape
     pixels, cout = batch * height * width, kernel.shape[-1]
     if min(cin, cout) < WIDE:

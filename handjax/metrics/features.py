@@ -1,7 +1,6 @@
 """Features of pictures, for distances between sets of them."""
 
 import functools
-import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from handjax.perception.efficientnet import EfficientNetLite0, load_params, norm
 BATCH = 32
 """Pictures that go to all devices together, while as many are read."""
 IN_CACHE = 4
-"""Pictures of a batch that a CPU takes at once, so that maps stay in cache."""
+"""Pictures of a batch that a CPU takes at once at most, so that maps stay in cache."""
 RESIZES = {"clean-fid": resize_clean, "torch-fidelity": resize_tensorflow}
 EXTRACTORS = ("effnet-lite0", *(f"inception:{resize}" for resize in RESIZES))
 
@@ -103,7 +102,8 @@ def _over_devices(apply: Callable[..., Any], params: Any) -> Callable[[Any], Arr
     params = jax.device_put(params, NamedSharding(mesh, whole))
 
     def few_at_a_time(params: Any, images: Any) -> Any:
-        few = images.reshape(-1, math.gcd(len(images), IN_CACHE), *images.shape[1:])
+        together = max(n for n in range(1, IN_CACHE + 1) if len(images) % n == 0)
+        few = images.reshape(-1, together, *images.shape[1:])
         return jax.lax.map(functools.partial(apply, params), few).reshape(len(images), -1)
 
     @jax.jit

@@ -5,8 +5,8 @@ TensorFlow's `inception-2015-12-05`: means over 3x3 cells leave out the padding,
 a mean, and there are 1008 classes. Batch normalisation is part of the convolutions.
 
 XLA's CPU backend runs some operations at a fraction of the speed of others that give the same, which are taken here:
-1x1 convolutions are matrix products, 3x3 ones Winograd's, cropped where they have no padding, and pooling combines
-slices. Means of neighbours are taken after the 1x1 convolution that follows them, of fewer channels.
+1x1 convolutions are matrix products, 3x3 ones with stride 1 Winograd's, cropped where they have no padding, and pooling
+combines slices. Means of neighbours are taken after the 1x1 convolution that follows them, of fewer channels.
 """
 
 import zipfile
