@@ -7,7 +7,14 @@ import pytest
 
 from handjax.errors import InputError
 from handjax.images import write_image
-from handjax.metrics.features import BATCH, FeatureExtractor, picture_features
+from handjax.metrics.features import (
+    BATCH,
+    IN_CACHE,
+    FeatureExtractor,
+    effnet_lite0,
+    image_features,
+    picture_features,
+)
 
 
 def test_every_picture_has_its_features_in_order_and_the_others_their_error(tmp_path):
@@ -33,6 +40,17 @@ def test_every_picture_has_its_features_in_order_and_the_others_their_error(tmp_
 
 def test_no_pictures_have_no_features():
     assert list(picture_features([], FeatureExtractor("none", lambda image: image, lambda images: images))) == []
+
+
+def test_pictures_that_are_read_together_have_their_own_features():
+    """Of a batch in groups, each picture's are those that it has where the whole batch is that picture."""
+    images = list(np.random.default_rng(0).integers(0, 256, (2 * IN_CACHE, 30, 20, 3), np.uint8))
+    extractor = effnet_lite0()
+    together = image_features(images, extractor)
+    for place in (1, IN_CACHE + 2):
+        alone = image_features(images[place : place + 1], extractor)[0]
+        assert np.abs(np.delete(together, place, axis=0) - alone).max(axis=1).min() > 0.1
+        np.testing.assert_allclose(together[place], alone, atol=1e-5)
 
 
 SHARED = """
